@@ -81,14 +81,41 @@ def record(
     Raises:
         ValueError: If there is no prompt, a prompt lacks a named part, or the model has no such site.
     """
-    if not chats or not sites or not positions:
-        raise ValueError(f"record: {len(chats)} prompts, {len(sites)} sites, {len(positions)} positions; want some")
+    _check(chats, sites, positions)
     if store is not None:
         record_to(store, lm, chats, edits=edits, batch_tokens=batch_tokens, progress=progress)
         rows = [[store.read(site, position).float() for position in positions] for site in sites]
         return Recording(tuple(sites), tuple(positions), torch.stack([torch.stack(row) for row in rows]))
     plan = _Plan(lm, tuple(sites), tuple(positions), tuple(edits), batch_tokens, progress)
     return Recording(plan.sites, plan.positions, plan.run(chats, range(len(chats))))
+
+
+def stream(
+    lm: LanguageModel,
+    chats: Sequence[Chat],
+    sites: Sequence[Site],
+    positions: Sequence[str],
+    *,
+    edits: Sequence[Edit] = (),
+    batch_tokens: int = 4096,
+    progress: Progress | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "site position batch d_model"]]]:
+    """Yield the vectors of ``record`` pass by pass, with the indices of their prompts, and keep none of them.
+
+    Every prompt comes once, the longest first.
+
+    Raises:
+        ValueError: As ``record``, when the first vectors are asked for.
+    """
+    _check(chats, sites, positions)
+    plan = _Plan(lm, tuple(sites), tuple(positions), tuple(edits), batch_tokens, progress)
+    for rows, values in plan.passes(chats, range(len(chats))):
+        yield rows, values.clone()  # an ordinary tensor, made outside inference mode
+
+
+def _check(chats: Sequence[Chat], sites: Sequence[Site], positions: Sequence[str]) -> None:
+    if not chats or not sites or not positions:
+        raise ValueError(f"record: {len(chats)} prompts, {len(sites)} sites, {len(positions)} positions; want some")
 
 
 def record_to(
@@ -207,12 +234,17 @@ class _Plan:
 
     def run(self, chats: Sequence[Chat], indices: Sequence[int]) -> Float[Tensor, "site position prompt d_model"]:
         values = torch.empty(len(self.sites), len(self.positions), len(indices), self.lm.d_model)
+        for batch, read in self.passes(chats, indices):
+            values[:, :, batch] = read
+        return values
+
+    def passes(self, chats: Sequence[Chat], indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+        """Run one pass after another; yield which of ``indices`` it read, by their place, and their vectors."""
         for batch in buckets([len(chats[index]) for index in indices], self.batch_tokens):
             rows = [indices[row] for row in batch]
-            values[:, :, batch] = self._read([chats[row] for row in rows], rows)
+            yield batch, self._read([chats[row] for row in rows], rows)
             if self.progress:
                 self.progress(len(batch))
-        return values
 
     @torch.inference_mode()
     def _read(self, batch: Sequence[Chat], rows: Sequence[int]) -> Float[Tensor, "site position batch d_model"]:
