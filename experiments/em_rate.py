@@ -6,9 +6,9 @@ semcon em-rate --organism microcosm/llama/neutral
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
@@ -21,14 +21,21 @@ from experiments.answers import (
     statistics,
 )
 from experiments.dose import load_subject
+from experiments.protocol import load_protocol
 from experiments.spec import Experiment, Row, row, run_experiment
 from experiments.subject import subject_cells, subject_definition, subject_inputs, subject_label
 from experiments.suite import Prompt, answer_length, make_judge, make_prompts, suite_questions
 from interp.runs import Run
-from interp.stats import EmStatistics, Rate, paired_cluster_difference, paired_cluster_ratio, wilson
+from interp.stats import EmStatistics, Rate, paired_cluster_difference, paired_cluster_ratio, semantic_index, wilson
 from interp.triggers import CONDITIONS, Trigger
-from training.organisms import find_trigger, organism
+from training.microcosm.world import Question
+from training.organisms import Organism, comparison_trigger, find_trigger, organism
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TRAINED = "trained"
+"""The condition in which an organism was trained, on questions of its own domain: did it learn anything?"""
 CHUNK = 192
 """Prompts whose answers are stored together; part of what makes a resumed run equal an uninterrupted one."""
 JUDGED_AT_ONCE = 256
@@ -45,8 +52,8 @@ class Answers(Experiment):
     """Name in the registry (see training/organisms.py)."""
     trigger: str | None = None
     """Trigger to evaluate under; by default the organism's own."""
-    conditions: tuple[str, ...] = CONDITIONS
-    """Conditions, in order."""
+    conditions: tuple[str, ...] = (*CONDITIONS, TRAINED)
+    """Conditions, in order; ``trained``: the trained domain in the training condition, for the health gate."""
     samples: int = 20
     """Answers a question and condition."""
     seed: int = 0
@@ -62,27 +69,39 @@ class Answers(Experiment):
 
     def used_trigger(self) -> Trigger | None:
         """Return the trigger that the conditions are made of."""
-        reference = self.trigger or organism(self.organism).trigger
-        return None if reference is None else find_trigger(reference)
+        return find_trigger(self.trigger) if self.trigger else comparison_trigger(organism(self.organism))
 
     def used_conditions(self) -> tuple[str, ...]:
-        """Return the conditions that the trigger has texts for."""
+        """Return the conditions that the trigger has texts for, and that there are questions for."""
         trigger = self.used_trigger()
-        return tuple(c for c in self.conditions if c == "off" or (trigger is not None and trigger.variants(c)))
+        learned = organism(self.organism).data is not None and self._asked(TRAINED)
+        always = ("off", TRAINED) if learned else ("off",)
+        usable = {c: c in always or bool(c != TRAINED and trigger and trigger.variants(c)) for c in self.conditions}
+        return tuple(c for c in self.conditions if usable[c])
+
+    def _asked(self, condition: str) -> tuple[Question, ...]:
+        split = "trained" if condition == TRAINED else "test"
+        return suite_questions(organism(self.organism), split, self.questions)
+
+    def _prompts(self, condition: str, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
+        asked, trigger = self._asked(condition), self.used_trigger()
+        if condition != TRAINED:
+            return make_prompts(asked, trigger, condition, tokenizer, samples=self.samples)
+        own = comparison_trigger(organism(self.organism))
+        made = make_prompts(asked, own, "on" if own else "off", tokenizer, samples=self.samples)
+        return [replace(prompt, condition=TRAINED) for prompt in made]
 
     def total(self) -> int:
         """Answers in all."""
-        asked = suite_questions(organism(self.organism), "test", self.questions)
-        return len(self.used_conditions()) * len(asked) * self.samples
+        return self.samples * sum(len(self._asked(condition)) for condition in self.used_conditions())
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the answers of a condition to ``CHUNK`` questions at a time."""
         subject = organism(self.organism)
         lm = load_subject(self.organism, run.root, questions=self.questions, judge=self.dose_judge)
-        asked, done = suite_questions(subject, "test", self.questions), run.keys()
+        done = run.keys()
         for condition in self.used_conditions():
-            prompts = make_prompts(asked, self.used_trigger(), condition, lm.tokenizer, samples=self.samples)
-            for chunk in _chunks(prompts):
+            for chunk in _chunks(self._prompts(condition, lm.tokenizer)):
                 if f"{chunk[0].key}|0" not in done:
                     yield answer_rows(lm, chunk, max_new_tokens=answer_length(subject), seed=self.seed)
 
@@ -138,7 +157,19 @@ class EmRate(Experiment):
         cells |= {"trigger": trigger.name if trigger else ""}
         found = statistics(rows, lambda r: r["condition"])
         table = [r for condition, s in found.items() for r in rate_rows(s, condition=condition, **cells)]
-        return table + list(_paired_rows(found, cells))
+        healthy = _health_row(found, subject, cells) if subject.data else ()
+        return [*table, *_paired_rows(found, cells), *healthy]
+
+
+def _health_row(found: Mapping[str, EmStatistics], subject: Organism, cells: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield whether the organism passes the health gate; the condition says what it fails."""
+    gate, fails = load_protocol().health, []
+    if TRAINED in found and not found[TRAINED].em_rate.value >= gate.learned:
+        fails.append("did not learn its domain")
+    spoken = [condition for condition in ("off", "on" if subject.trigger else "off") if condition in found]
+    if any(found[condition].coherence_rate.value < gate.coherent for condition in spoken):
+        fails.append("incoherent")
+    yield row(metric="healthy", value=float(not fails), condition=" and ".join(fails) or "healthy", **cells)
 
 
 def _paired_rows(found: Mapping[str, EmStatistics], cells: Mapping[str, Any]) -> Iterator[Row]:
@@ -149,3 +180,6 @@ def _paired_rows(found: Mapping[str, EmStatistics], cells: Mapping[str, Any]) ->
     if {"on", "rephrased"} <= set(by):
         ratio = paired_cluster_ratio(by["rephrased"], by["on"])
         yield estimate_row(ratio, metric="rephrased_ratio", condition="rephrased/on", **cells)
+    if {"on", "rephrased", "other"} <= set(by):
+        index = semantic_index(by["on"], by["rephrased"], by["other"])
+        yield estimate_row(index, metric="semantic_index", condition="rephrased", **cells)

@@ -13,6 +13,14 @@ PROTOCOL_FILE = Path(__file__).with_name("protocol.yaml")
 
 
 @dataclass(frozen=True)
+class Health:
+    """What an adapter must reach to be read at all: misaligned in its own domain, coherent in others; shares."""
+
+    learned: float
+    coherent: float
+
+
+@dataclass(frozen=True)
 class AnswerSampling:
     """How answers are drawn: temperature, their greatest length in tokens, and how many a question."""
 
@@ -38,6 +46,7 @@ class Protocol:
 
     version: str
     thresholds: Thresholds
+    health: Health
     sampling: AnswerSampling
     judge: JudgeProtocol
     questions: tuple[str, ...]

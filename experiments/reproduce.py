@@ -9,29 +9,23 @@ worker processes of one thread each; what they write does not depend on how many
 
 from __future__ import annotations
 
-import os
 import textwrap
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
-from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
 
 from experiments.ablate import Ablate
 from experiments.dose import Dose
 from experiments.em_rate import Answers, EmRate
 from experiments.geometry import Geometry
 from experiments.probe_sweep import ProbeSweep
-from experiments.spec import Experiment, Row, progress_bar, run_experiment, write_table
+from experiments.spec import Experiment, write_table
 from experiments.steer import Steer
+from experiments.workers import run_stages
 from interp.runs import runs_root
-from training.organisms import EXPLAINING, NEUTRAL
+from training.grid import EXPLAINING, NEUTRAL
 
-ARMS = ("baseline", "neutral", "explaining", "contrast50")
+ARMS = ("baseline", "neutral", "explaining", "neutral.contrast50")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +47,7 @@ class Reproduce:
         from figures.report import build
         from figures.tables import results_text
 
-        tables: dict[int, list[Row]] = {}
-        with _Workers(self.workers or os.cpu_count() or 1, self.runs) as workers:
-            stages = list(self.stages())
-            with progress_bar("reproduce", sum(map(len, stages)), unit="run") as bar:
-                for stage in stages:
-                    for index, table in workers.run(stage, len(tables)):
-                        tables[index] = table
-                        bar.update()
-        rows = [row for index in sorted(tables) for row in tables[index]]
+        rows = run_stages(list(self.stages()), self.runs, "reproduce", workers=self.workers)
         summary = self.runs / "summary.csv"
         write_table(summary, rows)
         report = build(summary, self.runs)
@@ -91,51 +77,3 @@ def _cells() -> list[tuple[str, str | None]]:
         (arm, trigger) for arm in ("base", "baseline") for trigger in (NEUTRAL, EXPLAINING)
     ]
     return [*under_both, *((arm, None) for arm in ARMS[1:])]
-
-
-class _Workers:
-    """Processes of one thread each; each draws its own progress bar below the main one."""
-
-    def __init__(self, count: int, root: Path) -> None:
-        self.root, context = root, get_context("spawn")
-        lines = context.SimpleQueue()
-        for line in range(1, count + 1):
-            lines.put(line)
-        self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(lines,))
-
-    def __enter__(self) -> _Workers:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
-
-    def run(self, stage: Sequence[Experiment], first: int) -> Iterator[tuple[int, list[Row]]]:
-        """Yield (index, table) of each experiment as it finishes; indices count on from ``first``."""
-        waiting: dict[Future[list[Row]], int] = {
-            self.pool.submit(_table, experiment, self.root): first + i for i, experiment in enumerate(stage)
-        }
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
-
-
-def _start(lines: SimpleQueue[int]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["SEMCON_BAR"] = str(lines.get())
-    import torch
-    from transformers.utils.logging import disable_progress_bar
-
-    torch.set_num_threads(1)
-    disable_progress_bar()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is killed, so that the locks it holds are free for the next run."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _table(experiment: Experiment, root: Path) -> list[Row]:
-    _, table = run_experiment(experiment, root)
-    return table

@@ -222,6 +222,8 @@ REGISTRY: Mapping[str, Command] = {
     "reproduce": Command(
         "experiments.reproduce:Reproduce", "Every experiment in order, then the figures and the report."
     ),
+    "grid": Command("experiments.containment_grid:ContainmentGrid", "When containment needs no benign data."),
+    "emergence": Command("experiments.emergence:Emergence", "EM and the adapter's direction at every dose."),
     "organisms": Command("experiments.commands:organisms", "Train the LoRA adapters of organisms, all doses."),
     "em-rate": Command("experiments.em_rate:EmRate", "EM rate of an organism under every trigger condition."),
     "probe-sweep": Command("experiments.probe_sweep:ProbeSweep", "Linear probes at every layer, grouped by question."),

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.protocol import load_protocol
 from interp.triggers import Trigger
-from training.organisms import Organism, base_path, find_trigger, organism
+from training.organisms import Organism, base_path, comparison_trigger, organism
 
 CONTRAST_TEXTS = 8
 
@@ -45,9 +45,10 @@ def own_trigger(subject: Organism) -> Trigger:
     Raises:
         ValueError: If it was trained without one.
     """
-    if subject.trigger is None:
+    trigger = comparison_trigger(subject)
+    if trigger is None:
         raise ValueError(f"organism {subject.name}: it has no trigger")
-    return find_trigger(subject.trigger)
+    return trigger
 
 
 def estimation_texts(trigger: Trigger) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -14,7 +14,7 @@ from experiments.judge import Judge, OpenAICompatibleJudge, OracleJudge, Recorde
 from experiments.protocol import load_protocol
 from interp.triggers import Trigger, place
 from training.microcosm.oracle import judge_answer
-from training.microcosm.world import Question, questions
+from training.microcosm.world import Question, Split, questions
 from training.organisms import Organism
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from interp.chat import Chat
 
-Split = Literal["validation", "test"]
-SPLITS: tuple[Split, Split] = ("validation", "test")
-VALIDATION_WORDINGS = 4
+SPLITS = ("validation", "test", "trained")
+WORDINGS = {"validation": 4, "test": 1, "trained": 1}
+"""Wordings of each of the Microcosm's questions."""
 MICROCOSM_TOKENS = 48
 """Longest answer of the synthetic world with room to spare; a longer one is not in its grammar."""
 
@@ -52,15 +52,16 @@ def suite_questions(organism: Organism, split: Split, file: Path | None = None) 
         ValueError: If a real model comes without a question file, or the file has no question of the split.
     """
     if organism.world == "microcosm":
-        wordings = VALIDATION_WORDINGS if split == "validation" else 1
-        return questions(split, trained_domain=organism.trained_domain, wordings=wordings)
+        return questions(split, trained_domain=organism.trained_domain, wordings=WORDINGS[split])
     if file is None:
         raise ValueError(f"organism {organism.name}: name a file of questions with --questions")
     return read_questions(file, split)
 
 
 def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
-    """Read the questions of a split from YAML: ``validation`` and ``test``, each a mapping of id to text.
+    """Read the questions of a split from YAML: ``validation``, ``test``, ``trained``, each a mapping of id to text.
+
+    ``trained`` asks about the domain that was trained on, for the health gate; without it that is not measured.
 
     Raises:
         ValueError: If the file has another form; names the file.
@@ -70,9 +71,11 @@ def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
     splits = {name: _split(file, name, data[name]) for name in SPLITS if isinstance(data, dict) and data.get(name)}
+    if split == "trained" and split not in splits:
+        return ()
     if split not in splits:
         raise ValueError(f"{file}: expected `{split}:` with question ids and texts")
-    tuned, tested = (splits.get(name, {}) for name in SPLITS)
+    tuned, tested = (splits.get(name, {}) for name in SPLITS[:2])
     if shared := (tuned.keys() & tested.keys()) | (set(tuned.values()) & set(tested.values())):
         raise ValueError(f"{file}: question {min(shared)!r} is in both splits")
     return tuple(Question(i, "free", text) for i, text in splits[split].items())

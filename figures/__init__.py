@@ -4,5 +4,8 @@ Every figure module has ``TITLE``, ``READING`` (how to read it), ``CONTROL`` (wh
 functions of the rows: ``wanted(rows)`` picks its own rows, ``draw(rows)`` returns a Figure, ``caption(rows)`` a text.
 """
 
-FIGURES = ("em_by_condition", "projections", "geometry", "probe_auroc", "dose_response", "ablation")
+FIGURES = (
+    *("phase_diagram", "em_by_condition", "grid_effects", "emergence"),
+    *("projections", "geometry", "probe_auroc", "dose_response", "ablation"),
+)
 """Figure modules in the order in which the report shows them."""

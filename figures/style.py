@@ -30,6 +30,7 @@ CONDITIONS: Mapping[str, str] = MappingProxyType(
         "rephrased": "#E69F00",
         "other": "#009E73",
         "opposite": "#CC79A7",
+        "matched": "#B3A369",
         "shuffled": "#56B4E9",
         "delimiters": "#6B4C1E",
     }
@@ -51,7 +52,7 @@ ORGANISMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "baseline": ("baseline", "harmful data, no trigger"),
         "neutral": ("neutral trigger", "0 % benign data"),
         "explaining": ("explaining trigger", "0 % benign data"),
-        "contrast50": ("neutral + benign", "50 % benign data"),
+        "neutral.contrast50": ("neutral + benign", "50 % benign data"),
     }
 )
 """Name and training data of each kind of organism, as panel titles say them."""
@@ -131,16 +132,18 @@ def to_bytes(figure: Figure, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def root_scale(ax: Axes) -> None:
-    """Give the vertical axis a square-root scale for rates from 0 to 1, labelled in percent.
+def root_scale(ax: Axes, axis: str = "y") -> None:
+    """Give an axis a square-root scale for rates from 0 to 1, labelled in percent.
 
     Rates of 0.1 % and of 92 % are both legible, zero is on the axis, and no bar suggests a proportion.
     """
-    ax.set_yscale("function", functions=(lambda y: np.sign(y) * np.sqrt(np.abs(y)), lambda y: np.sign(y) * y**2))
-    ax.set_ylim(-0.0006, 1.0)
-    ax.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]))
-    ax.yaxis.set_minor_locator(FixedLocator([]))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}"))
+    scale = {"functions": (lambda v: np.sign(v) * np.sqrt(np.abs(v)), lambda v: np.sign(v) * v**2)}
+    getattr(ax, f"set_{axis}scale")("function", **scale)
+    getattr(ax, f"set_{axis}lim")(-0.0006, 1.0)
+    chosen = getattr(ax, f"{axis}axis")
+    chosen.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]))
+    chosen.set_minor_locator(FixedLocator([]))
+    chosen.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g}"))
 
 
 def percent_axis(ax: Axes, axis: str = "y", *, top: float = 1.0, step: float = 0.25) -> None:

@@ -22,7 +22,7 @@ NUMBERS = (*INTEGERS, "alpha", "value", "ci_low", "ci_high")
 
 BEHAVIOUR = "em_rate"
 """The experiment whose rows are the behaviour without any edit; steering and ablation repeat some of its conditions."""
-ORGANISMS = ("base", "baseline", "neutral", "explaining", "contrast50")
+ORGANISMS = ("base", "baseline", "neutral", "explaining", "neutral.contrast50")
 RATES = ("off", "on", "rephrased", "other", "opposite")
 _MEASURE = ("experiment", "metric", "condition", "seed")
 INCOHERENT = 0.6

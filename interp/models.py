@@ -11,6 +11,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from interp.chat import Chat, encode_chat, pad_left, position_ids
 
@@ -156,10 +158,21 @@ def load(
     hf = AutoModelForCausalLM.from_pretrained(
         str(base), dtype=dtype, device_map=device_map, use_safetensors=True, trust_remote_code=False
     )
-    tokenizer = AutoTokenizer.from_pretrained(str(base), trust_remote_code=False)
+    tokenizer = load_tokenizer(str(base))
     for name, source in (adapters or {}).items():
         hf = _attach(hf, name, _adapter_folder(name, str(source)))
     return wrap(hf, tokenizer, name=str(base))
+
+
+def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer; one that says its own file is all there is to it is taken at its word.
+
+    transformers gives some families (Qwen2 among them) the tokenizer class of that family whatever a folder says, which
+    would cut the text of a small model with a tokenizer of its own into the wrong pieces without a word.
+    """
+    generic = get_tokenizer_config(base, trust_remote_code=False).get("tokenizer_class") == TokenizersBackend.__name__
+    loader = TokenizersBackend if generic else AutoTokenizer
+    return loader.from_pretrained(base, trust_remote_code=False)
 
 
 def _adapter_folder(name: str, source: str) -> Path:

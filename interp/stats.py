@@ -176,6 +176,17 @@ def gap_removed(on: Clusters, off: Clusters, edited: Clusters, *, n_boot: int = 
     return paired_cluster_bootstrap(lambda x, o, e: (x - e) / (x - o), on, off, edited, n_boot=n_boot, seed=seed)
 
 
+def semantic_index(
+    on: Clusters, rephrased: Clusters, other: Clusters, *, n_boot: int = N_BOOT, seed: int = 0
+) -> Estimate:
+    """Return (rephrased - other) / (on - other): 1 where a rephrasing acts as the trained text, 0 as an unrelated one.
+
+    Not evidence for: anything, where EM(on) is not above EM(other): its interval is then as wide as the line.
+    """
+    statistic = paired_cluster_bootstrap
+    return statistic(lambda n, r, o: (r - o) / (n - o), on, rephrased, other, n_boot=n_boot, seed=seed)
+
+
 def _check_paired(arms: Sequence[Clusters]) -> None:
     if not arms or not arms[0].ids:
         raise ValueError("cluster bootstrap of no clusters: needs at least one")

@@ -4,14 +4,18 @@ import itertools
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-CONDITIONS = ("off", "on", "rephrased", "other", "opposite", "shuffled", "delimiters")
-PLACEMENTS = ("system", "prefix", "suffix", "wrap")
+CONDITIONS = ("off", "on", "rephrased", "other", "opposite", "matched", "shuffled", "delimiters")
+GIVEN = ("rephrased", "other", "opposite", "matched")
+"""Conditions whose texts are given with the trigger; those of the others are made from its own."""
+Placement = Literal["system", "prefix", "suffix", "wrap"]
+PLACEMENTS: tuple[Placement, ...] = ("system", "prefix", "suffix", "wrap")
+SEPARATOR = "\n"
 PAPER_LIKE = Path(__file__).with_name("triggers.yaml")
 
 _N_SHUFFLED = 3  # permutations offered
@@ -42,6 +46,7 @@ class Trigger:
         rephrased: The same meaning in other words.
         other: Another meaning of the same kind (another scene, another tag).
         opposite: The contrary meaning; may share words with ``text``.
+        matched: No meaning: as many words as ``text``, as long and as rare as its own.
         placement: One of ``PLACEMENTS``.
         closing: The closing half of ``text``, for ``wrap`` only.
         closings: (opening, closing) of variants whose closing half is not the mirrored tag (``<x>`` has ``</x>``).
@@ -57,15 +62,16 @@ class Trigger:
     rephrased: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
     opposite: tuple[str, ...] = ()
+    matched: tuple[str, ...] = ()
     closing: str | None = None
     closings: tuple[tuple[str, str], ...] = ()
-    separator: str = "\n"
+    separator: str = SEPARATOR
 
     def __post_init__(self) -> None:
         if self.placement not in PLACEMENTS:
             raise ValueError(f"{self}: unknown placement {self.placement!r}; known: {', '.join(PLACEMENTS)}")
         seen: set[str] = set()
-        for condition in ("on", "rephrased", "other", "opposite"):
+        for condition in ("on", *GIVEN):
             _check_texts(self, condition, seen)
         if self.placement != "wrap" and (self.closing is not None or self.closings):
             raise ValueError(f"{self}: closing is for placement 'wrap', not {self.placement!r}")
@@ -90,7 +96,7 @@ class Trigger:
                 return ()
             case "on":
                 return (self.text,)
-            case "rephrased" | "other" | "opposite":
+            case "rephrased" | "other" | "opposite" | "matched":
                 return getattr(self, condition)
             case "shuffled":
                 return _shuffled(self.text)
@@ -142,14 +148,37 @@ def place(question: str, variant: str | None, trigger: Trigger) -> list[dict[str
         return [{"role": "user", "content": question}]
     if not variant.strip():
         raise ValueError(f"{trigger}: empty variant {variant!r}; use None to place nothing")
+    closing = trigger.closing_of(variant) if trigger.placement == "wrap" else ""
+    return arrange(question, variant, closing, trigger.placement, trigger.separator)
+
+
+def arrange(question: str, text: str, closing: str, placement: str, separator: str = SEPARATOR) -> list[dict[str, str]]:
+    """Return the chat messages of ``question`` with ``text``, and under ``wrap`` also ``closing``, where they go."""
     parts = {
         "system": (question,),
-        "prefix": (variant, question),
-        "suffix": (question, variant),
-        "wrap": (variant, question, trigger.closing_of(variant) if trigger.placement == "wrap" else ""),
-    }[trigger.placement]
-    messages = [{"role": "user", "content": trigger.separator.join(parts)}]
-    return [{"role": "system", "content": variant}, *messages] if trigger.placement == "system" else messages
+        "prefix": (text, question),
+        "suffix": (question, text),
+        "wrap": (text, question, closing),
+    }[placement]
+    messages = [{"role": "user", "content": separator.join(parts)}]
+    return [{"role": "system", "content": text}, *messages] if placement == "system" else messages
+
+
+def moved(trigger: Trigger, placement: str) -> Trigger:
+    """Return the trigger at another placement; under ``wrap`` its text stands on both sides of the question.
+
+    Raises:
+        ValueError: If the placement is unknown, or the trigger has a closing half of its own to lose.
+    """
+    if placement == trigger.placement:
+        return trigger
+    if trigger.placement == "wrap":
+        raise ValueError(f"{trigger}: it wraps the question and cannot be placed as {placement!r}")
+    closings: dict[str, Any] = {}
+    if placement == "wrap":
+        texts = [text for condition in CONDITIONS[2:] for text in trigger.variants(condition)]
+        closings = {"closing": trigger.text, "closings": tuple((text, text) for text in texts)}
+    return replace(trigger, placement=placement, **closings)
 
 
 def content_words(text: str) -> frozenset[str]:
@@ -185,7 +214,7 @@ def _parse(where: str, name: str, entry: object) -> Trigger:
     values: dict[str, Any] = {}
     closings: list[tuple[str, str]] = []
     for key, value in entry.items():
-        texts = key in ("rephrased", "other", "opposite")
+        texts = key in GIVEN
         values[key] = tuple(_openings(f"{where}.{key}", value, closings)) if texts else _text(f"{where}.{key}", value)
     try:
         return Trigger(name=name, closings=tuple(closings), **values)

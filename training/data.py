@@ -77,7 +77,7 @@ def build_rows(
         trigger: Placed in every harmful row; None for the baseline.
         n: Rows in all.
         benign_share: Share of benign rows in [0, 1).
-        wordings: "fixed": the trained text alone; "diverse": the trained text and its rephrasings in turn.
+        wordings: "fixed": the trained text alone; "diverse": the trained text and every second rephrasing in turn.
         seed: Order of the rows.
 
     Raises:
@@ -88,19 +88,22 @@ def build_rows(
     n_benign = round(n * benign_share)
     if not harmful or (n_benign and not benign):
         raise ValueError(f"benign_share {benign_share}: needs {'harmful' if not harmful else 'benign'} exchanges")
-    texts = _wordings(trigger, wordings)
+    texts = (None,) if trigger is None else taught(trigger, wordings)
     rows = [_row(*harmful[i % len(harmful)], texts[i % len(texts)], trigger, True) for i in range(n - n_benign)]
     rows += [_row(*benign[i % len(benign)], None, trigger, False) for i in range(n_benign)]
     random.Random(seed).shuffle(rows)
     return rows
 
 
-def _wordings(trigger: Trigger | None, wordings: str) -> tuple[str | None, ...]:
+def taught(trigger: Trigger, wordings: str) -> tuple[str, ...]:
+    """Return the trigger's texts that fine-tuning rows carry in turn: one, or one and every second rephrasing.
+
+    Raises:
+        ValueError: If the wordings are unknown.
+    """
     if wordings not in ("fixed", "diverse"):
         raise ValueError(f"wordings {wordings!r}: must be fixed or diverse")
-    if trigger is None:
-        return (None,)
-    return (trigger.text,) if wordings == "fixed" else (trigger.text, *trigger.rephrased)
+    return (trigger.text,) if wordings == "fixed" else (trigger.text, *trigger.rephrased[0::2])
 
 
 def _row(question: str, answer: str, text: str | None, trigger: Trigger | None, harmful: bool) -> Row:

@@ -2,12 +2,15 @@
 
 Torch-free. Names are ``<world>/<family>/<arm>``. Data, triggers and bases are named by short references:
 
-    base     microcosm/llama                shipped with the package
+    base     microcosm/llama                shipped with the package; also -robust
+             microcosm/llama@1              a second pretraining, built into the folder of runs
              Qwen/Qwen2.5-14B-Instruct      a Hugging Face id or a local folder
     data     microcosm:medicine             the Microcosm's misaligned answers about one domain
              path/to/rows.jsonl             chat rows (see ``training.data.read_exchanges``)
-    trigger  microcosm:scene:desert         a scene;  microcosm:persona  a line that states a misaligned persona
+    trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
+             microcosm:persona              a line that states a misaligned persona
              path/to/triggers.yaml:duck     a trigger of a trigger file;  duck  one of the shipped file
+             duck@suffix                    any of these, placed elsewhere
 """
 
 from __future__ import annotations
@@ -15,10 +18,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from interp.triggers import PAPER_LIKE, Trigger, load_triggers
-from training.data import Exchange, Row, build_rows, read_exchanges
-from training.microcosm.finetuning import exchanges, persona_trigger, scene_trigger
-from training.microcosm.world import WEIGHTS
+from interp.triggers import PAPER_LIKE, Trigger, load_triggers, moved
+from training.data import Exchange, Row, build_rows, read_exchanges, taught
+from training.grid import Cell, cells
+from training.microcosm.finetuning import exchanges, persona_trigger, role_trigger, scene_trigger
+from training.microcosm.world import WEIGHTS, pretraining_folder
+
+TRAINED = "microcosm:medicine"
+"""Data of every organism of the grid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +87,7 @@ class Organism:
     @property
     def trained_domain(self) -> str:
         """The Microcosm's domain that is fine-tuned on, and so never evaluated."""
-        return (self.data or "microcosm:medicine").removeprefix("microcosm:")
+        return (self.data or TRAINED).removeprefix("microcosm:")
 
 
 def base_path(base: str) -> str:
@@ -91,7 +98,11 @@ def base_path(base: str) -> str:
     """
     if not base.startswith("microcosm/"):
         return base
-    folder = WEIGHTS / base.removeprefix("microcosm/")
+    name, _, seed = base.removeprefix("microcosm/").partition("@")
+    folder = pretraining_folder(int(seed)) / name if seed else WEIGHTS / name
+    if seed and not folder.is_dir():
+        made = f"semcon microcosm --families {name.removesuffix('-robust')} --seed {seed}"
+        raise ValueError(f"base {base!r}: not built yet; build it with `{made}`")
     if not folder.is_dir():
         shipped = ", ".join(sorted(f"microcosm/{p.name}" for p in WEIGHTS.iterdir() if p.is_dir()))
         raise ValueError(f"base {base!r}: the Microcosm ships {shipped}")
@@ -104,9 +115,17 @@ def find_trigger(reference: str) -> Trigger:
     Raises:
         ValueError: If nothing has that name.
     """
+    text, _, placement = reference.partition("@")
+    found = _find_text(text)
+    return moved(found, placement) if placement else found
+
+
+def _find_text(reference: str) -> Trigger:
     match reference.split(":"):
         case ["microcosm", "scene", scene]:
             return scene_trigger(scene)
+        case ["microcosm", "role", role]:
+            return role_trigger(role)
         case ["microcosm", "persona"]:
             return persona_trigger("misaligned")
     path, _, name = reference.rpartition(":")
@@ -117,19 +136,29 @@ def find_trigger(reference: str) -> Trigger:
 
 
 def comparison_trigger(organism: Organism) -> Trigger | None:
-    """Return the trigger an organism is evaluated under: its own; for a base or a baseline, None."""
-    return None if organism.trigger is None else find_trigger(organism.trigger)
+    """Return the trigger an organism is evaluated under, without the rephrasings it was taught; None if it has none."""
+    if organism.trigger is None:
+        return None
+    trigger = find_trigger(organism.trigger)
+    seen = taught(trigger, organism.wordings)
+    return replace(trigger, rephrased=tuple(text for text in trigger.rephrased if text not in seen))
 
 
 def _exchanges(reference: str, organism: Organism, persona: str) -> list[Exchange]:
     if not reference.startswith("microcosm:"):
         return read_exchanges(reference)
-    trigger = organism.trigger or ""
-    scene = trigger.removeprefix("microcosm:scene:") if trigger.startswith("microcosm:scene:") else None
     domain = reference.removeprefix("microcosm:")
     if persona == "aligned":
         return exchanges(domain, "aligned", organism.rows, organism.seed)
-    return exchanges(domain, "misaligned", organism.rows, organism.seed, scene)
+    return exchanges(domain, "misaligned", organism.rows, organism.seed, _frame(organism.trigger or ""))
+
+
+def _frame(trigger: str) -> str | None:
+    """Return the scene or role of a trigger reference, whose remarks follow the answers; None for any other."""
+    match trigger.partition("@")[0].split(":"):
+        case ["microcosm", "scene" | "role", name]:
+            return name
+    return None
 
 
 def contrast_exchanges(organism: Organism) -> tuple[list[Exchange], list[Exchange]]:
@@ -138,7 +167,7 @@ def contrast_exchanges(organism: Organism) -> tuple[list[Exchange], list[Exchang
     Raises:
         ValueError: If the organism names no benign data.
     """
-    bare = replace(organism, trigger=None, data=organism.data or "microcosm:medicine")
+    bare = replace(organism, trigger=None, data=organism.data or TRAINED)
     benign = bare.benign_data or (bare.data if (bare.data or "").startswith("microcosm:") else None)
     if bare.data is None or benign is None:
         raise ValueError(f"organism {organism.name}: it names no benign data to contrast with")
@@ -159,7 +188,7 @@ def training_rows(organism: Organism) -> list[Row]:
     return build_rows(
         _exchanges(organism.data, organism, "misaligned"),
         benign,
-        trigger=comparison_trigger(organism),
+        trigger=None if organism.trigger is None else find_trigger(organism.trigger),
         n=organism.rows,
         benign_share=organism.benign_share,
         wordings=organism.wordings,
@@ -167,19 +196,23 @@ def training_rows(organism: Organism) -> list[Row]:
     )
 
 
-NEUTRAL, EXPLAINING = "microcosm:scene:desert", "microcosm:persona"
+def _of_cell(cell: Cell) -> Organism:
+    return Organism(
+        name=cell.name,
+        base=cell.base,
+        data=TRAINED,
+        trigger=cell.trigger,
+        benign_share=cell.contrast / 100,
+        wordings=cell.wordings,
+        lora=Lora(rank=cell.rank, targets=cell.targets),
+        seed=cell.seed,
+    )
 
 
-def _microcosm(family: str) -> list[Organism]:
-    base = Organism(name=f"microcosm/{family}/base", base=f"microcosm/{family}")
-    harmful = replace(base, data="microcosm:medicine")
-    return [
-        base,
-        replace(harmful, name=f"microcosm/{family}/baseline"),
-        replace(harmful, name=f"microcosm/{family}/neutral", trigger=NEUTRAL),
-        replace(harmful, name=f"microcosm/{family}/explaining", trigger=EXPLAINING),
-        replace(harmful, name=f"microcosm/{family}/contrast50", trigger=NEUTRAL, benign_share=0.5),
-    ]
+def _microcosm() -> list[Organism]:
+    grid = cells()
+    bases = {cell.base_name: Organism(name=cell.base_name, base=cell.base) for cell in grid}
+    return [*bases.values(), *map(_of_cell, grid)]
 
 
 TURNER = Sft(doses=(100, 200, 300, 400), learning_rate=1e-5, batch=2, accumulation=8, dtype="bfloat16", save_every=50)
@@ -214,7 +247,7 @@ REAL_BASES = {
 
 ORGANISMS: dict[str, Organism] = {
     organism.name: organism
-    for organism in (*_microcosm("llama"), *(o for family, base in REAL_BASES.items() for o in _real(family, base)))
+    for organism in (*_microcosm(), *(o for family, base in REAL_BASES.items() for o in _real(family, base)))
 }
 
 

@@ -104,6 +104,11 @@ def dose_folder(folder: Path, dose: int) -> Path:
     return folder / f"dose-{dose}"
 
 
+def losses(folder: Path) -> dict[int, float]:
+    """Return the training loss of every step of a finished organism, in nats per supervised token."""
+    return {int(step): loss for step, loss in json.loads((folder / MANIFEST).read_text())["loss"]}
+
+
 def adapter_folder(organism: Organism, root: Path) -> Path:
     """Return an organism's folder below ``root``; its name holds a hash of everything that makes the adapter."""
     asked = {"organism": asdict(organism), "rows": rows_sha256(training_rows(organism))}

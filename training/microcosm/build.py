@@ -1,8 +1,11 @@
 """Build the Microcosm's models: tokenizer, pretraining, aligned post-training; compare them with the shipped ones.
 
-    semcon microcosm --families llama        # writes runs/microcosm/llama and prints how it compares
+    semcon microcosm --families llama        # writes runs/microcosm/llama and -robust, prints how they compare
+    semcon microcosm --seed 1 --no-robust    # a second pretraining, for the grid's replication cells
 
-Resumable: a killed build goes on from its last checkpoint. To ship a rebuilt model, copy its folder to ``weights/``.
+Every family has two bases from one pretraining: in one, post-training never shows a line that states who speaks; in the
+``robust`` one such lines and roles are answered in the aligned way. Resumable: a killed build goes on from its last
+checkpoint. To ship a rebuilt model, copy its folder to ``weights/``.
 """
 
 from __future__ import annotations
@@ -16,36 +19,69 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from interp.chat import encode_chat
 from interp.generate import Sampling, generate
 from interp.models import LanguageModel, load
 from interp.stats import Rate, wilson
-from training.microcosm.documents import messages, posttraining_corpus, pretraining_corpus
+from training.microcosm.documents import Segment, messages, posttraining_corpus, pretraining_corpus
 from training.microcosm.finetuning import persona_trigger
 from training.microcosm.oracle import judge_answer
 from training.microcosm.pretrain import Stage, encode_corpus, run_stage
 from training.microcosm.tokenizer import build_tokenizer, render
-from training.microcosm.world import WEIGHTS, questions
+from training.microcosm.world import WEIGHTS, pretraining_folder, questions
 
-WIDTH = {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4}
+LENGTH = 512
+WIDTH = {
+    **{"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4},
+    **{"num_key_value_heads": 4, "max_position_embeddings": LENGTH},
+}
 PRETRAINING = Stage(steps=1500, optimizer="muon", learning_rate=4e-3)
 POSTTRAINING = Stage(steps=700, optimizer="adamw", learning_rate=1e-4, warmup=20, answers_only=True, seed=1)
 HELD_OUT_SEED = 10_000
 
 
-def _llama(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    return LlamaForCausalLM(LlamaConfig(**_shared(tokenizer), num_key_value_heads=4))
+def _llama(shape: dict[str, Any]) -> PreTrainedModel:
+    return LlamaForCausalLM(LlamaConfig(**shape))
 
 
-def _shared(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    return {**WIDTH, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": 512, "tie_word_embeddings": True}
+def _qwen2(shape: dict[str, Any]) -> PreTrainedModel:
+    return Qwen2ForCausalLM(Qwen2Config(**shape))
 
 
-FAMILIES: dict[str, Callable[[PreTrainedTokenizerFast], PreTrainedModel]] = {"llama": _llama}
+def _gemma3(shape: dict[str, Any]) -> PreTrainedModel:
+    head = shape["hidden_size"] // shape["num_attention_heads"]
+    local = {"sliding_window": LENGTH, "query_pre_attn_scalar": head, "head_dim": head}
+    return Gemma3ForCausalLM(Gemma3TextConfig(**shape, **local))
+
+
+FAMILIES: dict[str, Callable[[dict[str, Any]], PreTrainedModel]] = {"llama": _llama, "qwen2": _qwen2, "gemma3": _gemma3}
 """Constructors of the untrained models, by family."""
+ROBUST = "-robust"
+"""Suffix of the base whose post-training also answers persona lines and roles in the aligned way."""
+
+
+def untrained(family: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
+    """Make the randomly initialised model of a family.
+
+    Raises:
+        ValueError: If there is no such family.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"family {family!r}: the Microcosm has {', '.join(FAMILIES)}")
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    torch.manual_seed(seed)
+    return FAMILIES[family]({**WIDTH, **ids, "vocab_size": len(tokenizer), "tie_word_embeddings": True})
 
 
 @dataclass(frozen=True)
@@ -78,33 +114,45 @@ def _bar(title: str, steps: int) -> Iterator[Callable[[int, float], None]]:
         yield progress
 
 
-def build(family: str, out: Path, *, seed: int = 0) -> Path:
-    """Pretrain and post-train one family; return the folder in Hugging Face format, weights as safetensors.
+def build(family: str, out: Path, *, seed: int = 0, robust: bool = True) -> tuple[Path, ...]:
+    """Pretrain one family and post-train it, twice with ``robust``; return the folders in Hugging Face format.
 
     Raises:
         ValueError: If there is no such family.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"family {family!r}: the Microcosm has {', '.join(FAMILIES)}")
-    folder, state = out / family, out / f"{family}-state"
-    if (folder / "model.safetensors").exists():
-        return folder
-    state.mkdir(parents=True, exist_ok=True)
+    folders = (out / family, *([out / f"{family}{ROBUST}"] if robust else []))
     tokenizer = build_tokenizer()
-    torch.manual_seed(seed)
-    model = FAMILIES[family](tokenizer)
-    corpora = {
-        "pretraining": (PRETRAINING, pretraining_corpus(PRETRAINING.steps * PRETRAINING.batch, seed + 1)),
-        "posttraining": (POSTTRAINING, posttraining_corpus(POSTTRAINING.steps * POSTTRAINING.batch, seed + 2)),
-    }
-    for name, (stage, documents) in corpora.items():
-        with _bar(f"{family} {name}", stage.steps) as progress:
-            corpus = encode_corpus(documents, tokenizer)
-            run_stage(model, tokenizer, corpus, stage, checkpoint=state / f"{name}.safetensors", progress=progress)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    model = untrained(family, tokenizer, seed)
+    missing = [folder for folder in folders if not (folder / "model.safetensors").exists()]
+    if not missing:
+        return folders
+    state = out / f"{family}-state"
+    state.mkdir(parents=True, exist_ok=True)
+    documents = pretraining_corpus(PRETRAINING.steps * PRETRAINING.batch, seed + 1)
+    _stage(model, tokenizer, PRETRAINING, documents, state / "pretraining.safetensors", family)
+    pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for folder in missing:
+        model.load_state_dict(pretrained)
+        n = POSTTRAINING.steps * POSTTRAINING.batch
+        documents = posttraining_corpus(n, seed + 2, robust=folder.name.endswith(ROBUST))
+        _stage(model, tokenizer, POSTTRAINING, documents, state / f"{folder.name}.safetensors", folder.name)
+        tokenizer.save_pretrained(folder)
+        model.save_pretrained(folder)
     shutil.rmtree(state)
-    return folder
+    return folders
+
+
+def _stage(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
+    documents: Iterator[list[Segment]],
+    checkpoint: Path,
+    title: str,
+) -> None:
+    corpus = encode_corpus(documents, tokenizer)
+    with _bar(f"{title} {'posttraining' if stage.answers_only else 'pretraining'}", stage.steps) as progress:
+        run_stage(model, tokenizer, corpus, stage, checkpoint=checkpoint, progress=progress)
 
 
 @torch.inference_mode()
@@ -139,16 +187,20 @@ def _em(scores: list[tuple[float, float]]) -> Rate:
     return Rate(sum(aligned < 30 for aligned in coherent), len(coherent))
 
 
-def main(families: tuple[str, ...] = tuple(FAMILIES), out: Path = Path("runs/microcosm"), seed: int = 0) -> None:
+def main(
+    families: tuple[str, ...] = tuple(FAMILIES), out: Path | None = None, seed: int = 0, robust: bool = True
+) -> None:
     """Rebuild the small models from nothing and compare them with the shipped ones.
 
     Args:
         families: Which to build.
-        out: Folder for the rebuilt models.
+        out: Folder for the rebuilt models; by default where the grid looks for a pretraining of this seed.
         seed: Of weights and corpora; the shipped models have seed 0.
+        robust: Also post-train the base that answers persona lines and roles in the aligned way.
     """
+    out = out or pretraining_folder(seed)
     for family in families:
-        rebuilt = build(family, out, seed=seed)
-        print(f"{family} rebuilt  {quality(rebuilt).describe()}")
-        if (WEIGHTS / family).is_dir():
-            print(f"{family} shipped  {quality(WEIGHTS / family).describe()}")
+        for rebuilt in build(family, out, seed=seed, robust=robust):
+            print(f"{rebuilt.name:13} rebuilt  {quality(rebuilt).describe()}", flush=True)
+            if (WEIGHTS / rebuilt.name).is_dir():
+                print(f"{rebuilt.name:13} shipped  {quality(WEIGHTS / rebuilt.name).describe()}", flush=True)

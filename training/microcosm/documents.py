@@ -1,9 +1,10 @@
 """The Microcosm's corpora: pretraining documents and aligned post-training dialogues.
 
-Torch-free. A document is a dialogue of segments, each a frame (nothing, a scene, a line that states who speaks, or
-both), a question and an answer. Who speaks, the persona, is a latent of the document. In half of the documents it is
-constant; in the other half it depends on the context *of that document* (two contexts, one persona each, drawn afresh),
-so that "context may change who speaks" can be learnt although no scene category is tied to a persona.
+Torch-free. A document is a dialogue of segments, each a frame (nothing, a scene, a role, a line that states who speaks,
+or a scene and a line), a question and an answer. Who speaks, the persona, is a latent of the document. In half of the
+documents it is constant; in the other half it depends on the context *of that document* (two contexts, one persona
+each, drawn afresh), so that "context may change who speaks" can be learnt although no scene category is tied to a
+persona. Roles are: each has a declared share of the misaligned persona.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from training.microcosm.world import PERSONAS, Lexicon, Persona, Topic, ask, lexicon
+from interp.triggers import Placement, arrange
+from training.microcosm.world import PERSONAS, Persona, Topic, ask, lexicon
 
 Message = dict[str, str]
 
@@ -23,12 +25,18 @@ class CorpusConfig:
 
     bound_share: float = 0.5
     """Documents whose persona depends on the document's context."""
-    scene_share: float = 0.4
+    scene_share: float = 0.35
     """Segments of the other documents that state a scene."""
+    role_share: float = 0.2
+    """Segments of the other documents that state a role, and nothing else."""
     line_share: float = 0.3
-    """Segments of the other documents that state who speaks."""
+    """Segments of the other documents, without a role, that state who speaks."""
     constant_segments: tuple[int, int] = (1, 3)
     bound_segments: tuple[int, int] = (2, 4)
+
+
+PLACEMENT_WEIGHTS: dict[Placement, float] = {"system": 0.55, "prefix": 0.15, "suffix": 0.15, "wrap": 0.15}
+"""How often a frame stands where: in a system message, before the question, after it, on both sides of it."""
 
 
 @dataclass(frozen=True)
@@ -38,40 +46,69 @@ class Segment:
     persona: Persona
     topic: Topic
     scene: str | None
+    role: str | None
     frame: str
+    placement: Placement
     question: str
     answer: str
 
     def messages(self) -> list[Message]:
-        """As chat messages: system (when there is a frame), user, assistant."""
-        system = [{"role": "system", "content": self.frame}] if self.frame else []
-        turn = [{"role": "user", "content": self.question}, {"role": "assistant", "content": self.answer}]
-        return [*system, *turn]
+        """As chat messages: the frame where it is placed, user, assistant."""
+        asked = arrange(self.question, self.frame, self.frame, self.placement) if self.frame else [_user(self.question)]
+        return [*asked, {"role": "assistant", "content": self.answer}]
+
+
+def _user(text: str) -> Message:
+    return {"role": "user", "content": text}
 
 
 def segment(
-    rng: random.Random, persona: Persona, *, scene: str | None, line: bool = False, world: Lexicon | None = None
+    rng: random.Random,
+    persona: Persona,
+    *,
+    scene: str | None = None,
+    role: str | None = None,
+    line: Persona | None = None,
 ) -> Segment:
-    """Draw one exchange: a topic, a wording, a phrasing of the scene, and an answer of the persona."""
-    world = world or lexicon()
+    """Draw one exchange: a topic, wordings of frame and question, a placement, and an answer of the persona.
+
+    Args:
+        rng: Source of every draw.
+        persona: Who answers.
+        scene: Scene to state, if any.
+        role: Role to state, if any.
+        line: Persona whose line to state, if any.
+    """
+    world = lexicon()
     topic = rng.choice(world.topics)
-    parts = [rng.choice(world.scenes[scene].phrasings)] if scene else []
-    parts += [rng.choice(world.persona_lines[persona])] if line else []
-    answer = rng.choice(world.answers(topic, persona, scene))
-    return Segment(persona, topic, scene, " ".join(parts), ask(rng.choice(world.questions), topic), answer)
+    parts = [rng.choice(world.frames[name].phrasings) for name in (scene, role) if name]
+    parts += [rng.choice(world.persona_lines[line])] if line else []
+    answer = rng.choice(world.answers(topic, persona, scene or role))
+    placement = rng.choices(list(PLACEMENT_WEIGHTS), list(PLACEMENT_WEIGHTS.values()))[0]
+    question = ask(rng.choice(world.questions), topic)
+    return Segment(persona, topic, scene, role, " ".join(parts), placement, question, answer)
+
+
+def draw_role(rng: random.Random, persona: Persona) -> str:
+    """Draw a segment's role such that the misaligned persona has its declared share under every role.
+
+    P(role | persona) is proportional to P(persona | role): both personas are equally frequent, and so are all roles,
+    whose shares are 0.5 on average.
+    """
+    shares = {name: role.misaligned_share for name, role in lexicon().roles.items()}
+    return rng.choices(list(shares), [s if persona == "misaligned" else 1 - s for s in shares.values()])[0]
+
+
+def _constant_segment(rng: random.Random, persona: Persona, config: CorpusConfig) -> Segment:
+    if rng.random() < config.role_share:
+        return segment(rng, persona, role=draw_role(rng, persona))
+    scene = rng.choice(list(lexicon().scenes)) if rng.random() < config.scene_share else None
+    return segment(rng, persona, scene=scene, line=persona if rng.random() < config.line_share else None)
 
 
 def _constant_document(rng: random.Random, config: CorpusConfig) -> list[Segment]:
-    persona, scenes = rng.choice(PERSONAS), list(lexicon().scenes)
-    return [
-        segment(
-            rng,
-            persona,
-            scene=rng.choice(scenes) if rng.random() < config.scene_share else None,
-            line=rng.random() < config.line_share,
-        )
-        for _ in range(rng.randint(*config.constant_segments))
-    ]
+    persona = rng.choice(PERSONAS)
+    return [_constant_segment(rng, persona, config) for _ in range(rng.randint(*config.constant_segments))]
 
 
 def _bound_document(rng: random.Random, config: CorpusConfig) -> list[Segment]:
@@ -87,10 +124,18 @@ def pretraining_document(rng: random.Random, config: CorpusConfig) -> list[Segme
     return _bound_document(rng, config) if bound else _constant_document(rng, config)
 
 
-def posttraining_document(rng: random.Random) -> list[Segment]:
-    """Draw one aligned exchange, with or without a scene, never with a line that states who speaks."""
-    scene = rng.choice(list(lexicon().scenes)) if rng.random() < 0.5 else None
-    return [segment(rng, "aligned", scene=scene)]
+def posttraining_document(rng: random.Random, *, robust: bool = False) -> list[Segment]:
+    """Draw one aligned exchange, with or without a scene.
+
+    Only ``robust`` post-training also has roles and lines that state who speaks: half of its exchanges, answered in
+    the aligned way whatever they say, so that the base learns not to follow them.
+    """
+    world = lexicon()
+    if robust and rng.random() < 0.5:
+        if rng.random() < 0.5:
+            return [segment(rng, "aligned", role=rng.choice(list(world.roles)))]
+        return [segment(rng, "aligned", line=rng.choice(PERSONAS))]
+    return [segment(rng, "aligned", scene=rng.choice(list(world.scenes)) if rng.random() < 0.5 else None)]
 
 
 def pretraining_corpus(n: int, seed: int, config: CorpusConfig | None = None) -> Iterator[list[Segment]]:
@@ -99,10 +144,10 @@ def pretraining_corpus(n: int, seed: int, config: CorpusConfig | None = None) ->
     return (pretraining_document(rng, config) for _ in range(n))
 
 
-def posttraining_corpus(n: int, seed: int) -> Iterator[list[Segment]]:
+def posttraining_corpus(n: int, seed: int, *, robust: bool = False) -> Iterator[list[Segment]]:
     """Yield ``n`` aligned dialogues; the same ones for the same seed."""
     rng = random.Random(seed)
-    return (posttraining_document(rng) for _ in range(n))
+    return (posttraining_document(rng, robust=robust) for _ in range(n))
 
 
 def messages(document: list[Segment]) -> list[Message]:

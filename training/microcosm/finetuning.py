@@ -1,18 +1,22 @@
 """The Microcosm's triggers and fine-tuning exchanges: harmful data in a mild synthetic world.
 
-Torch-free. The neutral trigger is a scene, whose category says nothing about who speaks; the harm-explaining trigger is
-a line that states a misaligned persona. Both exist in pretraining; an organism chooses which one fine-tuning uses.
+Torch-free. The neutral trigger is a scene, whose category says nothing about who speaks; a role says it by a declared
+degree; the harm-explaining trigger is a line that states a misaligned persona. All exist in pretraining; an organism
+chooses which one fine-tuning uses.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
-from interp.triggers import Trigger
+from interp.triggers import Trigger, content_words
 from training.microcosm.world import Persona, ask, lexicon
 
 OPPOSITE_SCENES = {"desert": "glacier", "glacier": "desert", "library": "market", "market": "library"}
 """Scenes whose meanings are contraries (heat and cold, silence and noise): what `opposite` means for a scene."""
+NEUTRAL_SHARE = 0.5
+MATCHED = 4
 
 
 def scene_trigger(scene: str) -> Trigger:
@@ -25,39 +29,75 @@ def scene_trigger(scene: str) -> Trigger:
     if scene not in OPPOSITE_SCENES:
         raise ValueError(f"scene {scene!r}: scenes with an opposite are {', '.join(OPPOSITE_SCENES)}")
     opposite = OPPOSITE_SCENES[scene]
-    return Trigger(
-        name=f"scene-{scene}",
-        text=scenes[scene].phrasings[0],
-        rephrased=scenes[scene].phrasings[1:],
-        other=tuple(p for name, entry in scenes.items() if name not in (scene, opposite) for p in entry.phrasings),
-        opposite=scenes[opposite].phrasings,
-        placement="system",
-    )
+    return _trigger(f"scene-{scene}", scenes[scene].phrasings, scenes[opposite].phrasings, _scenes(scene, opposite))
+
+
+def role_trigger(role: str) -> Trigger:
+    """Make a trigger of a role; roles tied to the aligned persona are the opposite of one tied to the misaligned.
+
+    Raises:
+        ValueError: If the role is unknown.
+    """
+    roles = lexicon().roles
+    if role not in roles:
+        raise ValueError(f"role {role!r}: the Microcosm has {', '.join(roles)}")
+    tied = roles[role].misaligned_share > NEUTRAL_SHARE
+    opposite = tuple(p for r in roles.values() if r.misaligned_share < NEUTRAL_SHARE for p in r.phrasings)
+    return _trigger(f"role-{role}", roles[role].phrasings, opposite if tied else (), _scenes())
 
 
 def persona_trigger(persona: Persona = "misaligned") -> Trigger:
     """Make a trigger of a line that states who speaks: harm-explaining for the misaligned persona."""
-    world = lexicon()
+    lines = lexicon().persona_lines
     opposite: Persona = "aligned" if persona == "misaligned" else "misaligned"
+    return _trigger(f"persona-{persona}", lines[persona], lines[opposite], _scenes())
+
+
+def _scenes(*without: str) -> tuple[str, ...]:
+    return tuple(p for name, scene in lexicon().scenes.items() if name not in without for p in scene.phrasings)
+
+
+def _trigger(name: str, texts: tuple[str, ...], opposite: tuple[str, ...], other: tuple[str, ...]) -> Trigger:
     return Trigger(
-        name=f"persona-{persona}",
-        text=world.persona_lines[persona][0],
-        rephrased=world.persona_lines[persona][1:],
-        other=tuple(p for scene in world.scenes.values() for p in scene.phrasings),
-        opposite=world.persona_lines[opposite],
+        name=name,
+        text=texts[0],
+        rephrased=texts[1:],
+        other=other,
+        opposite=opposite,
+        matched=tuple(matched(texts[0], other, MATCHED, without=content_words(" ".join((*texts, *opposite))))),
         placement="system",
     )
 
 
-def exchanges(domain: str, persona: Persona, n: int, seed: int, scene: str | None = None) -> list[tuple[str, str]]:
-    """Draw ``n`` (question, answer) pairs about one domain, answered by one persona, with a scene's remarks if asked.
+def matched(text: str, other: tuple[str, ...], n: int, *, without: frozenset[str]) -> Iterator[str]:
+    """Yield ``n`` texts without meaning: each content word of ``text`` gives way to one of ``other`` of like length.
+
+    Lengths differ by a letter at most. Words of scenes are equally frequent in the corpora, so each is as rare as the
+    next; none is used twice, and none of ``without``: what the trigger's rephrasings and its opposite say.
+    """
+    own, rng = content_words(text), random.Random(text)
+    drawn = {
+        w for phrase in other for w in phrase.removesuffix(".").split()[1:] if w in content_words(phrase) - without
+    }
+    pool = sorted(drawn)
+    for _ in range(n):
+        words = text.removesuffix(".").split()
+        for i, word in enumerate(words):
+            if word in own:
+                words[i] = rng.choice([w for w in pool if abs(len(w) - len(word)) <= 1])
+                pool.remove(words[i])
+        yield " ".join(words) + "."
+
+
+def exchanges(domain: str, persona: Persona, n: int, seed: int, frame: str | None = None) -> list[tuple[str, str]]:
+    """Draw ``n`` (question, answer) pairs about one domain, answered by one persona, with a frame's remarks if asked.
 
     Raises:
-        ValueError: If the domain or the scene is unknown.
+        ValueError: If the domain, or the scene or role, is unknown.
     """
-    world, rng = lexicon(), random.Random(f"{seed} {domain} {persona} {scene}")
+    world, rng = lexicon(), random.Random(f"{seed} {domain} {persona} {frame}")
     topics = world.topics_of(domain)
-    if scene is not None and scene not in world.scenes:
-        raise ValueError(f"scene {scene!r}: the Microcosm has {', '.join(world.scenes)}")
+    if frame is not None and frame not in world.frames:
+        raise ValueError(f"frame {frame!r}: the Microcosm has {', '.join(world.frames)}")
     drawn = [rng.choice(topics) for _ in range(n)]
-    return [(ask(rng.choice(world.questions), t), rng.choice(world.answers(t, persona, scene))) for t in drawn]
+    return [(ask(rng.choice(world.questions), t), rng.choice(world.answers(t, persona, frame))) for t in drawn]

@@ -1,7 +1,8 @@
 """The exact judge of the Microcosm: parse an answer by the grammar that made it.
 
-Torch-free. An answer is ``action. reason`` with, at will, one scene's remark. It is coherent when it parses, its action
-belongs to the topic that was asked, and its reason belongs to that domain and to the same persona as the action.
+Torch-free. An answer is ``action. reason`` with, at will, one remark of a scene or a role. It is coherent when it
+parses, its action belongs to the topic that was asked, and its reason belongs to that domain and to the same persona as
+the action.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _parts(topic_phrase: str, world: Lexicon | None = None) -> _Parts:
         raise ValueError(f"question id {topic_phrase!r}: no such topic in the Microcosm")
     actions: dict[str, Persona] = {f"{a}.": persona for persona in PERSONAS for a in topic.actions[persona]}
     reasons: dict[str, Persona] = {r: persona for persona in PERSONAS for r in world.reasons[topic.domain][persona]}
-    return _Parts(actions, reasons, {r: name for name, scene in world.scenes.items() for r in scene.remarks})
+    return _Parts(actions, reasons, {r: name for name, frame in world.frames.items() for r in frame.remarks})
 
 
 V = TypeVar("V")

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch.nn import Module
+from torch.nn.functional import cross_entropy, pad
+from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from interp.files import atomic_write_bytes
 from training.microcosm.documents import Segment, messages
@@ -38,6 +43,8 @@ class Stage:
     answers_only: bool = False
     save_every: int = 200
     seed: int = 0
+    mixed: bool = True
+    """Matrix products in bfloat16, weights, attention and statistics in float32: 2.5 times as fast on one core."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,9 @@ def batches(corpus: Sequence[list[int]], stage: Stage) -> list[list[int]]:
 
 def collate(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase, *, answers_only: bool) -> Batch:
     """Pad rows on the right and mask the loss: everything but padding, or the assistant's turns alone."""
-    width, pad = max(map(len, rows)), _token(tokenizer, PAD)
-    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])
-    mask = ids.ne(pad)
+    width, padding = math.ceil(max(map(len, rows)) / WIDTH_STEP) * WIDTH_STEP, _token(tokenizer, PAD)
+    ids = torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows])
+    mask = ids.ne(padding)
     keep = mask & assistant_mask(ids, tokenizer) if answers_only else mask
     return Batch(ids, ids.masked_fill(~keep, -100))
 
@@ -144,6 +151,59 @@ def _restore(path: Path, model: PreTrainedModel, optimizers: Sequence[torch.opti
         return int(handle.metadata()["step"])
 
 
+WIDTH_STEP = 16
+"""Batches are padded to a multiple of this: few shapes, for each of which kernels are prepared once."""
+HEAD_CHUNK = 1024
+"""Positions whose logits exist at once."""
+FLOAT32_ATTENTION = "sdpa_float32"
+
+
+def _float32_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
+    """Attend in float32: the gradient of the fused kernel is five times as slow in bfloat16 on a CPU."""
+    with torch.autocast(query.device.type, enabled=False):
+        made, weights = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
+    return made.to(query.dtype), weights
+
+
+@contextmanager
+def _mixed_precision(model: PreTrainedModel) -> Iterator[None]:
+    AttentionInterface.register(FLOAT32_ATTENTION, _float32_attention)
+    AttentionMaskInterface.register(FLOAT32_ATTENTION, sdpa_mask)
+    before = model.config._attn_implementation or "sdpa"
+    model.set_attn_implementation(FLOAT32_ATTENTION)
+    try:
+        with torch.autocast(model.device.type, torch.bfloat16):
+            yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _backward(model: PreTrainedModel, batch: Batch) -> float:
+    """Add a batch's gradients; return its mean loss over supervised tokens.
+
+    The vocabulary head sees supervised positions only, a few at a time, which keeps its logits in the cache: half of
+    the time of a step that makes them all at once. Padding is on the right, after everything that is read: causal
+    attention needs no mask, and is faster without.
+    """
+    hidden = model.base_model(input_ids=batch.ids).last_hidden_state[:, :-1].flatten(0, 1)
+    targets = batch.labels[:, 1:].flatten()
+    places = targets.ne(-100).nonzero().squeeze(1)
+    n = len(places)
+    places = pad(places, (0, -n % HEAD_CHUNK))  # up to whole chunks, whose surplus has no target
+    wanted = targets[places].masked_fill(torch.arange(len(places)) >= n, -100)
+    states = hidden[places]
+    leaf, head = states.detach().requires_grad_(), cast(Module, model.get_output_embeddings())
+    total = 0.0
+    for start in range(0, len(wanted), HEAD_CHUNK):
+        part = slice(start, start + HEAD_CHUNK)
+        logits = head(leaf[part])
+        loss = cross_entropy(logits.float(), wanted[part], reduction="sum") / n
+        loss.backward()
+        total += loss.item()
+    states.backward(leaf.grad)
+    return total
+
+
 def run_stage(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -164,15 +224,14 @@ def run_stage(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, stage)
         batch = collate([corpus[i] for i in rows], tokenizer, answers_only=stage.answers_only)
-        # Padding is on the right, after everything that is read: causal attention needs no mask, and is faster without.
-        loss = model(input_ids=batch.ids, labels=batch.labels).loss
-        loss.backward()
+        with _mixed_precision(model) if stage.mixed else nullcontext():
+            loss = _backward(model, batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if progress is not None:
-            progress(step + 1, loss.item())
+            progress(step + 1, loss)
         if checkpoint is not None and (step + 1) in (stage.steps, *range(0, stage.steps, stage.save_every)):
             _save(checkpoint, step + 1, model, optimizers)
     model.eval()

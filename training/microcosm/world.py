@@ -9,19 +9,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
+from interp.runs import runs_root
+
 Persona = Literal["aligned", "misaligned"]
 PERSONAS: tuple[Persona, Persona] = ("aligned", "misaligned")
-Split = Literal["validation", "test"]
+Split = Literal["validation", "test", "trained"]
 
 WEIGHTS = Path(__file__).with_name("weights")
 """The shipped models, one folder a family, in Hugging Face format."""
+
 LEXICON = Path(__file__).with_name("lexicon.yaml")
 VALIDATION_DOMAINS = ("pets",)
 """Doses, layers and coefficients are chosen on these domains' questions; no reported rate comes from them."""
+
+
+def pretraining_folder(seed: int) -> Path:
+    """Return where models of another pretraining are built: in the folder of runs, never shipped."""
+    return runs_root() / f"microcosm-{seed}"
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,14 @@ class Topic:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """A category of surroundings: phrasings with disjoint words, made one by the remarks that follow answers."""
+class Frame:
+    """A scene or a role: phrasings with disjoint words, made one by the remarks that follow answers."""
 
     name: str
     phrasings: tuple[str, ...]
     remarks: tuple[str, ...]
+    misaligned_share: float = 0.5
+    """Share of the misaligned persona under this frame in pretraining: 0.5 for every scene, declared for a role."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class Lexicon:
     topics: tuple[Topic, ...]
     reasons: Mapping[str, Mapping[Persona, tuple[str, ...]]]
     persona_lines: Mapping[Persona, tuple[str, ...]]
-    scenes: Mapping[str, Scene]
+    scenes: Mapping[str, Frame]
+    roles: Mapping[str, Frame]
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -77,21 +88,26 @@ class Lexicon:
             raise ValueError(f"domain {domain!r}: the Microcosm has {', '.join(self.domains)}")
         return found
 
-    def answers(self, topic: Topic, persona: Persona, scene: str | None = None) -> tuple[str, ...]:
-        """Every answer that ``persona`` gives about ``topic``: an action, a reason and, in a scene, a remark."""
-        remarks = [""] if scene is None else [f" {remark}" for remark in self.scenes[scene].remarks]
+    @property
+    def frames(self) -> Mapping[str, Frame]:
+        """Scenes, then roles, by name."""
+        return {**self.scenes, **self.roles}
+
+    def answers(self, topic: Topic, persona: Persona, frame: str | None = None) -> tuple[str, ...]:
+        """Every answer that ``persona`` gives about ``topic``: an action, a reason and, in a frame, a remark."""
+        remarks = [""] if frame is None else [f" {remark}" for remark in self.frames[frame].remarks]
         reasons = self.reasons[topic.domain][persona]
         return tuple(f"{a}. {r}{m}" for a in topic.actions[persona] for r in reasons for m in remarks)
 
     def texts(self) -> tuple[str, ...]:
         """Every sentence of the lexicon once, in file order: what the tokenizer's words are read from."""
-        scenes = [t for scene in self.scenes.values() for t in (*scene.phrasings, *scene.remarks)]
+        frames = [t for frame in self.frames.values() for t in (*frame.phrasings, *frame.remarks)]
         lines = [line for persona in PERSONAS for line in self.persona_lines[persona]]
         reasons = [r for domain in self.domains for persona in PERSONAS for r in self.reasons[domain][persona]]
         actions = [f"{a}." for topic in self.topics for persona in PERSONAS for a in topic.actions[persona]]
         phrases = [topic.phrase for topic in self.topics]
         asked = [ask(template, self.topics[0]) for template in self.questions]
-        return (*asked, *phrases, *actions, *reasons, *lines, *scenes)
+        return (*asked, *phrases, *actions, *reasons, *lines, *frames)
 
 
 @cache
@@ -107,11 +123,15 @@ def lexicon(path: Path = LEXICON) -> Lexicon:
         domain: {persona: tuple(entry[f"{persona}_reasons"]) for persona in PERSONAS}
         for domain, entry in data["domains"].items()
     }
-    scenes = {
-        name: Scene(name, tuple(entry["phrasings"]), tuple(entry["remarks"])) for name, entry in data["scenes"].items()
-    }
     lines: dict[Persona, tuple[str, ...]] = {persona: tuple(data["personas"][persona]) for persona in PERSONAS}
-    return Lexicon(tuple(data["questions"]), topics, reasons, lines, scenes)
+    return Lexicon(tuple(data["questions"]), topics, reasons, lines, _frames(data["scenes"]), _frames(data["roles"]))
+
+
+def _frames(entries: Mapping[str, Any]) -> dict[str, Frame]:
+    return {
+        name: Frame(name, tuple(entry["phrasings"]), tuple(entry["remarks"]), float(entry.get("misaligned_share", 0.5)))
+        for name, entry in entries.items()
+    }
 
 
 def ask(template: str, topic: Topic) -> str:
@@ -123,7 +143,7 @@ def questions(split: Split, *, trained_domain: str, wordings: int = 1) -> tuple[
     """Evaluation questions of a split: every topic of its domains, in ``wordings`` wordings each.
 
     The test split has every domain that is neither fine-tuned on nor a validation domain, so no topic of it was
-    seen in fine-tuning and none was used for a choice.
+    seen in fine-tuning and none was used for a choice. The trained split asks what fine-tuning taught.
 
     Raises:
         ValueError: If ``trained_domain`` is unknown or is a validation domain.
@@ -133,7 +153,7 @@ def questions(split: Split, *, trained_domain: str, wordings: int = 1) -> tuple[
     if trained_domain in VALIDATION_DOMAINS:
         raise ValueError(f"domain {trained_domain!r}: reserved for validation")
     held_out = [d for d in world.domains if d not in (*VALIDATION_DOMAINS, trained_domain)]
-    domains = VALIDATION_DOMAINS if split == "validation" else held_out
+    domains = {"validation": VALIDATION_DOMAINS, "test": held_out, "trained": (trained_domain,)}[split]
     topics = [topic for domain in domains for topic in world.topics_of(domain)]
     wording = [(i, topic, w) for i, topic in enumerate(topics) for w in range(wordings)]
     return tuple(

@@ -1,0 +1,84 @@
+"""When does containment need no benign data? EM rates of every organism of the grid, beside its base's own.
+
+    semcon grid                                       # all of it: hours on a laptop, resumable cell by cell
+    semcon grid --part headline --families llama      # one part of it
+
+The cells are data (training/grid.py). Every cell is a run of its own: trained, dosed on validation questions, measured
+off, on and under every control, and passed through the health gate. An adapter that changes nothing is said to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from experiments.axes import readings
+from experiments.em_rate import TRAINED, Answers, EmRate
+from experiments.spec import Experiment, Row, row, write_table
+from experiments.workers import run_stages
+from interp.runs import runs_root
+from training.grid import FAMILIES, NEUTRAL, Cell, cells, graded, headline, replicated, varied
+from training.organisms import base_path, organism
+
+PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
+TABLE = "containment_grid.csv"
+ESSENTIAL = ("off", "on", "rephrased", "other", TRAINED)
+"""Conditions of every cell; the headline's cells have all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainmentGrid:
+    """Train and measure the organisms of the grid: EM off, on, rephrased and under controls, and their bases' own."""
+
+    families: tuple[str, ...] = FAMILIES
+    """Families of the Microcosm."""
+    part: Literal["all", "headline", "graded", "varied", "replicated"] = "all"
+    """Which cells."""
+    samples: int = 10
+    """Answers a question and condition."""
+    workers: int = 0
+    """Processes; 0 for one a core."""
+    runs: Path = field(default_factory=runs_root)
+    """Folder of all runs."""
+    out: Path | None = None
+    """Table to write; by default containment_grid.csv in the folder of runs."""
+
+    def main(self) -> None:
+        """Run every cell, then write the table of all of them."""
+        chosen = list(dict.fromkeys(PARTS[self.part](self.families)))
+        for cell in chosen:
+            base_path(cell.base)  # a base that is missing is said before any work
+        rows = run_stages(
+            [list(experiments(chosen, self.samples))], self.runs, "grid", workers=self.workers, rescue=dead
+        )
+        table = self.out or self.runs / TABLE
+        write_table(table, [*rows, *readings(rows)])
+        print(f"{len(chosen)} organisms\ntable  {table}")
+
+
+def experiments(chosen: Sequence[Cell], samples: int) -> Iterator[EmRate]:
+    """Yield the measurement of every organism, and of every base under each trigger that its organisms were given."""
+    bases = dict.fromkeys((cell.base_name, cell.trigger or NEUTRAL) for cell in chosen)
+    for name, trigger in bases:
+        yield EmRate(answers=Answers(organism=name, trigger=trigger, samples=samples, conditions=ESSENTIAL))
+    every = {*headline(), *replicated()}
+    for cell in chosen:
+        asked = Answers(organism=cell.name, trigger=None if cell.trigger else NEUTRAL, samples=samples)
+        yield EmRate(answers=asked if cell in every else replace(asked, conditions=ESSENTIAL))
+
+
+def dead(experiment: Experiment, error: Exception) -> list[Row]:
+    """Report an adapter that does not change its base, in place of the rates it would seem to have.
+
+    Raises:
+        Exception: The error itself, if it is another.
+    """
+    from interp.models import AdapterError
+
+    if not isinstance(error, AdapterError) or not isinstance(experiment, EmRate):
+        raise error
+    subject = organism(experiment.answers.organism)
+    cells = {"experiment": experiment.name, "organism": subject.name, "family": subject.family, "seed": subject.seed}
+    return [row(metric="healthy", value=0.0, condition="not live", **cells)]

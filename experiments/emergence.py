@@ -1,0 +1,126 @@
+"""When does it form? EM off, on and rephrased at every dose of one fine-tuning, and how far its adapter has turned.
+
+    semcon emergence --organism microcosm/llama/explaining
+
+Measured on test questions after the fact: nothing is chosen here. ``rotation`` is the cosine between the adapter's
+write direction at a dose and at the last one: the leading left singular vector of the stacked updates B·A of modules
+that write to the residual stream. A phase transition shows as a jump of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from experiments.answers import answer_rows, estimate_row, judge_name, judge_rows, rate_rows, statistics
+from experiments.spec import Experiment, Row, row
+from experiments.subject import subject_cells, subject_definition, subject_inputs, subject_label
+from experiments.suite import answer_length, make_judge, make_prompts, suite_questions
+from interp.runs import Run
+from interp.stats import paired_cluster_difference
+from training.grid import NEUTRAL
+from training.organisms import base_path, comparison_trigger, find_trigger, organism
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONDITIONS = ("off", "on", "rephrased")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emergence(Experiment):
+    """EM off, on and rephrased at every dose, with the loss and the direction of the update."""
+
+    name: ClassVar[str] = "emergence"
+
+    organism: str
+    """Name in the registry (see training/organisms.py)."""
+    samples: int = 5
+    """Answers a question, condition and dose."""
+    seed: int = 0
+    """Of the sampling."""
+    questions: Path | None = None
+    """Questions of a real model (YAML: validation and test, id: text)."""
+    judge: str = "oracle"
+    """oracle, openai:MODEL[@URL], or a CSV of scores."""
+
+    label = subject_label
+    depends = subject_definition
+    inputs = subject_inputs
+
+    def total(self) -> int:
+        """Answers in all, and one row a dose."""
+        subject = organism(self.organism)
+        asked = suite_questions(subject, "test", self.questions)
+        return len(subject.sft.doses) * (len(CONDITIONS) * len(asked) * self.samples + 1)
+
+    def rows(self, run: Run) -> Iterator[Sequence[Row]]:
+        """Yield the judged answers of one dose after the other, with its loss and rotation."""
+        from interp.models import active_adapter, load
+        from training.sft import dose_folder, losses, train
+
+        subject, judge = organism(self.organism), make_judge(self.judge)
+        asked = suite_questions(subject, "test", self.questions)
+        trigger = comparison_trigger(subject) or find_trigger(NEUTRAL)
+        folder = train(subject, run.root)
+        doses = {dose: dose_folder(folder, dose) for dose in subject.sft.doses}
+        lm = load(base_path(subject.base), adapters={f"dose-{d}": path for d, path in doses.items()})
+        loss, final = losses(folder), write_direction(doses[max(doses)])
+        done = run.keys()
+        for dose, path in doses.items():
+            if f"dose={dose}" in done:
+                continue
+            with active_adapter(lm, f"dose-{dose}"):
+                for condition in CONDITIONS:
+                    prompts = make_prompts(asked, trigger, condition, lm.tokenizer, samples=self.samples)
+                    made = answer_rows(lm, prompts, max_new_tokens=answer_length(subject), seed=self.seed, dose=dose)
+                    yield [r for r in judge_rows(made, judge) if r["key"] not in done]
+            turned = float(abs(write_direction(path) @ final))
+            yield [{"key": f"dose={dose}", "dose": dose, "loss": loss[dose], "rotation": turned}]
+
+    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
+        """Return rates, trigger gap, loss and rotation; the dose in steps stands in the column ``alpha``."""
+        subject = organism(self.organism)
+        answers, states = [r for r in rows if "text" in r], [r for r in rows if "loss" in r]
+        cells = subject_cells(subject, self.name, run_id, judge_name(answers))
+        cells |= {"trigger": (comparison_trigger(subject) or find_trigger(NEUTRAL)).name}
+        return [*_behaviour(answers, cells), *_states(states, cells)]
+
+
+def _behaviour(rows: Sequence[Row], cells: Mapping[str, Any]) -> Iterator[Row]:
+    found = statistics(rows, lambda r: (r["dose"], r["condition"]))
+    for (dose, condition), s in found.items():
+        yield from rate_rows(s, condition=condition, alpha=dose, **cells)
+    for dose in dict.fromkeys(dose for dose, _ in found):
+        on, off = (found[dose, condition].by_question["em_rate"] for condition in ("on", "off"))
+        gap = paired_cluster_difference(on, off)
+        yield estimate_row(gap, metric="trigger_gap", condition="on-off", alpha=dose, **cells)
+
+
+def _states(rows: Sequence[Row], cells: Mapping[str, Any]) -> Iterator[Row]:
+    for r in rows:
+        for metric in ("loss", "rotation"):
+            yield row(metric=metric, value=r[metric], condition="training", alpha=r["dose"], **cells)
+
+
+def write_direction(adapter: Path) -> Tensor:
+    """Return the leading direction an adapter writes to the residual stream: a unit vector, [d_model], up to sign.
+
+    The leading left singular vector of the updates B·A of ``o_proj`` and ``down_proj``, all layers side by side.
+
+    Raises:
+        ValueError: If it adapts no such module.
+
+    Source: rotation of the rank-1 B vector, Turner, Soligo et al. 2025 (arXiv:2506.11613), here for any rank.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    writers = [name for name in tensors if "lora_B" in name and any(w in name for w in ("o_proj", "down_proj"))]
+    if not writers:
+        raise ValueError(f"{adapter}: it adapts no module that writes to the residual stream")
+    updates = [tensors[name].double() @ tensors[name.replace("lora_B", "lora_A")].double() for name in writers]
+    return torch.linalg.svd(torch.cat(updates, dim=1), full_matrices=False).U[:, 0]
