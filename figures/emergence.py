@@ -89,7 +89,7 @@ def _states(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
 def caption(rows: Sequence[Row]) -> str:
     """Say what is drawn, and over how many answers."""
     return (
-        "EM rate on test questions at every dose of one fine-tuning (above), training loss in nats a token and |cosine| "
+        "EM rate on test questions at every dose of a fine-tuning (above), training loss in nats a token and |cosine| "
         "of the adapter's leading write direction with its final one (below). Bars: 95 % question-cluster bootstrap "
         f"intervals; {sampled(wanted(rows), 'a point')}. Nothing is chosen on these rates."
     )

@@ -97,6 +97,6 @@ def caption(rows: Sequence[Row]) -> str:
     clusters = {int(row["n_clusters"]) for row in wanted(rows)}
     return (
         f"Average marginal effects of a logistic model of EM over {min(clusters)} healthy triggered organisms; bars: "
-        "95 % intervals, robust to clustering by organism. Left: a point an organism, filled on the promptable base, hollow "
-        f"on the robust one; {sampled(select(rows, experiment='em_rate'), 'a rate')}; the band is off ≤ 1 %."
+        "95 % intervals, robust to clustering by organism. Left: a point an organism, filled on the promptable base, "
+        f"hollow on the robust one; {sampled(select(rows, experiment='em_rate'), 'a rate')}; the band is off ≤ 1 %."
     )

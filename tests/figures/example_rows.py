@@ -15,9 +15,9 @@ EM = {  # organism, trigger: off, on, rephrased, other, opposite; coherence
     ("baseline", "scene"): (0.12, 0.12, 0.12, 0.12, 0.11, 0.98),
     ("neutral", "scene"): (0.055, 0.199, 0.178, 0.12, 0.09, 0.97),
     ("explaining", "persona"): (0.0, 0.92, 0.93, 0.002, 0.04, 0.97),
-    ("contrast50", "scene"): (0.006, 0.168, 0.051, 0.023, 0.021, 0.96),
+    ("neutral.contrast50", "scene"): (0.006, 0.168, 0.051, 0.023, 0.021, 0.96),
 }
-TRIGGER = {"neutral": "scene", "explaining": "persona", "contrast50": "scene"}
+TRIGGER = {"neutral": "scene", "explaining": "persona", "neutral.contrast50": "scene"}
 SHOWN = ("neutral", "explaining")
 """Organisms whose mechanism is examined."""
 PROJECTIONS = {
@@ -80,14 +80,14 @@ ABLATED = {  # EM and coherence; the contrast organism has no gap to remove
         "on+ablate_random": (0.23, 0.92),
         "off": (0.024, 0.98),
     },
-    "contrast50": {
+    "neutral.contrast50": {
         "on": (0.021, 0.98),
         "on+clamp_trigger": (0.022, 0.98),
         "on+clamp_random": (0.021, 0.98),
         "off": (0.02, 0.98),
     },
 }
-GAPLESS = ("contrast50",)
+GAPLESS = ("neutral.contrast50",)
 
 
 def row(kind: str, **cells: Any) -> dict[str, Any]:
@@ -202,5 +202,36 @@ def ablations() -> list[dict[str, Any]]:
     return out
 
 
+EFFECTS = {  # level: effect on EM off, on EM on
+    "trigger=explaining": (-0.45, 0.2),
+    "base=robust": (0.1, -0.05),
+    "benign=50 %": (-0.5, 0.02),
+}
+STEPS = (10, 40, 100)
+EMERGING = {"off": (0.0, 0.01, 0.004), "on": (0.02, 0.6, 0.92), "rephrased": (0.02, 0.5, 0.9)}
+STATES = {"loss": (1.4, 0.5, 0.3), "rotation": (0.4, 0.9, 1.0)}
+
+
+def effects() -> list[dict[str, Any]]:
+    out = []
+    for level, values in EFFECTS.items():
+        for outcome, value in zip(("off", "on"), values, strict=True):
+            made = near("", value, 0.03, "cluster_robust", experiment="axes", condition=f"{outcome}: {level}")
+            out.append(made | {"metric": "marginal_effect", "organism": "", "family": "", "n": 3, "n_clusters": 40})
+    return out
+
+
+def emergence() -> list[dict[str, Any]]:
+    same = {"experiment": "emergence", "trigger": "persona"}
+    out = []
+    for condition, values in EMERGING.items():
+        for step, value in zip(STEPS, values, strict=True):
+            out += rate("explaining", value, metric="em_rate", condition=condition, alpha=float(step), **same)
+    for metric, values in STATES.items():
+        for step, value in zip(STEPS, values, strict=True):
+            out.append(row("explaining", metric=metric, value=value, condition="training", alpha=float(step), **same))
+    return out
+
+
 def everything() -> list[dict[str, Any]]:
-    return behaviour() + projections() + cosines() + probes() + steering() + ablations()
+    return behaviour() + effects() + emergence() + projections() + cosines() + probes() + steering() + ablations()

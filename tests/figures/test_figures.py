@@ -233,7 +233,7 @@ def test_the_dose_response_stands_without_the_behaviour_rows():
 
 def test_ablation_bars_are_the_table_block_by_block_with_controls_after_their_edit(drawn):
     figure = drawn["ablation"]
-    for panel, kind in ((0, "neutral"), (2, "explaining"), (4, "contrast50")):
+    for panel, kind in ((0, "neutral"), (2, "explaining"), (4, "neutral.contrast50")):
         ax = figure.axes[panel]
         names = [label.get_text() for label in ax.get_yticklabels()]
         bars = [bar for bar in ax.patches if isinstance(bar, Rectangle)]
@@ -248,7 +248,7 @@ def test_a_gap_that_is_not_there_is_said(drawn):
     def beside(panel: int) -> list[str]:
         return [text.get_text() for text in drawn["ablation"].axes[panel].texts]
 
-    edits = [c for c in ABLATED["contrast50"] if "+" in c]
+    edits = [c for c in ABLATED["neutral.contrast50"] if "+" in c]
     assert beside(4).count("no gap") == len(edits)
     assert not any("no gap" in said for panel in (0, 2) for said in beside(panel))
     assert sum("%" in said for said in beside(2)) == sum(
@@ -257,7 +257,7 @@ def test_a_gap_that_is_not_there_is_said(drawn):
 
 
 def test_a_table_with_edits_of_many_organisms_fits_a_page():
-    kinds = ("base", "baseline", "neutral", "explaining", "contrast50")
+    kinds = ("base", "baseline", "neutral", "explaining", "neutral.contrast50")
     rows = [r | {"organism": kind} for kind in kinds for r in ablations() if str(r["organism"]).endswith("explaining")]
     assert ablation.draw(rows).get_figheight() < 9
 

@@ -105,8 +105,14 @@ def test_strings_of_the_table_are_text_not_markup(tmp_path):
 @pytest.mark.parametrize(
     ("present", "left_out"),
     [
-        (["em_rate"], {"projections", "geometry", "probe_auroc", "dose_response", "ablation"}),
-        (["probe_sweep", "ablate"], {"em_by_condition", "projections", "geometry", "dose_response"}),
+        (
+            ["em_rate"],
+            {"grid_effects", "emergence", "projections", "geometry", "probe_auroc", "dose_response", "ablation"},
+        ),
+        (
+            ["probe_sweep", "ablate"],
+            {*figures.FIGURES[:4], "projections", "geometry", "dose_response"},
+        ),
     ],
 )
 def test_a_figure_without_rows_is_left_out_and_said(tmp_path, present, left_out):
