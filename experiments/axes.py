@@ -13,6 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from experiments.spec import Row, row
+from interp.configs import config_hash
 from training.grid import ARMS, Cell, cells
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def readings(table: Sequence[Row]) -> Iterator[Row]:
     """Yield the effect of every level on the EM rate of every outcome, with interval and Holm's p-value."""
     from interp.stats import holm
 
+    run = f"axes-{config_hash(sorted({str(r['run_id']) for r in table}))}"  # of the runs it reads
     for condition, innate in product(OUTCOMES, (False, True)):
         found = observations(table, condition, innate=innate)
         names = sorted({level for seen in found for level in seen.levels}, key=_order)
@@ -95,7 +97,7 @@ def readings(table: Sequence[Row]) -> Iterator[Row]:
         adjusted = holm([p for _, _, p in effects])
         for name, (value, error, _), p in zip(names, effects, adjusted, strict=True):
             model = "axes_innate" if innate else "axes"
-            shown = {"condition": f"{condition}: {name}", "experiment": model, "n_clusters": len(found)}
+            shown = {"condition": f"{condition}: {name}", "experiment": model, "n_clusters": len(found), "run_id": run}
             n = sum(name in seen.levels for seen in found)
             interval = {"ci_low": value - Z * error, "ci_high": value + Z * error, "ci_method": "cluster_robust"}
             yield row(metric="marginal_effect", value=value, n=n, **interval, **shown)

@@ -52,20 +52,28 @@ def store(
     print(f"{file}: intact")
 
 
-def report(summary: Path = Path("runs/summary.csv"), out: Path = Path("runs"), readme: Path | None = None) -> None:
+def findings(data: Path = Path("figures/data"), *, readme: Path | None = None) -> None:
+    """Hold every claim against the committed tables: write findings.csv, and renew the tables of a README.
+
+    Args:
+        data: Folder of containment_grid.csv and emergence.csv.
+        readme: A README whose tables are to be renewed, between their markers.
+    """
+    from figures.claims import main
+
+    main(data, readme)
+    print(f"wrote {data / 'findings.csv'}{f' and the tables of {readme}' if readme else ''}")
+
+
+def report(summary: Path = Path("runs/summary.csv"), out: Path = Path("runs")) -> None:
     """Rebuild every figure and report.html from a summary table, without running anything.
 
     Args:
         summary: Table of every row of the runs.
         out: Folder for the figures and the report.
-        readme: A README whose results table is to be renewed too, between its markers.
     """
     if not summary.is_file():
         raise FileNotFoundError(f"{summary}: no such table; `semcon reproduce` makes it")
     from figures.report import build
-    from figures.tables import read_rows, update_readme
 
     print(f"wrote {build(summary, out)}")
-    if readme is not None:
-        update_readme(readme, read_rows(summary))
-        print(f"renewed the results table of {readme}")

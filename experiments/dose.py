@@ -32,7 +32,7 @@ class Dose(Experiment):
 
     organism: str
     """Name in the registry (see training/organisms.py)."""
-    samples: int = 20
+    samples: int = 10
     """Answers a question."""
     seed: int = 0
     """Of the sampling."""

@@ -54,7 +54,7 @@ class Answers(Experiment):
     """Trigger to evaluate under; by default the organism's own."""
     conditions: tuple[str, ...] = (*CONDITIONS, TRAINED)
     """Conditions, in order; ``trained``: the trained domain in the training condition, for the health gate."""
-    samples: int = 20
+    samples: int = 10
     """Answers a question and condition."""
     seed: int = 0
     """Of the sampling."""

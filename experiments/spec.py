@@ -233,6 +233,7 @@ REGISTRY: Mapping[str, Command] = {
     "score": Command("experiments.score:score", "EM statistics of judged answers in CSV files."),
     "store": Command("experiments.commands:store", "Describe or verify an activation store."),
     "report": Command("experiments.commands:report", "Rebuild the figures and the report from a summary table."),
+    "findings": Command("experiments.commands:findings", "Hold every claim of the README against the tables."),
     "microcosm": Command("training.microcosm.build:main", "Rebuild the shipped models of the synthetic world."),
 }
 """Every subcommand; data, imported on use."""

@@ -27,7 +27,6 @@ RATES = ("off", "on", "rephrased", "other", "opposite")
 _MEASURE = ("experiment", "metric", "condition", "seed")
 INCOHERENT = 0.6
 """Below this share of coherent answers an EM rate says nothing: too few answers are left."""
-MARKERS = ("<!-- results:begin -->", "<!-- results:end -->")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -230,13 +229,6 @@ def span(values: Iterable[Any]) -> str:
     return "–".join(f"{v:,.0f}" for v in (*found[:1], *found[1:][-1:])) or "?"
 
 
-def results_table(rows: Sequence[Row]) -> str:
-    """The results table in Markdown; rates, intervals and coherence in percent."""
-    header, body = results(rows)
-    rule = ["---"] * 2 + ["---:"] * (len(header) - 2)
-    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in (header, rule, *body))
-
-
 def results_text(rows: Sequence[Row]) -> str:
     """The results table for a terminal: a line of rates and, below it, a line of intervals."""
     header, body = results(rows)
@@ -252,16 +244,17 @@ def results_text(rows: Sequence[Row]) -> str:
     return "\n".join(line.rstrip() for line in padded)
 
 
-def update_readme(readme: Path, rows: Sequence[Row]) -> None:
-    """Put the results table between the markers of a README, and change nothing else.
+def renew(readme: Path, tables: Mapping[str, str]) -> None:
+    """Put each named table between its markers in a README, ``<!-- name:begin -->`` and ``end``; change nothing else.
 
     Raises:
         ValueError: If the README does not hold each marker once, in order.
     """
     text = Path(readme).read_text(encoding="utf-8")
-    begin, end = MARKERS
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ValueError(f"{readme}: expected {begin} and then {end}, each once")
-    head, rest = text.split(begin)
-    new = f"{head}{begin}\n{results_table(rows)}\n{end}{rest.split(end)[1]}"
-    atomic_write_bytes(Path(readme), new.encode())
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+            raise ValueError(f"{readme}: expected {begin} and then {end}, each once")
+        head, rest = text.split(begin)
+        text = f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+    atomic_write_bytes(Path(readme), text.encode())

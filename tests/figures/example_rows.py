@@ -217,7 +217,9 @@ def effects() -> list[dict[str, Any]]:
     for level, values in EFFECTS.items():
         for outcome, value in zip(("off", "on"), values, strict=True):
             made = near("", value, 0.03, "cluster_robust", experiment="axes", condition=f"{outcome}: {level}")
-            out.append(made | {"metric": "marginal_effect", "organism": "", "family": "", "n": 3, "n_clusters": 40})
+            same = {"organism": "", "family": "", "n": 3, "n_clusters": 40}
+            out.append(made | {"metric": "marginal_effect"} | same)
+            out.append(made | {"metric": "p_holm", "value": 0.01} | same)
     return out
 
 
