@@ -1,8 +1,10 @@
 """The grid's figures: what a tile says is what the rows say, and a verdict is its definition."""
 
+import numpy as np
 import pytest
 from example_rows import EFFECTS, EM, EMERGING, STATES, STEPS, behaviour, effects, emergence, everything, rate, row
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from figures import cells, grid_effects, phase_diagram
@@ -73,28 +75,33 @@ def test_only_contained_tiles_are_framed():
     assert len(framed) == 1  # explaining; neutral leaks
 
 
+def xy(line: Line2D) -> list[tuple[float, float]]:
+    points = np.column_stack([np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)])
+    return [(float(x), float(y)) for x, y in points]
+
+
+def dots(ax: Axes) -> list[tuple[float, float]]:
+    """Points drawn one by one."""
+    return [xy(line)[0] for line in ax.lines if len(xy(line)) == 1]
+
+
 def test_effects_stand_where_their_rows_say():
     _, ax = grid_effects.draw([*behaviour(), *effects()]).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == list(EFFECTS)
-    drawn = [line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata()) == 1]
-    assert sorted(float(line.get_xdata()[0]) for line in drawn) == sorted(v for pair in EFFECTS.values() for v in pair)
+    assert sorted(x for x, _ in dots(ax)) == sorted(value for pair in EFFECTS.values() for value in pair)
 
 
 def test_a_leaking_organism_is_a_point_at_base_and_off():
     ax, _ = grid_effects.draw([*behaviour(), *effects()]).axes
-    found = {
-        (float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in ax.lines if len(line.get_xdata()) == 1
-    }
-    assert (EM["base", "scene"][1], EM["neutral", "scene"][0]) in found
-    assert (EM["base", "scene"][1], EM["neutral.contrast50", "scene"][0]) not in found  # benign data: not zero-benign
+    assert (EM["base", "scene"][1], EM["neutral", "scene"][0]) in dots(ax)
+    assert (EM["base", "scene"][1], EM["neutral.contrast50", "scene"][0]) not in dots(ax)  # not zero-benign
 
 
 def test_emergence_draws_every_dose_of_every_line():
     top, below = (ax for ax in emergence_figure.draw(emergence()).axes if ax.get_visible())
-    lines = {line.get_label(): line for ax in (top, below) for line in ax.lines}
+    lines = {str(line.get_label()): line for ax in (top, below) for line in ax.lines}
     for name, values in {**EMERGING, **STATES}.items():
-        assert tuple(lines[name].get_xdata()) == STEPS
-        assert tuple(lines[name].get_ydata()) == values
+        assert xy(lines[name]) == list(zip(STEPS, values, strict=True))
 
 
 @pytest.mark.parametrize("module", [phase_diagram, grid_effects, emergence_figure])
