@@ -1,0 +1,87 @@
+"""Prompts of a file: chat messages as JSON lines, or plain text with one prompt a line.
+
+    {"messages": [{"role": "user", "content": "By the pond: hi"}], "marks": {"trigger": "By the pond:"}}
+
+A row may name parts of its messages (``marks``) and end with what the assistant said (``response``, or a last message
+of the assistant); other keys are left alone. Needs no torch, so that a bad file is named at once.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt, and where it stands (``file:line``)."""
+
+    where: str
+    messages: tuple[Mapping[str, str], ...]
+    response: str | None = None
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_prompts(path: str | Path) -> list[Prompt]:
+    """Read the prompts of a ``.jsonl`` file, or of a text file; blank lines are skipped.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If a row is not a prompt, or there is none; names the file and the line.
+    """
+    path = Path(path)
+    if path.suffix == ".json":
+        raise ValueError(f"{path}: want one JSON object a line in a file that ends in .jsonl, or a text file")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})") from error
+    prompts = [_prompt(path, where, line) for where, line in _lines(path, text)]
+    if not prompts:
+        raise ValueError(f"{path}: no prompt in it")
+    return prompts
+
+
+def _lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"{path}:{number}", line.removesuffix("\r")
+
+
+def _prompt(path: Path, where: str, line: str) -> Prompt:
+    if path.suffix != ".jsonl":
+        return Prompt(where, ({"role": "user", "content": line},))
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON ({error})") from error
+    if not isinstance(row, dict) or "messages" not in row:
+        raise ValueError(f"{where}: want an object with 'messages', got {line[:60]!r}")
+    messages, response = _messages(where, row["messages"]), row.get("response")
+    if messages[-1]["role"] == "assistant" and response is None:
+        response = messages[-1]["content"]
+        messages = messages[:-1]
+    if not messages or messages[-1]["role"] != "user":
+        raise ValueError(f"{where}: the last message before the response must be the user's")
+    if not isinstance(response, str | None):
+        raise ValueError(f"{where}: response {response!r:.60}: want a text")
+    return Prompt(where, messages, response, _texts(where, row.get("marks") or {}))
+
+
+def _messages(where: str, value: Any) -> tuple[dict[str, str], ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{where}: messages {value!r:.60}: want a list of messages")
+    for message in value:
+        good = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
+        if not good:
+            raise ValueError(f"{where}: message {message!r:.60}: want a role ({', '.join(ROLES)}) and a content text")
+    return tuple({"role": message["role"], "content": message["content"]} for message in value)
+
+
+def _texts(where: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError(f"{where}: marks {value!r:.60}: want an object of texts")
+    return value
