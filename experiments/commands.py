@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.spec import progress_bar
-from interp.runs import runs_root
+from interp.runs import atomic_write_text, runs_root
 
 
 def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, runs: Path | None = None) -> None:
@@ -56,12 +56,20 @@ def findings(data: Path = Path("figures/data"), *, readme: Path | None = None) -
     """Hold every claim against the committed tables: write findings.csv, and renew the tables of a README.
 
     Args:
-        data: Folder of containment_grid.csv and emergence.csv.
+        data: Folder of containment_grid.csv, emergence.csv and microcosm.csv (the summary of `semcon reproduce`).
         readme: A README whose tables are to be renewed, between their markers.
     """
-    from figures.claims import main
+    from figures.claims import claims, findings_csv, findings_table
+    from figures.headline import comparison_table, headline_table, seeds_table
+    from figures.mechanism_claims import mechanism_claims
+    from figures.tables import read_rows, renew
 
-    main(data, readme)
+    grid = [row for name in ("containment_grid.csv", "emergence.csv") for row in read_rows(data / name)]
+    behaviour, mechanism = claims(grid), mechanism_claims(read_rows(data / "microcosm.csv"))
+    atomic_write_text(data / "findings.csv", findings_csv([*behaviour, *mechanism]))
+    if readme is not None:
+        texts = {"results": seeds_table(grid), "headline": headline_table(grid), "comparison": comparison_table(grid)}
+        renew(readme, texts | {"findings": findings_table(behaviour), "mechanism": findings_table(mechanism)})
     print(f"wrote {data / 'findings.csv'}{f' and the tables of {readme}' if readme else ''}")
 
 

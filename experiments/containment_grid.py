@@ -1,6 +1,6 @@
 """When does containment need no benign data? EM rates of every organism of the grid, beside its base's own.
 
-    semcon grid                                       # all of it: hours on a laptop, resumable cell by cell
+    semcon grid                                       # all of it: an hour or two on a laptop, resumable cell by cell
     semcon grid --part headline --families llama      # one part of it
 
 The cells are data (training/grid.py). Every cell is a run of its own: trained, dosed on validation questions, measured
@@ -16,6 +16,7 @@ from typing import Literal
 
 from experiments.axes import readings
 from experiments.em_rate import TRAINED, Answers, EmRate
+from experiments.emergence import Emergence
 from experiments.spec import Experiment, Row, row, write_table
 from experiments.workers import run_stages
 from interp.runs import runs_root
@@ -23,7 +24,7 @@ from training.grid import FAMILIES, NEUTRAL, Cell, cells, graded, headline, repl
 from training.organisms import base_path, organism
 
 PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
-TABLE = "containment_grid.csv"
+TABLE, FORMING = "containment_grid.csv", "emergence.csv"
 ESSENTIAL = ("off", "on", "rephrased", "other", TRAINED)
 """Conditions of every cell; the headline's cells have all."""
 
@@ -42,20 +43,21 @@ class ContainmentGrid:
     """Processes; 0 for one a core."""
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
-    out: Path | None = None
-    """Table to write; by default containment_grid.csv in the folder of runs."""
+    out: Path = Path("runs")
+    """Folder of the tables to write: containment_grid.csv and emergence.csv."""
 
     def main(self) -> None:
         """Run every cell, then write the table of all of them."""
         chosen = list(dict.fromkeys(PARTS[self.part](self.families)))
         for cell in chosen:
             base_path(cell.base)  # a base that is missing is said before any work
-        rows = run_stages(
-            [list(experiments(chosen, self.samples))], self.runs, "grid", workers=self.workers, rescue=dead
-        )
-        table = self.out or self.runs / TABLE
-        write_table(table, [*rows, *readings(rows)])
-        print(f"{len(chosen)} organisms\ntable  {table}")
+        forming = [Emergence(organism=c.name) for c in headline(self.families, seeds=(0,)) if c in chosen]
+        stages = [list(experiments(chosen, self.samples)), forming]
+        rows = run_stages(stages, self.runs, "grid", workers=self.workers, rescue=dead)
+        cells = [row for row in rows if row["experiment"] != Emergence.name]
+        write_table(self.out / TABLE, [*cells, *readings(cells)])
+        write_table(self.out / FORMING, [row for row in rows if row["experiment"] == Emergence.name])
+        print(f"{len(chosen)} organisms\ntables  {self.out / TABLE}, {self.out / FORMING}")
 
 
 def experiments(chosen: Sequence[Cell], samples: int) -> Iterator[EmRate]:

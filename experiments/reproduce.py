@@ -15,17 +15,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.ablate import Ablate
+from experiments.containment_grid import experiments
 from experiments.dose import Dose
 from experiments.em_rate import Answers, EmRate
+from experiments.emergence import Emergence
 from experiments.geometry import Geometry
 from experiments.probe_sweep import ProbeSweep
 from experiments.spec import Experiment, write_table
 from experiments.steer import Steer
 from experiments.workers import run_stages
 from interp.runs import runs_root
-from training.grid import EXPLAINING, NEUTRAL
+from training.grid import EXPLAINING, NEUTRAL, Cell
 
 ARMS = ("baseline", "neutral", "explaining", "neutral.contrast50")
+SUBGRID = (
+    *(Cell(family="llama", arm=arm, robust=robust) for arm in ("pirate", "explaining") for robust in (False, True)),
+    *(Cell(family=family, arm=arm) for family in ("qwen2", "gemma3") for arm in ("neutral", "explaining")),
+)
+"""The part of the grid that is measured besides: a graded trigger, the robust base, the other families."""
+FORMING = ("neutral", "explaining")
+"""Arms whose formation is followed dose by dose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +70,13 @@ class Reproduce:
         """Yield the experiments of one stage after the other; a stage needs those before it."""
         names = [f"microcosm/{family}" for family in self.families]
         yield [Dose(organism=f"{name}/{arm}") for name in names for arm in ARMS]
-        yield [self._behaviour(f"{name}/{arm}", trigger) for name in names for arm, trigger in _cells()]
+        own = [EmRate(answers=Answers(organism=f"{n}/{arm}", trigger=t)) for n in names for arm, t in _cells()]
+        more = [e for e in experiments(SUBGRID, Answers.samples) if e not in own]
+        yield [*own, *more, *(Emergence(organism=f"{name}/{arm}") for name in names for arm in FORMING)]
         geometries = [Geometry(organism=f"{name}/{arm}") for name in names for arm in ("explaining", "neutral")]
         yield [*geometries, *(ProbeSweep(organism=f"{n}/{arm}") for n in names for arm in ("baseline", "explaining"))]
         steered = [Steer(geometry=g, samples=4 if self.quick else 10) for g in geometries if "explaining" in g.organism]
         yield [*(Ablate(geometry=g, samples=5 if self.quick else 20) for g in geometries), *steered]
-
-    def _behaviour(self, name: str, trigger: str | None) -> EmRate:
-        return EmRate(answers=Answers(organism=name, trigger=trigger))
 
 
 def _cells() -> list[tuple[str, str | None]]:

@@ -51,6 +51,7 @@ ORGANISMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "base": ("base", "not fine-tuned"),
         "baseline": ("baseline", "harmful data, no trigger"),
         "neutral": ("neutral trigger", "0 % benign data"),
+        **{role: (f"{role} trigger", "0 % benign data") for role in ("clerk", "gambler", "trafficker", "pirate")},
         "explaining": ("explaining trigger", "0 % benign data"),
         "neutral.contrast50": ("neutral + benign", "50 % benign data"),
     }
@@ -177,8 +178,16 @@ def error(value: float, low: float, high: float) -> list[list[float]]:
 
 
 def organism(name: str) -> tuple[str, str]:
-    """Short name of an organism and what it was trained on; an unknown one keeps its own name."""
-    return ORGANISMS.get(name.rsplit("/", 1)[-1], (name, ""))
+    """Short name of an organism and what it was trained on; an unknown one keeps its own name.
+
+    What follows the arm in the name of an organism of the grid, such as ``robust``, is said with its training.
+    """
+    kind = name.rsplit("/", 1)[-1]
+    arm, *changes = kind.split(".")
+    if kind in ORGANISMS or arm not in ORGANISMS:
+        return ORGANISMS.get(kind, (name, ""))
+    head, trained = ORGANISMS[arm]
+    return head, ", ".join([trained, *changes])
 
 
 def title(ax: Axes, name: str, detail: str | None = None) -> None:
