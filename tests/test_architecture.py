@@ -41,6 +41,7 @@ TORCH_FREE = (
     "experiments.spec",
 )
 HEAVY = ("torch", "transformers", "peft", "trl", "sklearn", "h5py", "transformer_lens", "nnsight")
+PEERS = {"via_transformer_lens", "via_nnsight", "attribution"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_ARGUMENTS = {"trust_remote_code", "allow_pickle"}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
@@ -188,6 +189,11 @@ def test_torch_free_modules_load_nothing_heavy(module: str):
     assert loaded_by(module) == set()
 
 
+def test_the_core_of_interp_does_not_load_its_peers():
+    core = [module_name(path) for path in sources("interp") if Path(path).stem not in PEERS]
+    assert loaded_by(*core) & {"transformer_lens", "nnsight"} == set()
+
+
 def test_every_figure_module_loads_without_torch():
     assert loaded_by(*(module_name(path) for path in sources("figures"))) == set()
 
@@ -271,6 +277,9 @@ def test_unsafe_code_is_seen(source: str):
 def test_a_stray_dependency_and_a_cycle_are_seen():
     assert away_from_home("training/data.py", "def f():\n    import peft.tuners")
     assert not away_from_home("training/sft.py", "from peft import LoraConfig")
+    for library, home in (("transformer_lens", "interp/via_transformer_lens.py"), ("nnsight", "interp/via_nnsight.py")):
+        assert away_from_home("interp/attribution.py", f"def f():\n    from {library} import x")
+        assert not away_from_home(home, f"import {library}.x")
     cycle = {"interp/a.py": "from interp import b", "interp/b.py": "from interp.a import x"}
     with pytest.raises(CycleError):
         TopologicalSorter(import_graph(cycle)).prepare()
