@@ -30,6 +30,7 @@ HOME = {
     "matplotlib": ("figures/",),
     "transformer_lens": ("interp/via_transformer_lens.py",),
     "nnsight": ("interp/via_nnsight.py",),
+    "statsmodels": ("experiments/axes.py",),
     "ray": ("experiments/executor.py",),
 }
 TORCH_FREE = (
