@@ -95,8 +95,9 @@ def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
 def caption(rows: Sequence[Row]) -> str:
     """Say what the effects are, and over how many organisms."""
     clusters = {int(row["n_clusters"]) for row in wanted(rows)}
+    counted = sampled(select(rows, experiment="em_rate", condition=SHOWN), "a rate")
     return (
         f"Average marginal effects of a logistic model of EM over {min(clusters)} healthy triggered organisms; bars: "
         "95 % intervals, robust to clustering by organism. Left: a point an organism, filled on the promptable base, "
-        f"hollow on the robust one; {sampled(select(rows, experiment='em_rate'), 'a rate')}; the band is off ≤ 1 %."
+        f"hollow on the robust one; {counted}; the band is off ≤ 1 %."
     )

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from figures import style
-from figures.cells import ARMS, CONTAINED, GAP, UNHEALTHY, WORDING, base_rate, organisms, place, rate, verdict
-from figures.tables import Row, number, percent, preferred, sampled, select
+from figures.cells import ARMS, CONTAINED, OPEN, UNHEALTHY, WORDING, base_rate, organisms, place, rate, verdict
+from figures.tables import Row, number, percent, sampled, select
 
 TITLE = "When containment needs no benign data: the phase diagram"
 METRICS = ("em_rate",)
@@ -100,7 +100,7 @@ def _tile(ax: Axes, rows: Sequence[Row], name: str, x: int, y: int) -> None:
         edge = {"fc": "none", "ec": style.CONDITIONS["other"], "ls": dashes, "lw": width}
         ax.add_patch(Rectangle((x - 0.43, y - 0.4), 0.86, 0.8, **edge))
     ink = "white" if leak > 0.35 else style.INK
-    gap = "" if found in (*FRAMES, GAP) else "="
+    gap = "=" if found == OPEN else ""
     ax.text(x, y - 0.1, f"{_short(off)} | {_short(on)}{gap}", ha="center", va="center", fontsize=5.6, color=ink)
     said = "base –" if base is None else f"base {_short(base)}"
     ax.text(x, y + 0.22, said, ha="center", va="center", fontsize=4.8, color=ink if leak > 0.35 else style.FAINT)
@@ -123,11 +123,10 @@ def _key() -> list[Patch]:
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what is in a tile, and over how many answers."""
-    own = wanted(rows)
-    shown = [preferred([row]) for row in select(own, metric="em_rate")]
+    counted = sampled(select(wanted(rows), condition=("off", "on")), "a rate")
     return (
         "EM rate off | on in percent, by trigger (down), family and base (across). Promptable: post-training never "
         "showed a persona line or a role; robust: it did, answered in the aligned way. Frame: off ≤ 1 %, on ≥ 12.2 %, "
         "rephrased ≥ 0.8 on, unrelated scenes ≤ 2 %; dashed: off and on alone. “=”: the gap's interval includes 0. "
-        f"Seed 0; {sampled(own, 'a rate') if shown else ''}; intervals stand in the table."
+        f"Seed 0; {counted}; intervals stand in the table."
     )
