@@ -41,6 +41,15 @@ def place(organism: str) -> Place:
     return Place(organism.split("/")[-2] if "/" in organism else "", arm, frozenset(changes))
 
 
+def plain(organism: str) -> frozenset[str]:
+    """An organism's changes without its seed and pretraining."""
+    return frozenset(c for c in place(organism).changes if not _repeats(c))
+
+
+def _repeats(change: str) -> bool:
+    return change.startswith("seed") or (change.startswith("pre") and change[3:].isdigit())
+
+
 def rate(rows: Sequence[Row], organism: str, condition: str, metric: str = "em_rate", **more: str) -> Row | None:
     """The row of an organism's rate, with the interval to show; None if it was not measured."""
     found = select(behaviour(rows), organism=organism, condition=condition, metric=metric, **more)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from figures import style
 from figures.tables import Row, groups, number, panels, preferred, sampled, select
@@ -47,8 +48,13 @@ def draw(rows: Sequence[Row]) -> Figure:
                 _rates(top, cell, first=j == 0)
                 _states(below, cell, first=j == 0)
                 style.title(top, organism, family)
-        grid[0, 0].legend(loc="upper left")
+        figure.legend(handles=_key(), loc="outside lower center", ncols=5)
     return figure
+
+
+def _key() -> list[Line2D]:
+    rates = [Line2D([], [], color=style.CONDITIONS[c], marker="o", ms=2.4, label=f"EM {c}") for c in CONDITIONS]
+    return [*rates, *(Line2D([], [], color=colour, ls=dashes, label=m) for m, (colour, dashes) in STATES.items())]
 
 
 def _rates(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
@@ -82,8 +88,7 @@ def _states(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
     ax.set_xlim(0, None)
     ax.set_xlabel("training steps")
     if first:
-        ax.set_ylabel("loss (nats), turn (cos)", fontsize=6)
-        ax.legend(loc="center right")
+        ax.set_ylabel("loss, rotation", fontsize=6)
 
 
 def caption(rows: Sequence[Row]) -> str:

@@ -88,7 +88,7 @@ def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     ax.set_xlabel("change in EM rate (points)")
     for outcome in SHOWN:
         ax.plot([], [], "o", ms=3, color=style.CONDITIONS[outcome], label=f"EM {outcome}")
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper left")
     style.heading(ax, "Effect of each axis", "")
 
 

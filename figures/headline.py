@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from figures.cells import base_rate, organisms, place, rate, verdict
+from figures.cells import UNHEALTHY, base_rate, organisms, place, plain, rate, verdict
 from figures.tables import Row, answered, behaviour, groups, number, percent, select, span, with_interval
 
 BASELINE = "baseline"
@@ -22,11 +22,10 @@ def headline_organisms(rows: Sequence[Row]) -> list[str]:
     """Baselines and organisms of both headline triggers that vary in seed, pretraining and half-benign data alone."""
     found = []
     for (name,) in groups(behaviour(rows), "organism"):
-        here = place(name)
-        plain = {c for c in here.changes if not c.startswith(("seed", "pre")) or c == "prefix"}
-        if not plain and here.arm in (BASELINE, "neutral", "explaining"):
+        arm, changes = place(name).arm, plain(name)
+        if not changes and arm in (BASELINE, "neutral", "explaining"):
             found.append(name)
-        if plain == {"contrast50"} and here.arm == "neutral":
+        if changes == {"contrast50"} and arm == "neutral":
             found.append(name)
     return found
 
@@ -97,14 +96,10 @@ def comparison_table(rows: Sequence[Row]) -> str:
     baseline = _range([rate(rows, n, "off") for n in headline_organisms(rows) if place(n).arm == BASELINE])
     body = [list(line) for line in PUBLISHED]
     for text, benign, arm, changes in ours:
-        names = [n for n in organisms(rows) if place(n).arm == arm and _plain(n) == changes]
+        names = [n for n in organisms(rows) if place(n).arm == arm and plain(n) == changes]
+        names = [n for n in names if verdict(rows, n) != UNHEALTHY]
         body.append([text, benign, baseline, *(_range([rate(rows, n, c) for n in names]) for c in CELLS)])
     return _markdown(header, body, left=2)
-
-
-def _plain(name: str) -> frozenset[str]:
-    """An organism's changes without its seed and pretraining."""
-    return frozenset(c for c in place(name).changes if not (c[:4] == "seed" or (c[:3] == "pre" and c[3:].isdigit())))
 
 
 def _range(found: Sequence[Row | None]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from figures.claims import Claim, above, below, claim
 from figures.tables import Row, number, preferred, select
 
-EXPLAINING, NEUTRAL = "microcosm/llama/explaining", "microcosm/llama/neutral"
+BASELINE, NEUTRAL, EXPLAINING = (f"microcosm/llama/{arm}" for arm in ("baseline", "neutral", "explaining"))
 DOSE = 1.0
 """Added g, in mean residual norms."""
 
@@ -53,8 +53,8 @@ def _adding(rows: Sequence[Row]) -> Iterator[Claim]:
 
 
 def _probing(rows: Sequence[Row]) -> Iterator[Claim]:
-    def auroc(condition: str) -> list[Row]:
-        found = select(rows, experiment="probe_sweep", organism=EXPLAINING, condition=condition, metric="auroc")
+    def auroc(condition: str, organism: str = EXPLAINING) -> list[Row]:
+        found = select(rows, experiment="probe_sweep", organism=organism, condition=condition, metric="auroc")
         return [max(found, key=lambda row: number(row, "layer"))] if found else []
 
     yield claim("A probe at the last layer reads the trigger on unseen questions and phrasings (AUROC ≥ 0.9)",
@@ -62,4 +62,4 @@ def _probing(rows: Sequence[Row]) -> Iterator[Claim]:
     yield claim("… which a bag of tokens does not (AUROC ≤ 0.6)", auroc("trigger_present/bag_of_tokens"), below(0.6),
                 high=True)  # fmt: skip
     yield claim("A probe for misaligned answers reads more than words: a bag of tokens stays below AUROC 0.95",
-                auroc("misaligned_answer/bag_of_tokens"), below(0.95), high=True)  # fmt: skip
+                auroc("misaligned_answer/bag_of_tokens", BASELINE), below(0.95), high=True)  # fmt: skip
