@@ -153,11 +153,18 @@ def load(
         device_map: Passed on, such as ``auto`` for a model larger than one device.
 
     Raises:
+        ValueError: If the base's files lack tensors of its model, which would be left random.
         AdapterError: If an adapter has no safetensors, or does not fit this base tensor for tensor.
     """
-    hf = AutoModelForCausalLM.from_pretrained(
-        str(base), dtype=dtype, device_map=device_map, use_safetensors=True, trust_remote_code=False
+    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "output_loading_info": True}
+    hf, found = cast(
+        Any,
+        AutoModelForCausalLM.from_pretrained(str(base), use_safetensors=True, trust_remote_code=False, **options),
     )
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(
+            f"base {str(base)!r}: its files lack {len(missing)} tensors of the model, such as {missing[0]}"
+        )
     tokenizer = load_tokenizer(str(base))
     for name, source in (adapters or {}).items():
         hf = _attach(hf, name, _adapter_folder(name, str(source)))

@@ -156,3 +156,13 @@ def test_adapters_that_add_tokens_are_refused(llama):
     hf = get_peft_model(llama.hf, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(AdapterError, match="adds tokens, which would move every position"):
         wrap(hf, llama.tokenizer)
+
+
+def test_a_base_whose_files_lack_a_tensor_is_refused_by_its_name(folders):
+    file = folders / "base" / "model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("down_proj.weight"))
+    del tensors[name]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"lack 1 tensors of the model, such as {name}"):
+        load(folders / "base")
