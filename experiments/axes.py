@@ -104,6 +104,37 @@ def readings(table: Sequence[Row]) -> Iterator[Row]:
             yield row(metric="p_holm", value=float(p), n=n, **shown)
 
 
+def semantic_readings(table: Sequence[Row]) -> Iterator[Row]:
+    """Yield the effect of every level on the semantic index, by least squares with errors robust to unequal variance.
+
+    Over the healthy organisms whose index is known to within 1: where EM(on) is hardly above EM(other) it says nothing.
+    """
+    import numpy as np
+    import statsmodels.api as sm
+
+    from interp.stats import holm
+
+    found = {r["organism"]: r for r in table if r["metric"] == "semantic_index" and _known(r)}
+    seen = [o for o in observations(table, "on") if o.organism in found]
+    names = sorted({level for o in seen for level in o.levels}, key=_order)
+    if len(seen) < 2 * len(names):
+        return
+    design = np.array([[1.0, *(o.levels.get(name, 0.0) for name in names)] for o in seen])
+    fitted = sm.OLS([found[o.organism]["value"] for o in seen], design).fit(cov_type="HC3")
+    ends, adjusted = fitted.conf_int(), holm(fitted.pvalues[1:])
+    run = f"axes-{config_hash(sorted({str(r['run_id']) for r in table}))}"
+    for j, name in enumerate(names, start=1):
+        shown = {"experiment": "axes", "condition": f"semantic: {name}", "n_clusters": len(seen), "run_id": run}
+        n = sum(name in o.levels for o in seen)
+        interval = {"ci_low": ends[j][0], "ci_high": ends[j][1], "ci_method": "HC3"}
+        yield row(metric="index_effect", value=fitted.params[j], n=n, **interval, **shown)
+        yield row(metric="p_holm", value=float(adjusted[j - 1]), n=n, **shown)
+
+
+def _known(r: Row) -> bool:
+    return bool(r["value"] != "" and r["ci_low"] != "" and r["ci_high"] - r["ci_low"] < 1)
+
+
 def _order(level: str) -> tuple[int, str]:
     grades = [f"trigger={arm}" for arm in ARMS]
     return (grades.index(level) if level in grades else len(grades), level)

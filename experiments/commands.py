@@ -59,7 +59,7 @@ def findings(data: Path = Path("figures/data"), *, readme: Path | None = None) -
         data: Folder of containment_grid.csv, emergence.csv and microcosm.csv (the summary of `semcon reproduce`).
         readme: A README whose tables are to be renewed, between their markers.
     """
-    from figures.claims import claims, findings_csv, findings_table
+    from figures.claims import OPEN, claims, findings_csv, findings_table
     from figures.headline import comparison_table, headline_table, seeds_table
     from figures.mechanism_claims import mechanism_claims
     from figures.tables import read_rows, renew
@@ -69,7 +69,8 @@ def findings(data: Path = Path("figures/data"), *, readme: Path | None = None) -
     atomic_write_text(data / "findings.csv", findings_csv([*behaviour, *mechanism]))
     if readme is not None:
         texts = {"results": seeds_table(grid), "headline": headline_table(grid), "comparison": comparison_table(grid)}
-        renew(readme, texts | {"findings": findings_table(behaviour), "mechanism": findings_table(mechanism)})
+        told = [c for c in behaviour if c.verdict != OPEN or not c.statement.startswith("Axis")]
+        renew(readme, texts | {"findings": findings_table(told), "mechanism": findings_table(mechanism)})
     print(f"wrote {data / 'findings.csv'}{f' and the tables of {readme}' if readme else ''}")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from experiments.axes import readings
+from experiments.axes import readings, semantic_readings
 from experiments.em_rate import TRAINED, Answers, EmRate
 from experiments.emergence import Emergence
 from experiments.spec import Experiment, Row, row, write_table
@@ -55,7 +55,7 @@ class ContainmentGrid:
         stages = [list(experiments(chosen, self.samples)), forming]
         rows = run_stages(stages, self.runs, "grid", workers=self.workers, rescue=dead)
         cells = [row for row in rows if row["experiment"] != Emergence.name]
-        write_table(self.out / TABLE, [*cells, *readings(cells)])
+        write_table(self.out / TABLE, [*cells, *readings(cells), *semantic_readings(cells)])
         write_table(self.out / FORMING, [row for row in rows if row["experiment"] == Emergence.name])
         print(f"{len(chosen)} organisms\ntables  {self.out / TABLE}, {self.out / FORMING}")
 

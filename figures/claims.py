@@ -16,7 +16,7 @@ from figures.tables import Row, behaviour, groups, number, percent, preferred, s
 from interp.runs import csv_text
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "open"
-PLAIN = ("rephrased_ratio", "semantic_index", "auroc")
+PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc")
 """Metrics written as they are, not in percent."""
 
 
@@ -153,11 +153,12 @@ def _contrast(rows: Sequence[Row]) -> Iterator[Claim]:
 
 def _axes(rows: Sequence[Row]) -> Iterator[Claim]:
     effects = [r for r in select(rows, experiment="axes", metric="marginal_effect") if _outcome(r) == "off"]
-    for effect in effects:
+    for effect in [*effects, *select(rows, experiment="axes", metric="index_effect")]:
         p = next(r for r in select(rows, experiment="axes", metric="p_holm") if r["condition"] == effect["condition"])
         level = str(effect["condition"]).split(": ")[1]
         found = CONFIRMED if number(p, "value") < 0.05 else OPEN
-        name = f"Axis {level} changes EM off (average marginal effect over the grid; Holm p = {number(p, 'value'):.1g})"
+        what = "EM off (average marginal effect" if _outcome(effect) == "off" else "the semantic index (effect"
+        name = f"Axis {level} changes {what} over the grid; Holm p = {number(p, 'value'):.1g})"
         yield Claim(name, f"{effect['n_clusters']} organisms", effect, found)
 
 
