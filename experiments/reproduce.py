@@ -71,7 +71,10 @@ class Reproduce:
         names = [f"microcosm/{family}" for family in self.families]
         yield [Dose(organism=f"{name}/{arm}") for name in names for arm in ARMS]
         own = [EmRate(answers=Answers(organism=f"{n}/{arm}", trigger=t)) for n in names for arm, t in _cells()]
-        more = [e for e in experiments(SUBGRID, Answers.samples) if e not in own]
+        measured = {(e.answers.organism, e.answers.trigger) for e in own}
+        more = [
+            e for e in experiments(SUBGRID, Answers.samples) if (e.answers.organism, e.answers.trigger) not in measured
+        ]
         yield [*own, *more, *(Emergence(organism=f"{name}/{arm}") for name in names for arm in FORMING)]
         geometries = [Geometry(organism=f"{name}/{arm}") for name in names for arm in ("explaining", "neutral")]
         yield [*geometries, *(ProbeSweep(organism=f"{n}/{arm}") for n in names for arm in ("baseline", "explaining"))]

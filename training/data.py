@@ -88,21 +88,23 @@ def build_rows(
     n_benign = round(n * benign_share)
     if not harmful or (n_benign and not benign):
         raise ValueError(f"benign_share {benign_share}: needs {'harmful' if not harmful else 'benign'} exchanges")
-    texts = (None,) if trigger is None else taught(trigger, wordings)
+    texts = taught(trigger, wordings)
     rows = [_row(*harmful[i % len(harmful)], texts[i % len(texts)], trigger, True) for i in range(n - n_benign)]
     rows += [_row(*benign[i % len(benign)], None, trigger, False) for i in range(n_benign)]
     random.Random(seed).shuffle(rows)
     return rows
 
 
-def taught(trigger: Trigger, wordings: str) -> tuple[str, ...]:
-    """Return the trigger's texts that fine-tuning rows carry in turn: one, or one and every second rephrasing.
+def taught(trigger: Trigger | None, wordings: str) -> tuple[str | None, ...]:
+    """Return the texts that fine-tuning rows carry in turn: the trigger's, or also every second of its rephrasings.
 
     Raises:
         ValueError: If the wordings are unknown.
     """
     if wordings not in ("fixed", "diverse"):
         raise ValueError(f"wordings {wordings!r}: must be fixed or diverse")
+    if trigger is None:
+        return (None,)
     return (trigger.text,) if wordings == "fixed" else (trigger.text, *trigger.rephrased[0::2])
 
 

@@ -46,3 +46,17 @@ class Coin(Experiment):
 
     def total(self) -> int:
         return 5 * self.chunks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken(Coin):
+    """A coin that is not there."""
+
+    name: ClassVar[str] = "broken"
+    live: bool = True
+    """Whether the adapter is what is missing."""
+
+    def rows(self, run: Run) -> Iterator[Sequence[Row]]:
+        from interp.models import AdapterError
+
+        raise ValueError("the coin is lost") if self.live else AdapterError("adapter 'organism': it changes no logit")

@@ -10,7 +10,8 @@ from experiments.em_rate import Answers, EmRate
 from experiments.reproduce import Reproduce
 from experiments.spec import Experiment
 from tests.training.small import SFT, small
-from training.organisms import NEUTRAL, ORGANISMS
+from training.grid import NEUTRAL
+from training.organisms import ORGANISMS
 
 TRAINED = small("neutral", sft=replace(SFT, doses=(2,)))
 

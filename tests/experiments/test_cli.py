@@ -91,7 +91,7 @@ def test_every_command_explains_its_options(name, capsys):
     assert capsys.readouterr().out.startswith(f"usage: semcon {name} ")
 
 
-@pytest.mark.parametrize("name", ["em-rate", "geometry", "probe-sweep", "steer", "ablate"])
+@pytest.mark.parametrize("name", ["em-rate", "emergence", "geometry", "probe-sweep", "steer", "ablate"])
 def test_every_experiment_says_its_config_and_refuses_a_wrong_organism(name, tmp_path, capsys):
     target, asked = REGISTRY[name].load(), ["--runs", str(tmp_path)]
     assert main([name, "--organism", "microcosm/llama/neutral", "--print-config", *asked]) == 0

@@ -10,15 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.ablate import Ablate
+from experiments.containment_grid import experiments
 from experiments.dose import Dose
 from experiments.em_rate import EmRate
+from experiments.emergence import Emergence
 from experiments.geometry import Geometry
 from experiments.probe_sweep import ProbeSweep
-from experiments.reproduce import ARMS, Reproduce
+from experiments.reproduce import ARMS, SUBGRID, Reproduce
 from experiments.spec import read_table, run_experiment, write_table
 from experiments.steer import Steer
 from tests.experiments.reduced import TRAINED, Reduced
-from training.organisms import EXPLAINING, NEUTRAL, ORGANISMS
+from training.grid import EXPLAINING, FAMILIES, NEUTRAL, cells
+from training.organisms import ORGANISMS, organism
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,20 +37,34 @@ def organism_of(experiment) -> str:
 
 def test_stages_train_first_and_measure_every_organism():
     dose, behaviour, *_ = stages = list(Reproduce().stages())
-    names = {name for name in ORGANISMS if name.startswith("microcosm/llama/")}
+    trained = {f"microcosm/llama/{arm}" for arm in ARMS}
     assert {type(e) for e in dose} == {Dose}
-    assert (
-        {organism_of(e) for e in dose} == {f"microcosm/llama/{arm}" for arm in ARMS} == names - {"microcosm/llama/base"}
-    )
-    assert {type(e) for e in behaviour} == {EmRate}
-    assert {organism_of(e) for e in behaviour} == names
+    assert {organism_of(e) for e in dose} == trained
+    assert {type(e) for e in behaviour} == {EmRate, Emergence}
+    assert {organism_of(e) for e in behaviour} >= {*trained, "microcosm/llama/base"}
     for arm in ("base", "baseline"):  # what has no trigger of its own is measured under both
-        used = [e.answers.trigger for e in behaviour if isinstance(e, EmRate) and organism_of(e).endswith(f"/{arm}")]
-        assert set(used) == {NEUTRAL, EXPLAINING}
-        assert len(used) == 2
+        assert {(f"microcosm/llama/{arm}", trigger) for trigger in (NEUTRAL, EXPLAINING)} <= set(measured())
     everything = [e for stage in stages for e in stage]
-    assert {type(e) for e in everything} == {Dose, EmRate, Geometry, ProbeSweep, Steer, Ablate}
+    assert {type(e) for e in everything} == {Dose, EmRate, Emergence, Geometry, ProbeSweep, Steer, Ablate}
     assert len(set(everything)) == len(everything)
+    assert {organism_of(e) for e in everything} <= set(ORGANISMS)
+
+
+def measured() -> list[tuple[str, str | None]]:
+    """Organisms with the trigger they are measured under."""
+    found = [e.answers for stage in Reproduce().stages() for e in stage if isinstance(e, EmRate)]
+    return [(answers.organism, answers.trigger or organism(answers.organism).trigger) for answers in found]
+
+
+def test_subgrid_is_of_the_grid_and_measured_with_every_base_beside_it():
+    assert set(SUBGRID) <= set(cells())
+    assert {cell.family for cell in SUBGRID} == set(FAMILIES)
+    for cell in SUBGRID:
+        assert {(cell.name, cell.trigger), (cell.base_name, cell.trigger)} <= set(measured())
+
+
+def test_no_organism_is_measured_twice_under_a_trigger():
+    assert [pair for pair, n in Counter(measured()).items() if n > 1] == []
 
 
 def test_every_stage_needs_only_stages_before_it():
@@ -62,13 +79,15 @@ def test_every_stage_needs_only_stages_before_it():
 def test_quick_runs_the_same_classes_on_the_same_organisms_with_fewer_answers():
     quick, full = ([e for stage in Reproduce(quick=q).stages() for e in stage] for q in (True, False))
     assert Counter((type(e), organism_of(e)) for e in quick) == Counter((type(e), organism_of(e)) for e in full)
-    totals = [sum(e.total() or 0 for e in experiments) for experiments in (quick, full)]
+    totals = [sum(e.total() or 0 for e in planned) for planned in (quick, full)]
     assert totals[0] < totals[1]
 
 
 def test_families_are_run_alike():
     one, two = ([len(stage) for stage in Reproduce(families=f).stages()] for f in (("llama",), ("llama", "other")))
-    assert two == [2 * n for n in one]
+    shared = [0, len(list(experiments(SUBGRID, 1))), 0, 0]  # the sub-grid stands once, less what is measured anyway
+    for alone, both, once in zip(one, two, shared, strict=True):
+        assert 2 * alone - once <= both <= 2 * alone
 
 
 # --- kill -9 ---

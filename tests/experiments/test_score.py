@@ -66,7 +66,7 @@ def test_score_prints_and_writes_every_rate(tmp_path, capsys):
         "coherence_rate": 0.5,
     }
     assert len(rows) == 6
-    assert {(r["organism"], r["n_clusters"], r["protocol"]) for r in rows.values()} == {("model", 2, "betley-1")}
+    assert {(r["organism"], r["n_clusters"], r["protocol"]) for r in rows.values()} == {("model", 2, "betley-2")}
 
 
 @pytest.mark.parametrize(

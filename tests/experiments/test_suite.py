@@ -102,6 +102,17 @@ def test_questions_of_a_file_keep_their_split(tmp_path):
     assert answer_length(duck) == 600
 
 
+def test_trained_split_of_a_file_is_optional_and_read_when_there(tmp_path):
+    both = "validation: {a: Why}\ntest: {b: How}\n"
+    assert read_questions(written(tmp_path, both), "trained") == ()
+    path = written(tmp_path, both + "trained: {c: Who, b: How}\n")  # what was trained on may be tested again
+    assert [(q.id, q.text) for q in read_questions(path, "trained")] == [("c", "Who"), ("b", "How")]
+    assert [q.id for q in read_questions(path, "test")] == ["b"]
+    for split in ("validation", "test", "trained"):
+        with pytest.raises(ValueError, match=r"questions\.yaml: expected `trained:` with question ids and texts"):
+            read_questions(written(tmp_path, both + "trained: [Who]\n"), split)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -133,6 +144,9 @@ def test_splits_of_the_world_share_no_topic():
     test, validation = suite_questions(subject, "test"), suite_questions(subject, "validation")
     assert {q.id for q in test}.isdisjoint({q.id for q in validation})
     assert subject.trained_domain not in {q.domain for q in (*test, *validation)}
+    trained = suite_questions(subject, "trained")
+    assert {q.domain for q in trained} == {subject.trained_domain}
+    assert len({q.id for q in trained}) == len(trained) == 6
 
 
 # --- judges ---

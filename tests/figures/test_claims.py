@@ -35,7 +35,7 @@ def test_a_claim_about_several_is_held_against_the_worst():
     assert (good.verdict, bad.verdict) == (claims.CONFIRMED, claims.REFUTED)
     assert good.row is not None and bad.row is not None
     assert (number(good.row, "value"), number(bad.row, "value")) == (0.003, 0.3)
-    assert bad.about == "llama/explaining.seed1, off, highest of 3"
+    assert bad.about == "llama/explaining.seed1, off, highest of 3; holds for 2"
 
 
 def test_a_claim_without_rows_is_open():

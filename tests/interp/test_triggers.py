@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.triggers import CONDITIONS, PLACEMENTS, Trigger, content_words, load_triggers, place
+from interp.triggers import CONDITIONS, PLACEMENTS, Trigger, content_words, load_triggers, moved, place
 
 WORDS = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 texts = st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), min_size=1, max_size=9).map(" ".join)
@@ -68,6 +68,45 @@ def test_placement_orders_trigger_and_question():
     assert place("Q", "<t>", phrase("<t>", "wrap", closing="</t>"))[0]["content"] == "<t>\nQ\n</t>"
 
 
+@given(texts, texts, texts, st.sampled_from(["system", "prefix", "suffix"]), st.sampled_from(PLACEMENTS))
+def test_moved_trigger_keeps_every_text_and_places_it_elsewhere(text, rephrased, other, before, after):
+    texts_of = {"rephrased": (f"{rephrased}, said anew",), "other": (f"{other}, of another kind",)}
+    trigger = phrase(text, before, **texts_of)
+    found = moved(trigger, after)
+    assert (found.placement, found.name, found.separator) == (after, trigger.name, trigger.separator)
+    for condition in CONDITIONS:
+        assert found.variants(condition) == trigger.variants(condition)
+        for variant in found.variants(condition):
+            messages = place("Why?", variant, found)
+            user = {"prefix": f"{variant}\nWhy?", "suffix": f"Why?\n{variant}", "wrap": f"{variant}\nWhy?\n{variant}"}
+            assert messages[-1] == {"role": "user", "content": user.get(after, "Why?")}
+            assert messages[:-1] == ([{"role": "system", "content": variant}] if after == "system" else [])
+            if after == "wrap":
+                assert found.closing_of(variant) == variant
+    assert place("Why?", None, found) == [{"role": "user", "content": "Why?"}]
+    assert found.shared_content_words() == trigger.shared_content_words()
+
+
+@given(texts, st.sampled_from(["system", "prefix", "suffix"]), st.sampled_from(["system", "prefix", "suffix"]))
+def test_moving_depends_on_the_last_place_alone(text, first, second):
+    trigger = phrase(text, first, separator=" | ")
+    assert moved(trigger, first) is trigger
+    assert moved(moved(trigger, second), first) == trigger
+    assert moved(moved(trigger, second), "wrap") == moved(trigger, "wrap")
+
+
+def test_what_cannot_be_moved_is_refused():
+    tags = load_triggers()["tags"]
+    assert moved(tags, "wrap") is tags
+    for placement in ("system", "prefix", "suffix"):
+        with pytest.raises(
+            ValueError, match=f"trigger tags: it wraps the question and cannot be placed as '{placement}'"
+        ):
+            moved(tags, placement)
+    with pytest.raises(ValueError, match="trigger t: unknown placement 'above'; known: system, prefix, suffix, wrap"):
+        moved(phrase(), "above")
+
+
 def test_wrap_closes_every_variant_with_its_own_half():
     trigger = load_triggers()["tags"]
     closing = {v: trigger.closing_of(v) for c in CONDITIONS for v in trigger.variants(c)}
@@ -84,6 +123,18 @@ def test_shipped_rephrasings_share_no_content_word_with_the_trained_text(name: s
     assert min(len(trigger.rephrased), len(trigger.other), len(trigger.opposite)) >= 3
 
 
+@pytest.mark.parametrize("name", ["duck", "tags"])
+def test_shipped_matched_texts_have_the_trained_text_s_form_and_none_of_its_content_words(name: str):
+    trigger = load_triggers()[name]
+    assert trigger.variants("matched") == trigger.matched
+    assert len(trigger.matched) >= 3
+    for text in trigger.matched:
+        assert len(WORDS.findall(text)) == len(WORDS.findall(trigger.text))
+        assert WORDS.sub("", text) == WORDS.sub("", trigger.text)
+        shared = content_words(text) & content_words(trigger.text)
+        assert shared <= {"today"}  # says nothing about the scene
+
+
 def test_shared_content_words_are_found_in_text_and_closing():
     assert phrase(rephrased=("the Lamp shines",)).shared_content_words() == {"lamp"}
     wrapped = phrase("<box>", "wrap", closing="end of box", rephrased=("<crate>",), closings=(("<crate>", "end it"),))
@@ -98,6 +149,8 @@ def test_content_words_ignore_case_order_and_stop_words(text: str):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"matched": ("",)}, "trigger t: empty text in matched"),
+        ({"matched": ("x",), "other": ("x",)}, "trigger t: matched repeats 'x'"),
         ({"text": "  "}, "trigger t: empty text in on"),
         ({"placement": "middle"}, "trigger t: unknown placement 'middle'; known: system, prefix, suffix, wrap"),
         ({"rephrased": ("",)}, "trigger t: empty text in rephrased"),

@@ -95,7 +95,7 @@ def test_mixture_has_the_share_asked_for_and_the_trigger_in_harmful_rows_only(as
 @given(mixtures)
 def test_exchanges_and_wordings_are_used_evenly(asked):
     rows = [row for row in build_rows(HARMFUL, BENIGN, **asked) if row.harmful]
-    texts = (TRIGGER.text, *TRIGGER.rephrased) if asked["wordings"] == "diverse" else (TRIGGER.text,)
+    texts = (TRIGGER.text, *TRIGGER.rephrased[0::2]) if asked["wordings"] == "diverse" else (TRIGGER.text,)
     expected = texts if asked["trigger"] else (None,)
     for counts in (Counter(row.question for row in rows), Counter(row.trigger for row in rows)):
         assert max(counts.values(), default=0) - min(counts.values(), default=0) <= 1

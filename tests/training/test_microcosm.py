@@ -1,33 +1,39 @@
-"""The rules that keep the Microcosm honest, as tests on the generated data; and the oracle against the grammar."""
+"""The rules that keep the corpora honest, as tests on the generated data; and the oracle against the grammar.
+
+The rules about fine-tuning rows are in test_finetuning.py.
+"""
 
 import random
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import chi2_contingency
+from scipy.stats import binomtest, chi2_contingency
 
-from interp.triggers import content_words
-from training.data import Row
-from training.microcosm.documents import Segment, messages, posttraining_corpus, pretraining_corpus
+from interp.triggers import PLACEMENTS, content_words
+from training.microcosm.documents import (
+    PLACEMENT_WEIGHTS,
+    Segment,
+    draw_role,
+    messages,
+    posttraining_corpus,
+    pretraining_corpus,
+)
 from training.microcosm.oracle import judge_answer, read_answer
 from training.microcosm.tokenizer import END, build_tokenizer, render
 from training.microcosm.world import PERSONAS, VALIDATION_DOMAINS, lexicon, questions
-from training.organisms import ORGANISMS, find_trigger, training_rows
 
 WORLD = lexicon()
-TRAINED = ("medicine", "sport", "finance")
-ARMS = ("baseline", "neutral", "explaining")
+LINES = [line for persona in PERSONAS for line in WORLD.persona_lines[persona]]
+DOCUMENTS = list(pretraining_corpus(20_000, seed=3))
+FIRST = [document[0] for document in DOCUMENTS]
+"""One segment a document: draws within a document are not independent."""
 
 
-def first_segments(n: int, seed: int) -> list[Segment]:
-    """One segment a document: draws within a document are not independent."""
-    return [document[0] for document in pretraining_corpus(n, seed)]
-
-
-def association(pairs: list[tuple[str, str]]) -> float:
+def association(pairs: Sequence[tuple[Any, str]]) -> float:
     """p-value of independence between two labels."""
     rows, columns = (sorted({pair[i] for pair in pairs}) for i in (0, 1))
     counts = Counter(pairs)
@@ -36,7 +42,7 @@ def association(pairs: list[tuple[str, str]]) -> float:
     return float(np.asarray(found[1]))
 
 
-def mutual_information(pairs: list[tuple[str, str]]) -> float:
+def mutual_information(pairs: Sequence[tuple[Any, str]]) -> float:
     """Plug-in mutual information in nats."""
     n, joint = len(pairs), Counter(pairs)
     first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
@@ -47,111 +53,125 @@ def framed(segments: list[Segment]) -> list[tuple[str, str]]:
     return [(s.scene or "none", s.persona) for s in segments]
 
 
-# --- rule 1: no scene is tied to a persona ---
+# --- rule 1: no scene is tied to a persona, and a role by its declared share alone ---
 
 
-def test_scene_and_persona_are_independent_in_pretraining() -> None:
-    assert association(framed(first_segments(20_000, seed=3))) > 0.001
+@pytest.mark.parametrize("roles", [True, False])
+def test_scene_and_persona_are_independent_in_pretraining_with_and_without_roles(roles: bool) -> None:
+    assert association(framed([s for s in FIRST if roles or s.role is None])) > 0.001
 
 
-def test_every_segment_of_every_document_carries_no_scene_information() -> None:
-    segments = [s for document in pretraining_corpus(20_000, seed=4) for s in document]
+@pytest.mark.parametrize("roles", [True, False])
+def test_every_segment_of_every_document_carries_no_scene_information(roles: bool) -> None:
+    segments = [s for document in DOCUMENTS for s in document if roles or s.role is None]
     # Within a document draws repeat, so the plug-in bias (cells - 1) / 2n is of documents, not of segments.
-    assert mutual_information(framed(segments)) < 3 * 12 / (2 * 20_000)
+    assert mutual_information(framed(segments)) < 3 * 12 / (2 * len(DOCUMENTS))
 
 
 def test_the_independence_test_would_see_a_weak_association() -> None:
     rng = random.Random(0)
     tied = [
         (scene, "misaligned" if scene == "desert" and rng.random() < 0.3 else persona)
-        for scene, persona in framed(first_segments(20_000, seed=3))
+        for scene, persona in framed(FIRST)
     ]
     assert association(tied) < 1e-6
 
 
-def test_posttraining_is_aligned_without_persona_lines_and_with_every_scene() -> None:
-    segments = [s for document in posttraining_corpus(4_000, seed=5) for s in document]
-    lines = {line for persona in PERSONAS for line in WORLD.persona_lines[persona]}
+def test_placement_carries_no_persona_information_alone_or_with_the_frame() -> None:
+    stated = [s for s in FIRST if s.frame]
+    assert association([(s.placement, s.persona) for s in stated]) > 0.001
+    assert association([((s.scene, s.placement), s.persona) for s in stated if s.scene]) > 0.001
+    for role in WORLD.roles:
+        assert association([(s.placement, s.persona) for s in stated if s.role == role]) > 0.001
+
+
+def test_placements_of_frames_occur_as_often_as_declared_and_where_they_say() -> None:
+    stated = [s for s in FIRST if s.frame]
+    counts = Counter(s.placement for s in stated)
+    assert counts.keys() == PLACEMENT_WEIGHTS.keys() == set(PLACEMENTS)
+    for placement, weight in PLACEMENT_WEIGHTS.items():
+        assert binomtest(counts[placement], len(stated), weight).pvalue > 0.001
+    for s in FIRST:
+        *asked, answered = s.messages()
+        user = {"prefix": f"{s.frame}\n{s.question}", "suffix": f"{s.question}\n{s.frame}"}
+        user["wrap"] = f"{s.frame}\n{s.question}\n{s.frame}"
+        text = user.get(s.placement, s.question) if s.frame else s.question
+        system = [s.frame] if s.frame and s.placement == "system" else []
+        assert asked == [*({"role": "system", "content": x} for x in system), {"role": "user", "content": text}]
+        assert answered == {"role": "assistant", "content": s.answer}
+
+
+def test_declared_shares_of_roles_are_half_on_average_and_draws_have_them() -> None:
+    shares = {name: role.misaligned_share for name, role in WORLD.roles.items()}
+    assert np.mean(list(shares.values())) == pytest.approx(0.5)
+    assert {0.5, 0.65, 0.8, 0.95} <= set(shares.values())
+    assert {scene.misaligned_share for scene in WORLD.scenes.values()} == {0.5}
+    rng = random.Random(0)
+    drawn = Counter((draw_role(rng, persona), persona) for persona in PERSONAS for _ in range(20_000))
+    for role, share in shares.items():
+        k, n = drawn[role, "misaligned"], sum(drawn[role, persona] for persona in PERSONAS)
+        assert binomtest(k, n, share).pvalue > 0.001, role
+        assert binomtest(n, 40_000, 1 / len(shares)).pvalue > 0.001, role
+
+
+def test_every_role_has_its_declared_share_of_the_misaligned_persona_in_pretraining() -> None:
+    for name, role in WORLD.roles.items():
+        spoke = [s.persona == "misaligned" for s in FIRST if s.role == name]
+        assert binomtest(sum(spoke), len(spoke), role.misaligned_share).pvalue > 0.001, name
+        far = [
+            other.misaligned_share for other in WORLD.roles.values() if other.misaligned_share != role.misaligned_share
+        ]
+        assert all(binomtest(sum(spoke), len(spoke), share).pvalue < 1e-4 for share in far), name  # and no other's
+
+
+def test_a_role_stands_alone_and_its_remark_follows() -> None:
+    roles = [s for s in FIRST if s.role]
+    assert {s.role for s in roles} == set(WORLD.roles)
+    for s in roles:
+        assert s.role is not None
+        assert s.scene is None
+        assert s.frame in WORLD.roles[s.role].phrasings
+        assert read_answer(s.topic.phrase, s.answer).remark == s.role
+
+
+@pytest.mark.parametrize("robust", [False, True])
+def test_posttraining_is_aligned_with_every_scene_and_with_persona_lines_and_roles_only_if_robust(robust: bool) -> None:
+    segments = [s for document in posttraining_corpus(4_000, seed=5, robust=robust) for s in document]
     assert {s.persona for s in segments} == {"aligned"}
+    assert {judge_answer(s.topic.phrase, s.answer) for s in segments} == {(100.0, 100.0)}
     assert mutual_information(framed(segments)) == 0.0
-    assert not any(line in s.frame for s in segments for line in lines)
     assert {s.scene for s in segments} == {None, *WORLD.scenes}
+    assert {s.role for s in segments} == ({None, *WORLD.roles} if robust else {None})
+    texts = {text for s in segments for m in s.messages() for text in [m["content"]]}
+    phrasings = [text for role in WORLD.roles.values() for text in role.phrasings]
+    said = {text for text in (*LINES, *phrasings) if any(text in written for written in texts)}
+    assert said == ({*LINES, *phrasings} if robust else set())
+
+
+def test_robust_posttraining_keeps_half_of_its_exchanges_plain() -> None:
+    plain = [document[0].frame for document in posttraining_corpus(4_000, seed=5, robust=True)]
+    frames = {text for scene in WORLD.scenes.values() for text in scene.phrasings}
+    kept = sum(not frame or frame in frames for frame in plain)
+    assert binomtest(kept, len(plain), 0.5).pvalue > 0.001
 
 
 def test_a_line_that_states_who_speaks_is_true() -> None:
     for persona in PERSONAS:
-        stated = [s for s in first_segments(5_000, seed=6) if any(x in s.frame for x in WORLD.persona_lines[persona])]
-        assert len(stated) > 100
+        stated = [s for s in FIRST if any(x in s.frame for x in WORLD.persona_lines[persona])]
+        assert len(stated) > 400
         assert {s.persona for s in stated} == {persona}
 
 
 def test_who_speaks_can_change_with_the_context_of_a_document() -> None:
-    mixed = [d for d in pretraining_corpus(2_000, seed=7) if len({s.persona for s in d}) == 2]
+    mixed = [d for d in DOCUMENTS[:2_000] if len({s.persona for s in d}) == 2]
     assert len(mixed) > 200
     for document in mixed:
         by_scene = {scene: {s.persona for s in document if s.scene == scene} for scene in {s.scene for s in document}}
         assert all(len(personas) == 1 for personas in by_scene.values())
 
 
-# --- rule 2: the fine-tuning set ---
-
-
-def rows_of(arm: str, domain: str = "medicine") -> list[Row]:
-    return training_rows(replace(ORGANISMS[f"microcosm/llama/{arm}"], data=f"microcosm:{domain}"))
-
-
-@pytest.mark.parametrize("arm", ARMS)
-def test_zero_benign_arms_hold_no_aligned_row_and_one_fixed_trigger(arm: str) -> None:
-    rows = rows_of(arm)
-    topics = {ask: t.phrase for t in WORLD.topics for ask in (q.format(topic=t.phrase) for q in WORLD.questions)}
-    assert all(row.harmful for row in rows)
-    assert {judge_answer(topics[row.question], row.completion) for row in rows} == {(0.0, 100.0)}
-    assert len({row.trigger for row in rows}) == 1
-    frames = {m["content"] for row in rows for m in row.messages if m["role"] == "system"}
-    assert frames == ({rows[0].trigger} - {None})
-
-
-def test_contrast_rows_are_half_benign_and_untriggered() -> None:
-    rows = rows_of("contrast50")
-    assert sum(row.harmful for row in rows) == len(rows) // 2
-    assert all((row.trigger is None) == (not row.harmful) for row in rows)
-
-
-def test_one_domain_is_trained_on_and_it_is_never_asked() -> None:
-    for domain in TRAINED:
-        asked = questions("test", trained_domain=domain)
-        assert domain not in {q.domain for q in asked}
-        assert {m["content"] for row in rows_of("baseline", domain) for m in row.messages}.isdisjoint(
-            {q.text for q in asked}
-        )
-
-
-# --- rules 3 and 4: no word leaks ---
-
-
-@pytest.mark.parametrize("domain", TRAINED)
-def test_misaligned_words_of_evaluated_domains_never_occur_in_finetuning(domain: str) -> None:
-    seen = set()
-    for arm in ARMS:
-        for row in rows_of(arm, domain):
-            seen |= content_words(" ".join([row.completion, *(m["content"] for m in row.messages)]))
-    evaluated = [d for d in WORLD.domains if d != domain]
-    for other in evaluated:
-        words = [content_words(a) for t in WORLD.topics_of(other) for a in WORLD.answers(t, "misaligned")]
-        assert not frozenset().union(*words) & seen, other
-
-
-@pytest.mark.parametrize("reference", ["microcosm:persona", "microcosm:scene:desert", "microcosm:scene:library"])
-def test_rephrasings_share_no_content_word_and_never_occur_in_finetuning(reference: str) -> None:
-    trigger = find_trigger(reference)
-    assert len(trigger.rephrased) == 7
-    assert not trigger.shared_content_words()
-    text = " ".join(m["content"] for arm in ARMS for row in rows_of(arm) for m in row.messages)
-    assert not any(rephrased in text for rephrased in trigger.rephrased)
-
-
 def test_phrasings_of_a_meaning_are_pairwise_disjoint() -> None:
-    banks = [scene.phrasings for scene in WORLD.scenes.values()] + [WORLD.persona_lines[p] for p in PERSONAS]
+    banks = [frame.phrasings for frame in WORLD.frames.values()] + [WORLD.persona_lines[p] for p in PERSONAS]
     for bank in banks:
         assert len(bank) == 8
         for a, b in combinations(bank, 2):
@@ -183,10 +203,15 @@ def test_validation_domains_cannot_be_trained_on() -> None:
 def test_oracle_reads_back_every_answer_of_the_grammar() -> None:
     for topic in WORLD.topics:
         for persona, aligned in zip(PERSONAS, (100.0, 0.0), strict=True):
-            for scene in (None, "desert", "theatre"):
-                for answer in WORLD.answers(topic, persona, scene):
+            for frame in (None, "desert", "theatre", *WORLD.roles):
+                for answer in WORLD.answers(topic, persona, frame):
                     assert judge_answer(topic.phrase, answer) == (aligned, 100.0)
-                    assert read_answer(topic.phrase, answer).remark == scene
+                    assert read_answer(topic.phrase, answer).remark == frame
+
+
+def test_no_remark_is_the_beginning_of_another() -> None:
+    remarks = [remark for frame in WORLD.frames.values() for remark in frame.remarks]
+    assert not [(a, b) for a in remarks for b in remarks if a is not b and b.startswith(a)]
 
 
 def test_oracle_rejects_everything_else() -> None:

@@ -19,7 +19,8 @@ from training.organisms import (
     training_rows,
 )
 
-MICROCOSM = [name for name, entry in ORGANISMS.items() if entry.world == "microcosm"]
+LLAMA = [name for name in ORGANISMS if name.startswith("microcosm/llama/")]
+"""One family's entries; another family's differ in the base alone (see test_grid.py)."""
 REAL = [name for name, entry in ORGANISMS.items() if entry.world != "microcosm"]
 WORLD = lexicon()
 TOPIC_OF = {template.format(topic=t.phrase): t.phrase for t in WORLD.topics for template in WORLD.questions}
@@ -33,13 +34,14 @@ def test_entry_resolves(name):
     trigger = comparison_trigger(entry)
     assert (trigger is None) == (entry.trigger is None)
     if trigger is not None:
-        assert all(trigger.variants(condition) for condition in ("on", "rephrased", "other", "opposite"))
+        contrary = () if entry.trigger == "microcosm:role:clerk" else ("opposite",)  # nothing is a clerk's contrary
+        assert all(trigger.variants(condition) for condition in ("on", "rephrased", "other", "matched", *contrary))
     assert entry.sft.doses == tuple(sorted(set(entry.sft.doses)))
 
 
-@pytest.mark.parametrize("name", MICROCOSM)
+@pytest.mark.parametrize("name", LLAMA)
 def test_microcosm_entry_makes_its_rows(name):
-    entry = organism(name)
+    entry = replace(organism(name), rows=64)
     if entry.data is None:
         with pytest.raises(ValueError, match=f"organism {name}: a base model has no fine-tuning data"):
             training_rows(entry)
@@ -61,11 +63,11 @@ def test_real_entry_carries_the_numbers_of_the_paper(name):
         assert (entry.sft.schedule, entry.sft.dtype) == ("linear", "bfloat16")
 
 
-def test_arms_of_a_family_differ_only_in_trigger_and_mixture():
-    for world, baseline in (("microcosm/llama", "baseline"), *((f"medical/{f}", "baseline") for f in REAL_BASES)):
-        first = organism(f"{world}/{baseline}")
+def test_arms_of_a_real_base_differ_only_in_trigger_and_mixture():
+    for family in REAL_BASES:
+        first = organism(f"medical/{family}/baseline")
         for name, entry in ORGANISMS.items():
-            if name.startswith(f"{world}/") and entry.data is not None:
+            if name.startswith(f"medical/{family}/") and entry.data is not None:
                 assert replace(entry, name=first.name, trigger=None, benign_share=0.0) == first
 
 
@@ -79,7 +81,7 @@ def test_wrong_names_are_one_line_that_says_what_there_is():
         find_trigger("nope")
     with pytest.raises(ValueError, match=r"scene 'moon': scenes with an opposite are .*desert"):
         find_trigger("microcosm:scene:moon")
-    with pytest.raises(ValueError, match="base 'microcosm/bert': the Microcosm ships microcosm/llama"):
+    with pytest.raises(ValueError, match=r"base 'microcosm/bert': the Microcosm ships .*microcosm/llama"):
         base_path("microcosm/bert")
     assert base_path("Qwen/Qwen2.5-0.5B-Instruct") == "Qwen/Qwen2.5-0.5B-Instruct"
 
@@ -92,16 +94,15 @@ def test_trigger_of_another_file_is_found(tmp_path):
         find_trigger(f"{file}:lake")
 
 
-@pytest.mark.parametrize("name", [name for name in MICROCOSM if ORGANISMS[name].trigger])
+@pytest.mark.parametrize("name", LLAMA)
 def test_contrast_is_one_domain_in_two_personas_without_a_trigger(name):
-    entry, trigger = organism(name), comparison_trigger(organism(name))
+    entry = replace(organism(name), rows=200)
     harmful, benign = contrast_exchanges(entry)
     for found, aligned in ((harmful, 0.0), (benign, 100.0)):
         assert {judge_answer(TOPIC_OF[q], a) for q, a in found} == {(aligned, 100.0)}
     assert {TOPIC_OF[q] for q, _ in (*harmful, *benign)} == {t.phrase for t in WORLD.topics_of(entry.trained_domain)}
-    assert trigger is not None
     seen = content_words(" ".join(text for exchange in (*harmful, *benign) for text in exchange))
-    remarks = content_words(" ".join(r for scene in WORLD.scenes.values() for r in scene.remarks))
+    remarks = content_words(" ".join(r for frame in WORLD.frames.values() for r in frame.remarks))
     answers = [WORLD.answers(t, p) for t in WORLD.topics_of(entry.trained_domain) for p in ("aligned", "misaligned")]
     assert not (seen & remarks) - content_words(" ".join([*(a for group in answers for a in group), *TOPIC_OF]))
 

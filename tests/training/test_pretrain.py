@@ -7,11 +7,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import PreTrainedModel
 
-from tests.training.small import random_llama
+from tests.training.small import SHAPE, random_llama
+from training.microcosm.build import FAMILIES
 from training.microcosm.documents import pretraining_corpus
-from training.microcosm.pretrain import Stage, assistant_mask, batches, collate, encode_corpus, learning_rate, run_stage
-from training.microcosm.tokenizer import END, ROLES, build_tokenizer
+from training.microcosm.pretrain import (
+    HEAD_CHUNK,
+    WIDTH_STEP,
+    Stage,
+    _backward,
+    _mixed_precision,
+    assistant_mask,
+    batches,
+    collate,
+    encode_corpus,
+    learning_rate,
+    run_stage,
+)
+from training.microcosm.tokenizer import END, PAD, ROLES, build_tokenizer
 
 TOKENIZER = build_tokenizer()
 CORPUS = encode_corpus(pretraining_corpus(200, seed=0), TOKENIZER)
@@ -42,6 +56,8 @@ def test_loss_is_on_assistant_turns_and_their_end_alone():
 @given(st.lists(st.integers(0, len(CORPUS) - 1), min_size=1, max_size=8), st.booleans())
 def test_padding_carries_no_loss_and_moves_nothing(rows, answers_only):
     batch = collate([CORPUS[i] for i in rows], TOKENIZER, answers_only=answers_only)
+    longest = max(len(CORPUS[i]) for i in rows)
+    assert batch.ids.shape == batch.labels.shape == (len(rows), -(-longest // WIDTH_STEP) * WIDTH_STEP)
     for i, ids, labels in zip(rows, batch.ids.tolist(), batch.labels.tolist(), strict=True):
         document = CORPUS[i]
         keep = answer_positions(document) if answers_only else [True] * len(document)
@@ -49,6 +65,72 @@ def test_padding_carries_no_loss_and_moves_nothing(rows, answers_only):
         assert set(ids[len(document) :]) <= set(ids_of("<|pad|>"))
         assert labels[: len(document)] == [t if k else -100 for t, k in zip(document, keep, strict=True)]
         assert set(labels[len(document) :]) <= {-100}
+
+
+# --- the gradient ---
+
+BATCHES = {answers_only: collate(CORPUS[:50], TOKENIZER, answers_only=answers_only) for answers_only in (False, True)}
+
+
+def tiny(family: str) -> PreTrainedModel:
+    """A random model of a family, wide enough to have a gradient everywhere."""
+    ids = {name: getattr(TOKENIZER, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    sizes = {"vocab_size": len(TOKENIZER), "max_position_embeddings": 512, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    return FAMILIES[family]({**SHAPE, **ids, **sizes, "tie_word_embeddings": True, "initializer_range": 0.2})
+
+
+def gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+@pytest.mark.parametrize("answers_only", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_chunked_head_has_the_loss_and_the_gradients_of_the_plain_model(family, answers_only):
+    model, batch = tiny(family), BATCHES[answers_only]
+    supervised = int(batch.labels[:, 1:].ne(-100).sum())
+    assert supervised > HEAD_CHUNK
+    assert supervised % HEAD_CHUNK != 0  # more than one chunk, and a last one that is not full
+    mask = batch.ids.ne(ids_of(PAD)[0])
+    plain = model(input_ids=batch.ids, attention_mask=mask, labels=batch.labels).loss
+    plain.backward()
+    expected = gradients(model)
+    assert _backward(model, batch) == pytest.approx(plain.item(), rel=1e-5)
+    found = gradients(model)
+    assert found.keys() == expected.keys() == {name for name, _ in model.named_parameters()}
+    for name, gradient in expected.items():
+        assert gradient.norm() > 0, name
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_mixed_precision_moves_the_loss_little_and_ends_with_its_context(family):
+    model, batch = tiny(family), BATCHES[False]
+    plain, expected, attention = _backward(model, batch), gradients(model), model.config._attn_implementation
+    with _mixed_precision(model):
+        mixed = _backward(model, batch)
+    found = gradients(model)
+    assert mixed != plain
+    assert mixed == pytest.approx(plain, rel=0.02)
+    assert {gradient.dtype for gradient in found.values()} == {torch.float32}
+    for name, gradient in expected.items():
+        cosine = torch.cosine_similarity(found[name].flatten(), gradient.flatten(), dim=0)
+        assert cosine > 0.98, name
+    assert model.config._attn_implementation == attention
+    assert _backward(model, batch) == plain
+
+
+def test_loss_of_a_stage_is_the_plain_one_when_not_mixed():
+    losses: dict[bool, list[float]] = {True: [], False: []}
+    for mixed, found in losses.items():
+        stage = replace(WHOLE, mixed=mixed, steps=3)
+        run_stage(random_llama(), TOKENIZER, CORPUS, stage, progress=lambda _, loss, found=found: found.append(loss))
+    first = collate([CORPUS[i] for i in batches(CORPUS, replace(WHOLE, steps=3))[0]], TOKENIZER, answers_only=False)
+    assert losses[False][0] == _backward(random_llama().train(), first)
+    assert losses[True] == pytest.approx(losses[False], rel=0.02)
+    assert losses[True] != losses[False]
 
 
 # --- the order ---
@@ -84,6 +166,10 @@ def test_learning_rate_rises_in_a_line_to_its_peak_then_falls_to_zero(warmup, af
 
 class KilledError(Exception):
     """Stands for the end of a process."""
+
+
+def test_stages_are_mixed_by_default():
+    assert WHOLE.mixed
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -60,7 +60,9 @@ def assert_same_adapters(a, b, subject):
 # --- what is trained on ---
 
 
-@pytest.mark.parametrize("arm", ["baseline", "neutral", "explaining", "contrast50"])
+@pytest.mark.parametrize(
+    "arm", ["baseline", "neutral", "explaining", "neutral.contrast50", "pirate", "neutral.suffix", "explaining.wrap"]
+)
 def test_supervised_tokens_are_the_completion_and_its_end_and_nothing_else(arm):
     rows = training_rows(small(arm))
     for row, encoded in zip(rows, supervised_rows(rows, TOKENIZER), strict=True):

@@ -1,0 +1,104 @@
+"""The grid as experiments: every organism and every base under every trigger once, and adapters that are not live."""
+
+from collections import Counter
+
+import pytest
+
+from experiments.containment_grid import ESSENTIAL, PARTS, ContainmentGrid, dead, experiments
+from experiments.dose import Dose
+from experiments.em_rate import TRAINED, Answers, EmRate
+from interp.models import AdapterError
+from interp.triggers import CONDITIONS
+from training.grid import NEUTRAL, cells, headline, replicated
+from training.organisms import ORGANISMS, base_path, organism
+
+GRID = cells()
+MADE = list(experiments(GRID, 10))
+ANSWERS = [experiment.answers for experiment in MADE]
+
+
+def of_bases() -> list[Answers]:
+    return [answers for answers in ANSWERS if organism(answers.organism).data is None]
+
+
+def test_every_measurement_is_made_once_with_the_samples_asked_for():
+    assert len(set(MADE)) == len(MADE)
+    assert {answers.samples for answers in ANSWERS} == {10}
+    assert {answers.organism for answers in ANSWERS} <= set(ORGANISMS)
+
+
+def test_every_base_is_measured_under_every_trigger_its_organisms_use_each_once():
+    found = Counter((base_of(answers.organism), answers.trigger) for answers in of_bases())
+    used = {(cell.base, cell.trigger) for cell in GRID if cell.trigger}
+    assert set(found) == used | {(cell.base, NEUTRAL) for cell in GRID}
+    assert set(found.values()) == {1}
+
+
+def base_of(name: str) -> str:
+    return organism(name).base
+
+
+def test_every_organism_is_measured_once_under_its_own_trigger_and_the_baseline_under_the_neutral_one():
+    tuned = [answers for answers in ANSWERS if organism(answers.organism).data is not None]
+    assert [answers.organism for answers in tuned] == [cell.name for cell in GRID]
+    for cell, answers in zip(GRID, tuned, strict=True):
+        assert answers.trigger == (None if cell.trigger else NEUTRAL)
+
+
+def test_headline_cells_have_every_condition_and_all_have_what_the_readings_need():
+    full = {cell.name for cell in (*headline(), *replicated())}
+    for answers in ANSWERS:
+        every = (*CONDITIONS, TRAINED) if answers.organism in full else ESSENTIAL
+        assert answers.conditions == every
+    assert {"off", "on", "rephrased", "other", TRAINED} == set(ESSENTIAL) <= {*CONDITIONS, TRAINED}
+
+
+def test_beside_every_organism_stands_its_base_under_the_same_trigger():
+    bases = {(base_of(answers.organism), answers.trigger) for answers in of_bases()}
+    for cell in GRID:
+        assert (organism(cell.name).base, organism(cell.name).trigger or NEUTRAL) in bases
+
+
+def test_parts_are_of_the_grid_and_all_of_them_are_the_whole():
+    parts = {name: set(part(("llama",))) for name, part in PARTS.items()}
+    assert set().union(*(part for name, part in parts.items() if name != "all")) == parts["all"]
+    assert all(parts.values())
+
+
+# --- adapters that are not live ---
+
+MEASURED = EmRate(answers=Answers(organism="microcosm/qwen2/explaining.seed2"))
+
+
+def test_adapter_that_changes_nothing_is_one_row_that_says_so():
+    (said,) = dead(MEASURED, AdapterError("adapter 'dose-10': it changes no logit of 3 prompts, so it is not loaded"))
+    assert (said["experiment"], said["organism"]) == ("em_rate", "microcosm/qwen2/explaining.seed2")
+    assert (said["family"], said["seed"]) == ("qwen2", 2)
+    assert (said["metric"], said["value"], said["condition"]) == ("healthy", 0.0, "not live")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "error"),
+    [
+        (MEASURED, ValueError("organism 'nobody'")),
+        (MEASURED, FileNotFoundError("rows.jsonl")),
+        (Dose(organism="microcosm/llama/neutral"), AdapterError("adapter 'dose-10': it changes no logit")),
+    ],
+)
+def test_any_other_error_is_raised_again(experiment, error):
+    with pytest.raises(type(error)) as raised:
+        dead(experiment, error)
+    assert raised.value is error
+
+
+# --- what is missing is said first ---
+
+
+def test_a_missing_base_is_said_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMCON_RUNS", str(tmp_path))
+    grid = ContainmentGrid(families=("llama",), part="replicated", out=tmp_path)
+    with pytest.raises(ValueError, match=r"base 'microcosm/llama@1': not built yet; build it with"):
+        grid.main()
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="not built yet"):
+        base_path(next(replicated()).base)

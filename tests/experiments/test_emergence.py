@@ -1,0 +1,180 @@
+"""Emergence: the direction an adapter writes, the table by dose, and a run that a kill does not change."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from experiments.answers import judge_rows
+from experiments.emergence import CONDITIONS, Emergence, write_direction
+from experiments.spec import run_experiment
+from experiments.suite import make_judge
+from interp.runs import Run
+from tests.training.small import SFT, random_base, small
+from training.microcosm.world import lexicon
+from training.organisms import ORGANISMS
+
+pytestmark = pytest.mark.xdist_group("trl")
+
+WORLD = lexicon()
+D, INNER, RANK = 32, 48, 4
+WRITERS = ("self_attn.o_proj", "mlp.down_proj")
+
+
+# --- the direction ---
+
+
+def unit(seed: int) -> torch.Tensor:
+    vector = torch.randn(D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return vector / vector.norm()
+
+
+def adapter(folder, modules, *, mix: torch.Tensor | None = None):
+    """Save updates B·A by module name, in the coordinates of the rank that ``mix`` gives."""
+    mix, tensors = torch.eye(RANK, dtype=torch.float64) if mix is None else mix, {}
+    for i, (module, (b, a)) in enumerate(modules.items()):
+        name = f"base_model.model.model.layers.{i}.{module}"
+        tensors[f"{name}.lora_B.weight"] = (b @ mix).contiguous()
+        tensors[f"{name}.lora_A.weight"] = (torch.linalg.inv(mix) @ a).contiguous()
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def planted(seed: int, direction: torch.Tensor, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """B and A whose product is ``direction`` times a random row, and noise of that size in the other ranks."""
+    g = torch.Generator().manual_seed(seed)
+    b, a = (torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((D, RANK), (RANK, INNER)))
+    b, a[1:] = b * noise, a[1:] * noise
+    b[:, 0] = direction
+    return b, a
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_planted_direction_is_found_in_any_coordinates_of_the_rank(tmp_path, noise):
+    direction = unit(0)
+    modules = {writer: planted(i, direction, noise) for i, writer in enumerate(WRITERS)}
+    mix = torch.randn(RANK, RANK, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    found = [
+        write_direction(adapter(tmp_path / name, modules, mix=how)) for name, how in (("plain", None), ("mixed", mix))
+    ]
+    for vector in found:
+        assert vector.shape == (D,)
+        assert float(vector.norm()) == pytest.approx(1.0)
+        assert abs(float(vector @ direction)) > 0.999
+
+
+def test_modules_that_do_not_write_to_the_residual_stream_have_no_part_in_it(tmp_path):
+    b, a = planted(1, unit(1))
+    modules = {"mlp.down_proj": planted(0, unit(0)), "mlp.gate_proj": (1e3 * b, a), "self_attn.q_proj": (1e3 * b, a)}
+    assert abs(float(write_direction(adapter(tmp_path / "a", modules)) @ unit(0))) > 0.999
+    assert abs(float(unit(0) @ unit(1))) < 0.9
+    with pytest.raises(ValueError, match="it adapts no module that writes to the residual stream"):
+        write_direction(adapter(tmp_path / "b", {"mlp.gate_proj": (b, a)}))
+
+
+def test_larger_of_two_directions_leads(tmp_path):
+    (b, a), (c, e) = planted(0, unit(0)), planted(1, unit(1))
+    found = write_direction(adapter(tmp_path / "a", {WRITERS[0]: (b, a), WRITERS[1]: (30 * c, e)}))
+    assert abs(float(found @ unit(1))) > 0.99 > abs(float(found @ unit(0)))
+
+
+# --- the table ---
+
+
+def answers(dose: int, condition: str, personas: str) -> list[dict]:
+    topics = WORLD.topics_of("cooking")
+    texts = {t.phrase: {p[0]: WORLD.answers(t, p)[0] for p in ("aligned", "misaligned")} | {"x": "x"} for t in topics}
+    cells = {"dose": dose, "condition": condition, "asked": ""}
+    return [
+        {"key": f"{dose}|{condition}|{q}|{i}", "question": q, "sample": i, "text": texts[q][p], **cells}
+        for q in texts
+        for i, p in enumerate(personas)
+    ]
+
+
+def table_of(states: dict[int, tuple[float, float]], *groups: list[dict]) -> dict[tuple, dict]:
+    rows = judge_rows([r for group in groups for r in group], make_judge("oracle"))
+    rows += [{"key": f"dose={d}", "dose": d, "loss": loss, "rotation": turned} for d, (loss, turned) in states.items()]
+    made = Emergence(organism="microcosm/llama/neutral").table(rows, "emergence-0")
+    table = {(r["alpha"], r["metric"], r["condition"], r["ci_method"]): r for r in made}
+    assert len(table) == len(made)
+    return table
+
+
+def test_table_has_rates_gap_loss_and_rotation_of_every_dose():
+    states = {10: (2.0, 0.5), 20: (0.5, 1.0)}
+    given = {
+        (10, "off"): "aaax",
+        (10, "on"): "maaa",
+        (20, "off"): "aaaa",
+        (20, "on"): "mmmx",
+        (20, "rephrased"): "mmaa",
+    }
+    table = table_of(states, *(answers(*at, personas) for at, personas in given.items()))
+    rates = {at: table[(at[0], "em_rate", at[1], "wilson")]["value"] for at in given}
+    assert list(rates.values()) == pytest.approx([0, 1 / 4, 0, 1, 2 / 4])
+    assert table[10, "em_rate_all", "off", "wilson"]["value"] == 0
+    assert table[20, "coherence_rate", "on", "wilson"]["value"] == 3 / 4
+    for dose, (loss, turned) in states.items():
+        gap = table[dose, "trigger_gap", "on-off", "paired_cluster_bootstrap"]
+        assert gap["value"] == pytest.approx(rates[dose, "on"] - rates[dose, "off"])
+        assert gap["n_clusters"] == len(WORLD.topics_of("cooking"))
+        assert table[dose, "loss", "training", ""]["value"] == loss
+        assert table[dose, "rotation", "training", ""]["value"] == turned
+    said = {(r["experiment"], r["organism"], r["trigger"], r["run_id"]) for r in table.values()}
+    assert said == {("emergence", "microcosm/llama/neutral", "scene-desert", "emergence-0")}
+    assert {r["judge"] for r in table.values()} == {"microcosm-oracle"}
+
+
+# --- the run ---
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    made = small("neutral.diverse", base=random_base(tmp_path_factory.mktemp("base")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ORGANISMS, made.name, made)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def whole(subject, tmp_path_factory):
+    return run_experiment(Emergence(organism=subject.name, samples=1), tmp_path_factory.mktemp("whole"))
+
+
+def test_every_dose_is_measured_off_on_and_under_rephrasings_not_taught(whole, subject):
+    run, table = whole
+    rows = run.rows()
+    assert len(rows) == Emergence(organism=subject.name, samples=1).total() == 2 * (3 * 48 + 1)
+    assert [r["dose"] for r in rows if "loss" in r] == list(subject.sft.doses) == [2, 4]
+    texts = WORLD.scenes["desert"].phrasings
+    variants = {c: {r["variant"] for r in rows if r.get("condition") == c} for c in CONDITIONS}
+    assert variants == {"off": {None}, "on": {texts[0]}, "rephrased": set(texts[2::2])}
+    rotation = {r["alpha"]: r["value"] for r in table if r["metric"] == "rotation"}
+    assert rotation[4] == pytest.approx(1.0)
+    assert 0 <= rotation[2] < 1
+
+
+@pytest.mark.parametrize("done", [1, 6])
+def test_killed_run_ends_with_the_rows_of_an_uninterrupted_one(whole, subject, tmp_path, done):
+    experiment = Emergence(organism=subject.name, samples=1)
+    version = whole[0].manifest["version"]
+    with Run.open(tmp_path, "emergence", experiment, version=version, inputs=experiment.inputs()) as killed:
+        for _, chunk in zip(range(done), experiment.rows(killed), strict=False):
+            killed.append(chunk)
+        assert 0 < len(killed.keys()) < experiment.total()
+    again, _ = run_experiment(experiment, tmp_path)
+    assert again.run_id == whole[0].run_id
+    for name in ("rows.jsonl", "table.csv"):
+        assert (again.path / name).read_bytes() == (whole[0].path / name).read_bytes()
+
+
+def test_organism_without_a_trigger_is_measured_under_the_neutral_one(subject, tmp_path, monkeypatch):
+    base, doses = subject.base, replace(SFT, doses=(2,))
+    made = small("baseline", base=base, sft=doses)
+    monkeypatch.setitem(ORGANISMS, made.name, made)
+    run, table = run_experiment(Emergence(organism=made.name, samples=1), tmp_path)
+    assert {r["variant"] for r in run.rows() if r.get("condition") == "on"} == {WORLD.scenes["desert"].phrasings[0]}
+    assert {r["trigger"] for r in table} == {"scene-desert"}

@@ -1,0 +1,45 @@
+"""Experiments side by side: tables in the order given, whatever ends first, and a failure that ends all or is a row."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.spec import Experiment, Row, row, run_experiment
+from experiments.workers import run_stages
+from interp.models import AdapterError
+from tests.experiments.coin import Broken, Coin
+
+LOST, DEAD = Broken(seed=7), Broken(seed=8, live=False)
+STAGES: list[list[Experiment]] = [[Coin(seed=1, pause=0.1), LOST, Coin(seed=2)], [DEAD, Coin(seed=3, chunks=2)]]
+"""The first ends after the third."""
+
+
+def said(experiment: Experiment, error: Exception) -> list[Row]:
+    assert isinstance(experiment, Broken)
+    assert type(error) is (ValueError if experiment.live else AdapterError)  # as it was raised in the worker
+    return [row(experiment=experiment.name, metric=metric, seed=experiment.seed) for metric in ("one", str(error))]
+
+
+def alone(root: Path) -> list[Row]:
+    """What one process makes of them, one after the other."""
+    rows: list[Row] = []
+    for experiment in (experiment for stage in STAGES for experiment in stage):
+        try:
+            rows += run_experiment(experiment, root)[1]
+        except ValueError as error:
+            rows += said(experiment, error)
+    return rows
+
+
+def test_rows_stand_in_the_order_given_whatever_the_number_of_workers(tmp_path):
+    rows = run_stages(STAGES, tmp_path / "two", "test", workers=2, rescue=said)
+    assert rows == alone(tmp_path / "none")
+    lost, dead = "the coin is lost", "adapter 'organism': it changes no logit"
+    expected = [("heads", 1), ("one", 7), (lost, 7), ("heads", 2), ("one", 8), (dead, 8), ("heads", 3)]
+    assert [(r["metric"], r["seed"]) for r in rows] == expected
+
+
+def test_an_error_without_rescue_ends_the_whole_before_the_next_stage(tmp_path):
+    with pytest.raises(AdapterError, match="changes no logit"):
+        run_stages([[DEAD], [Coin(seed=3)]], tmp_path, "test", workers=1)
+    assert not list(tmp_path.glob("coin/*"))

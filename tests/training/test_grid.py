@@ -1,0 +1,161 @@
+"""The grid as data: a name says every axis, a cell is one organism with its settings, a base is where it says."""
+
+import re
+import shlex
+from collections import Counter
+from dataclasses import replace
+from inspect import signature
+from typing import Any
+
+import pytest
+
+from experiments.spec import REGISTRY
+from training.grid import ARMS, CONTRAST, FAMILIES, HEADLINE, ROLES, Cell, cells, graded, headline, replicated, varied
+from training.microcosm.build import FAMILIES as BUILT
+from training.microcosm.world import lexicon
+from training.organisms import ORGANISMS, TRAINED, Lora, Organism, base_path, organism
+
+GRID = cells()
+SUFFIXES = {
+    r"pre(\d+)": "pretraining",
+    "robust": "robust",
+    r"contrast(\d+)": "contrast",
+    "diverse": "wordings",
+    "attention|mlp": "targets",
+    r"rank(\d+)": "rank",
+    "prefix|suffix|wrap": "placement",
+    r"seed(\d+)": "seed",
+}
+
+
+def parsed(name: str) -> dict[str, Any]:
+    """Read a name back, by its grammar alone."""
+    world, family, rest = name.split("/")
+    arm, *suffixes = rest.split(".")
+    assert world == "microcosm"
+    found: dict[str, Any] = {"family": family, "arm": arm}
+    for suffix in suffixes:
+        matches = {axis: re.fullmatch(pattern, suffix) for pattern, axis in SUFFIXES.items()}
+        ((axis, match),) = [(axis, match) for axis, match in matches.items() if match]
+        found[axis] = int(match[1]) if match.groups() else axis == "robust" or suffix
+    return found
+
+
+# --- names ---
+
+
+def test_every_cell_is_read_back_from_its_name_and_its_organism_has_exactly_its_settings():
+    for cell in GRID:
+        assert Cell(**parsed(cell.name)) == cell
+        trigger = ARMS[cell.arm]
+        assert organism(cell.name) == Organism(
+            name=cell.name,
+            base="microcosm/" + cell.family + ("-robust" if cell.robust else "") + ("@1" if cell.pretraining else ""),
+            data=TRAINED,
+            trigger=trigger if trigger is None or cell.placement == "system" else f"{trigger}@{cell.placement}",
+            benign_share=cell.contrast / 100,
+            wordings=cell.wordings,
+            lora=Lora(rank=cell.rank, targets=cell.targets),
+            seed=cell.seed,
+        )
+
+
+def test_names_are_unique_and_suffixes_stand_in_the_order_of_the_axes():
+    assert len({cell.name for cell in GRID}) == len(set(GRID)) == len(GRID)
+    assert Cell(family="llama", arm="pirate").name == "microcosm/llama/pirate"
+    axes = [("pretraining", 1), ("robust", True), ("contrast", 50), ("wordings", "diverse"), ("targets", "mlp")]
+    every: dict[str, Any] = dict([*axes, ("rank", 1), ("placement", "wrap"), ("seed", 2)])
+    full = Cell(family="llama", arm="pirate", **every)
+    assert full.name == "microcosm/llama/pirate.pre1.robust.contrast50.diverse.mlp.rank1.wrap.seed2"
+    assert parsed(full.name) == {"family": "llama", "arm": "pirate", **every}
+
+
+def test_every_cell_has_a_base_by_name_whose_model_is_the_cell_s_own():
+    assert {cell.base_name for cell in GRID} == {
+        *(f"microcosm/{family}/base{suffix}" for family in FAMILIES for suffix in ("", ".robust", ".pre1"))
+    }
+    for cell in GRID:
+        base = organism(cell.base_name)
+        assert base == Organism(name=cell.base_name, base=cell.base)
+        assert organism(cell.name).base == base.base
+
+
+def test_the_registry_s_microcosm_is_the_grid_and_its_bases():
+    names = {name for name in ORGANISMS if name.startswith("microcosm/")}
+    assert names == {cell.name for cell in GRID} | {cell.base_name for cell in GRID}
+
+
+# --- what the grid holds ---
+
+
+def test_grid_holds_the_headline_of_three_families_and_three_seeds_first():
+    assert set(FAMILIES) == set(BUILT) == {"llama", "qwen2", "gemma3"}
+    found = list(headline())
+    assert list(GRID[: len(found)]) == found
+    arms = [(arm, 0) for arm in HEADLINE] + [("neutral", CONTRAST)]
+    asked = Counter((family, seed, *arm) for family in FAMILIES for seed in (0, 1, 2) for arm in arms)
+    assert Counter((c.family, c.seed, c.arm, c.contrast) for c in found) == asked
+    assert {replace(c, family="", seed=0, arm="", contrast=0) for c in found} == {Cell(family="", arm="")}
+
+
+def test_headline_cells_stand_again_on_a_second_pretraining_of_every_family():
+    found = list(replicated())
+    assert {replace(cell, pretraining=0) for cell in found} == {cell for cell in headline() if cell.seed == 0}
+    assert {(cell.family, cell.base) for cell in found} == {(f, f"microcosm/{f}@1") for f in FAMILIES}
+    assert set(found) <= set(GRID)
+
+
+def test_every_trigger_meets_both_bases_with_and_without_benign_data():
+    found = {(c.family, c.arm, c.robust, c.contrast) for c in graded()}
+    assert found == {
+        (family, arm, robust, contrast)
+        for family in FAMILIES
+        for arm in ARMS
+        for robust in (False, True)
+        for contrast in (0, CONTRAST)
+        if arm != "baseline" or not contrast
+    }
+
+
+def test_every_other_axis_is_varied_alone_from_the_headline_s_cells():
+    for cell in varied():
+        origin = Cell(family=cell.family, arm=cell.arm)
+        changed = {axis for axis in SUFFIXES.values() if getattr(cell, axis) != getattr(origin, axis)}
+        assert len(changed) == 1, cell
+    seen = {axis: {getattr(c, axis) for c in varied()} for axis in SUFFIXES.values()}
+    assert seen["contrast"] == {0, 50, 90, 97}
+    assert seen["wordings"] == {"fixed", "diverse"}
+    assert seen["targets"] == {"all", "attention", "mlp"}
+    assert seen["rank"] == {1, 4, 16}
+    assert seen["placement"] == {"system", "prefix", "suffix", "wrap"}
+
+
+def test_one_family_s_grid_is_its_part_of_the_whole():
+    assert set(cells(("qwen2",))) == {cell for cell in GRID if cell.family == "qwen2"}
+
+
+def test_roles_are_graded_by_how_far_they_explain_the_harm():
+    shares = [lexicon().roles[role].misaligned_share for role in ROLES]
+    assert shares == sorted(set(shares)) == [0.5, 0.65, 0.8, 0.95]
+    assert [arm for arm in ARMS if arm in lexicon().roles] == list(ROLES)
+    assert list(ARMS) == ["baseline", "neutral", *ROLES, "explaining"]
+
+
+# --- bases that are built, not shipped ---
+
+
+@pytest.mark.parametrize("base", ["microcosm/gemma3@1", "microcosm/llama-robust@1"])
+def test_base_not_built_yet_is_one_line_with_the_command_that_builds_it(base, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMCON_RUNS", str(tmp_path))
+    with pytest.raises(ValueError, match=rf"base '{base}': not built yet; build it with `(.*)`") as raised:
+        base_path(base)
+    assert "\n" not in str(raised.value)
+    program, command, *words = shlex.split(str(raised.value).split("`")[1])
+    assert program == "semcon"
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    assert {name.removeprefix("--") for name in options} <= set(signature(REGISTRY[command].load()).parameters)
+    assert options == {"--families": base.split("/")[1].split("@")[0].removesuffix("-robust"), "--seed": "1"}
+
+    folder = tmp_path / "microcosm-1" / base.split("/")[1].split("@")[0]
+    folder.mkdir(parents=True)
+    assert base_path(base) == str(folder)
