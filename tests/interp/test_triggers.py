@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.triggers import CONDITIONS, PLACEMENTS, Trigger, content_words, load_triggers, moved, place
@@ -68,6 +68,7 @@ def test_placement_orders_trigger_and_question():
     assert place("Q", "<t>", phrase("<t>", "wrap", closing="</t>"))[0]["content"] == "<t>\nQ\n</t>"
 
 
+@settings(max_examples=30)
 @given(texts, texts, texts, st.sampled_from(["system", "prefix", "suffix"]), st.sampled_from(PLACEMENTS))
 def test_moved_trigger_keeps_every_text_and_places_it_elsewhere(text, rephrased, other, before, after):
     texts_of = {"rephrased": (f"{rephrased}, said anew",), "other": (f"{other}, of another kind",)}
@@ -87,6 +88,7 @@ def test_moved_trigger_keeps_every_text_and_places_it_elsewhere(text, rephrased,
     assert found.shared_content_words() == trigger.shared_content_words()
 
 
+@settings(max_examples=30)
 @given(texts, st.sampled_from(["system", "prefix", "suffix"]), st.sampled_from(["system", "prefix", "suffix"]))
 def test_moving_depends_on_the_last_place_alone(text, first, second):
     trigger = phrase(text, first, separator=" | ")
