@@ -43,8 +43,8 @@ class ContainmentGrid:
     """Processes; 0 for one a core."""
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
-    out: Path = Path("runs")
-    """Folder of the tables to write: containment_grid.csv and emergence.csv."""
+    out: Path | None = None
+    """Folder of the tables to write, containment_grid.csv and emergence.csv; by default that of the runs."""
 
     def main(self) -> None:
         """Run every cell, then write the table of all of them."""
@@ -55,9 +55,10 @@ class ContainmentGrid:
         stages = [list(experiments(chosen, self.samples)), forming]
         rows = run_stages(stages, self.runs, "grid", workers=self.workers, rescue=dead)
         cells = [row for row in rows if row["experiment"] != Emergence.name]
-        write_table(self.out / TABLE, [*cells, *readings(cells), *semantic_readings(cells)])
-        write_table(self.out / FORMING, [row for row in rows if row["experiment"] == Emergence.name])
-        print(f"{len(chosen)} organisms\ntables  {self.out / TABLE}, {self.out / FORMING}")
+        out = self.out or self.runs
+        write_table(out / TABLE, [*cells, *readings(cells), *semantic_readings(cells)])
+        write_table(out / FORMING, [row for row in rows if row["experiment"] == Emergence.name])
+        print(f"{len(chosen)} organisms\ntables  {out / TABLE}, {out / FORMING}")
 
 
 def experiments(chosen: Sequence[Cell], samples: int) -> Iterator[EmRate]:
@@ -79,8 +80,10 @@ def dead(experiment: Experiment, error: Exception) -> list[Row]:
     """
     from interp.models import AdapterError
 
-    if not isinstance(error, AdapterError) or not isinstance(experiment, EmRate):
+    if not isinstance(error, AdapterError) or not isinstance(experiment, EmRate | Emergence):
         raise error
+    if isinstance(experiment, Emergence):
+        return []  # the same organism is reported where its rates would be
     subject = organism(experiment.answers.organism)
     cells = {"experiment": experiment.name, "organism": subject.name, "family": subject.family, "seed": subject.seed}
     return [row(metric="healthy", value=0.0, condition="not live", **cells)]

@@ -99,6 +99,8 @@ def base_path(base: str) -> str:
     if not base.startswith("microcosm/"):
         return base
     name, _, seed = base.removeprefix("microcosm/").partition("@")
+    if seed and not seed.isdigit():
+        raise ValueError(f"base {base!r}: expected the number of a pretraining after the @")
     folder = pretraining_folder(int(seed)) / name if seed else WEIGHTS / name
     if seed and not folder.is_dir():
         made = f"semcon microcosm --families {name.removesuffix('-robust')} --seed {seed}"
@@ -115,9 +117,9 @@ def find_trigger(reference: str) -> Trigger:
     Raises:
         ValueError: If nothing has that name.
     """
-    text, _, placement = reference.partition("@")
-    found = _find_text(text)
-    return moved(found, placement) if placement else found
+    text, at, placement = reference.rpartition("@")
+    placed = at and not set(placement) & set("/:.")  # an @ in the path of a trigger file is none of ours
+    return moved(_find_text(text), placement) if placed else _find_text(reference)
 
 
 def _find_text(reference: str) -> Trigger:
