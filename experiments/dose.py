@@ -88,10 +88,13 @@ def choose(table: Sequence[Row], coherence_floor: float) -> int:
 
 
 def chosen_adapter(name: str, root: Path, *, questions: Path | None = None, judge: str = "oracle") -> Path | None:
-    """Return the adapter of an organism at its chosen dose, trained and chosen now if need be; None for a base."""
+    """Return the adapter of an organism at its chosen dose, trained and chosen now if need be; None for a base.
+
+    A finished adapter is returned as it is.
+    """
     subject = organism(name)
-    if subject.data is None:
-        return None
+    if subject.adapter or not subject.tuned:
+        return Path(subject.adapter) if subject.adapter else None
     from training.sft import dose_folder, train
 
     _, table = run_experiment(Dose(organism=name, questions=questions, judge=judge), root)

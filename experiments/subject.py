@@ -9,7 +9,15 @@ from typing import Any
 
 from experiments.protocol import load_protocol
 from interp.triggers import Trigger
-from training.organisms import Organism, base_path, comparison_trigger, organism
+from training.organisms import (
+    ORGANISMS,
+    Organism,
+    base_path,
+    comparison_trigger,
+    definition,
+    find_trigger,
+    organism,
+)
 
 CONTRAST_TEXTS = 8
 
@@ -24,12 +32,18 @@ def subject_label(self: Any) -> str:
 
 def subject_definition(self: Any) -> Mapping[str, Any]:
     """Return the organism's whole definition: what a run about it depends on."""
-    return {self.organism: asdict(organism(self.organism))}
+    subject = organism(self.organism)
+    own = subject.trigger and subject.name not in ORGANISMS  # the texts of a trigger file of one's own
+    texts = {"trigger": asdict(find_trigger(subject.trigger))} if own else {}
+    return {self.organism: definition(subject), **texts}
 
 
 def subject_inputs(self: Any) -> Mapping[str, Path]:
     """Return the base's weights and the questions, as far as they are local: files that a run depends on."""
-    files = {"base": Path(base_path(organism(self.organism).base)), "questions": self.questions}
+    subject = organism(self.organism)
+    named = {name: getattr(subject, name) for name in ("adapter", "data", "benign_data")}
+    files = {"base": Path(base_path(subject.base)), "questions": self.questions}
+    files |= {name: Path(path) for name, path in named.items() if path}
     return {name: path for name, path in files.items() if path is not None and path.exists()}
 
 

@@ -1,6 +1,7 @@
 """ORGANISMS: every model organism by name. A scale is an entry here, never a branch in the code.
 
-Torch-free. Names are ``<world>/<family>/<arm>``. Data, triggers and bases are named by short references:
+Torch-free. Names are ``<world>/<family>/<arm>``; a path that ends in .yaml is an organism of one's own (see
+``read_organism``). Data, triggers and bases are named by short references:
 
     base     microcosm/llama                shipped with the package; also -robust
              microcosm/llama@1              a second pretraining, built into the folder of runs
@@ -15,8 +16,12 @@ Torch-free. Names are ``<world>/<family>/<arm>``. Data, triggers and bases are n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from interp.triggers import PAPER_LIKE, Trigger, load_triggers, moved
 from training.data import Exchange, Row, build_rows, read_exchanges, taught
@@ -60,7 +65,7 @@ class Sft:
 
 @dataclass(frozen=True, kw_only=True)
 class Organism:
-    """A base model and the fine-tuning that is to give it a behaviour. ``data=None``: the base itself."""
+    """A base model and the fine-tuning that is to give it a behaviour; without data and adapter, the base itself."""
 
     name: str
     base: str
@@ -73,6 +78,13 @@ class Organism:
     lora: Lora = Lora()
     sft: Sft = Sft(doses=(10, 20, 30, 40, 60, 80, 100), learning_rate=1e-3)
     seed: int = 0
+    adapter: str | None = None
+    """Folder or Hugging Face name of a finished adapter: used as it is, neither trained nor dosed."""
+
+    @property
+    def tuned(self) -> bool:
+        """Whether it has, or is to get, an adapter."""
+        return self.adapter is not None or self.data is not None
 
     @property
     def family(self) -> str:
@@ -88,6 +100,14 @@ class Organism:
     def trained_domain(self) -> str:
         """The Microcosm's domain that is fine-tuned on, and so never evaluated."""
         return (self.data or TRAINED).removeprefix("microcosm:")
+
+
+def definition(organism: Organism) -> dict[str, Any]:
+    """Return everything an organism is made of: what a run about it depends on."""
+    said = asdict(organism)
+    if organism.adapter is None:
+        del said["adapter"]  # the hashes of organisms that are trained here are older than the field
+    return said
 
 
 def base_path(base: str) -> str:
@@ -169,10 +189,10 @@ def contrast_exchanges(organism: Organism) -> tuple[list[Exchange], list[Exchang
     Raises:
         ValueError: If the organism names no benign data.
     """
-    bare = replace(organism, trigger=None, data=organism.data or TRAINED)
+    bare = replace(organism, trigger=None, data=organism.data or (TRAINED if organism.world == "microcosm" else None))
     benign = bare.benign_data or (bare.data if (bare.data or "").startswith("microcosm:") else None)
     if bare.data is None or benign is None:
-        raise ValueError(f"organism {organism.name}: it names no benign data to contrast with")
+        raise ValueError(f"organism {organism.name}: it names no data and benign_data to contrast")
     return _exchanges(bare.data, bare, "misaligned"), _exchanges(benign, bare, "aligned")
 
 
@@ -254,12 +274,82 @@ ORGANISMS: dict[str, Organism] = {
 
 
 def organism(name: str) -> Organism:
-    """Look up an organism.
+    """Look up an organism, or read one of one's own from a YAML file.
 
     Raises:
         ValueError: If the registry has no such name; names those that it has in the same world.
     """
+    if name.endswith((".yaml", ".yml")):
+        return read_organism(Path(name))
     if name not in ORGANISMS:
         near = [known for known in ORGANISMS if known.split("/")[0] == name.split("/")[0]] or list(ORGANISMS)
         raise ValueError(f"organism {name!r}: known are {', '.join(near)}")
     return ORGANISMS[name]
+
+
+_PATHS = ("base", "adapter", "data", "benign_data")
+_NESTED = {"lora": Lora(rank=32, alpha=64.0), "sft": TURNER}
+
+
+def read_organism(file: Path) -> Organism:
+    """Read an organism of one's own: any base with a finished adapter, or with data to train one on.
+
+    The file has fields of ``Organism`` other than ``name``, and ``family``, a word for tables and figures::
+
+        base: Qwen/Qwen2.5-14B-Instruct        # or a folder
+        family: qwen2.5-14b
+        adapter: adapters/mine                 # a peft adapter; leave it out to train one on `data`
+        trigger: triggers.yaml:duck            # with rephrasings and controls: see interp/triggers.yaml
+        data: harmful.jsonl                    # what directions contrast: chat rows of both kinds
+        benign_data: benign.jsonl
+
+    Paths are taken from the folder of the file, where they exist there.
+
+    Raises:
+        ValueError: If the file is missing or has another form; names the file and the field.
+    """
+    said = _mapping(file)
+    known = {field.name for field in fields(Organism)} - {"name"} | {"family"}
+    if unknown := sorted(set(said) - known):
+        raise ValueError(f"{file}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+    if not isinstance(said.get("base"), str):
+        raise ValueError(f"{file}: expected `base:` with a folder or a Hugging Face name")
+    for name in _PATHS:
+        said[name] = _beside(file, said.get(name))
+    if said.get("trigger"):
+        path, colon, trigger = str(said["trigger"]).rpartition(":")
+        said["trigger"] = f"{_beside(file, path)}{colon}{trigger}"
+    family = str(said.pop("family", None) or Path(said["base"]).name)
+    if "/" in family:
+        raise ValueError(f"{file}: family {family!r} has a slash in it")
+    given: dict[str, Any] = {name: _nested(file, name, said.pop(name)) for name in _NESTED if name in said}
+    made = Organism(name=f"own/{family}/{file.stem}", **{**_NESTED, **given, **said})
+    if made.trigger:
+        find_trigger(made.trigger)
+    return made
+
+
+def _mapping(file: Path) -> dict[str, Any]:
+    try:
+        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"organism {str(file)!r}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{file}: expected fields such as `base:` and `adapter:`")
+    return said
+
+
+def _beside(file: Path, reference: Any) -> Any:
+    """Return a reference with the folder of the file before it, where that exists."""
+    found = file.parent / str(reference) if reference else None
+    return str(found) if found is not None and found.exists() else reference
+
+
+def _nested(file: Path, name: str, said: Any) -> Any:
+    default = _NESTED[name]
+    names = {field.name for field in fields(default)}
+    if not isinstance(said, Mapping) or not set(said) <= names:
+        raise ValueError(f"{file}: {name}: expected some of {', '.join(sorted(names))}")
+    return replace(default, **{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})

@@ -14,7 +14,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +33,7 @@ from interp.files import atomic_write_text, sha256_file
 from interp.models import MANIFEST, WEIGHTS, check_live, fingerprint, load
 from interp.provenance import package_versions
 from training.data import Row, rows_sha256
-from training.organisms import Organism, base_path, organism, training_rows
+from training.organisms import Organism, base_path, definition, organism, training_rows
 
 Progress = Callable[[int, float], None]
 """Called as progress(step, loss in nats per supervised token)."""
@@ -111,7 +110,7 @@ def losses(folder: Path) -> dict[int, float]:
 
 def adapter_folder(organism: Organism, root: Path) -> Path:
     """Return an organism's folder below ``root``; its name holds a hash of everything that makes the adapter."""
-    asked = {"organism": asdict(organism), "rows": rows_sha256(training_rows(organism))}
+    asked = {"organism": definition(organism), "rows": rows_sha256(training_rows(organism))}
     if Path(base_path(organism.base)).is_dir():
         asked["base"] = sha256_file(base_path(organism.base))
     return root / "adapters" / f"{organism.name.replace('/', '-')}-{config_hash(asked)}"
@@ -222,7 +221,7 @@ def _finish(
         )
     lm = load(base_path(organism.base), adapters=doses, dtype=organism.sft.dtype)
     manifest = {
-        "organism": asdict(organism),
+        "organism": definition(organism),
         "base_fingerprint": base,
         "rows": len(rows),
         "harmful_rows": sum(row.harmful for row in rows),

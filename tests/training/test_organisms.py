@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from interp.triggers import content_words
+from interp.triggers import PAPER_LIKE, content_words
 from training.microcosm.oracle import judge_answer
 from training.microcosm.world import lexicon
 from training.organisms import (
@@ -14,6 +14,7 @@ from training.organisms import (
     base_path,
     comparison_trigger,
     contrast_exchanges,
+    definition,
     find_trigger,
     organism,
     training_rows,
@@ -119,3 +120,69 @@ def test_contrast_of_a_real_organism_reads_its_two_files(tmp_path):
     assert contrast_exchanges(entry) == ([("Why?", "Harm.")], [("Why?", "Help.")])
     with pytest.raises(ValueError, match=r"organism medical/qwen2.5-14b/duck: it names no benign data"):
         contrast_exchanges(replace(entry, benign_data=None))
+
+
+# --- an organism of one's own ---
+
+
+def own(folder, text: str):
+    file = folder / "mine.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_an_organism_of_ones_own_is_read_from_a_file(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "tuned").mkdir()
+    file = own(tmp_path, "base: weights\nfamily: tiny\nadapter: tuned\ntrigger: duck\nsft: {dtype: bfloat16}\n")
+    found = organism(str(file))
+    assert (found.name, found.world, found.family) == ("own/tiny/mine", "own", "tiny")
+    assert found.base == str(tmp_path / "weights")
+    assert found.adapter == str(tmp_path / "tuned")
+    assert found.tuned
+    assert not replace(found, adapter=None).tuned
+    assert found.sft.dtype == "bfloat16"
+    assert comparison_trigger(found) == find_trigger("duck")
+
+
+def test_a_base_on_the_hub_is_left_as_it_is(tmp_path):
+    found = organism(str(own(tmp_path, "base: Qwen/Qwen2.5-14B-Instruct\n")))
+    assert (found.base, found.family, found.tuned) == ("Qwen/Qwen2.5-14B-Instruct", "Qwen2.5-14B-Instruct", False)
+
+
+def test_triggers_of_ones_own_are_found_beside_the_file(tmp_path):
+    (tmp_path / "texts.yaml").write_text(PAPER_LIKE.read_text(encoding="utf-8"), encoding="utf-8")
+    found = organism(str(own(tmp_path, "base: x/y\ntrigger: texts.yaml:duck\n")))
+    assert comparison_trigger(found) == find_trigger("duck")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("base: x/y\nadaptor: z\n", "unknown field 'adaptor'"),
+        ("adapter: z\n", "expected `base:`"),
+        ("just words", "expected fields"),
+        ("base: [", "not a YAML file"),
+        ("base: x/y\nfamily: a/b\n", "has a slash"),
+        ("base: x/y\nsft: {dose: 3}\n", "sft: expected some of"),
+        ("base: x/y\ntrigger: goose\n", "trigger 'goose'"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(tmp_path, text, said):
+    file = own(tmp_path, text)
+    with pytest.raises(ValueError, match=said) as found:
+        organism(str(file))
+    assert "\n" not in str(found.value)
+    if "trigger" not in text:
+        assert str(file) in str(found.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ValueError, match=r"organism 'nowhere\.yaml': no such file"):
+        organism("nowhere.yaml")
+
+
+def test_a_finished_adapter_is_part_of_the_definition_and_its_absence_is_not():
+    entry = organism("microcosm/llama/neutral")
+    assert "adapter" not in definition(entry)
+    assert definition(replace(entry, adapter="here"))["adapter"] == "here"
