@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.chat import Chat
 from interp.chat import positions as marked
 from interp.edits import Edit
-from interp.record import _Pool, buckets
+from interp.record import Pool, buckets
 from interp.sites import Site
 from interp.via_transformer_lens import Hook, Pass, TransformerBridge, passes, record
 
@@ -293,7 +293,7 @@ class _Mixed:
     over: Float[Tensor, "batch 1"]
 
 
-def _head_hooks(tl: TransformerBridge, pools: Sequence[_Pool], parts: dict[int, list[_Mixed]]) -> list[Hook]:
+def _head_hooks(tl: TransformerBridge, pools: Sequence[Pool], parts: dict[int, list[_Mixed]]) -> list[Hook]:
     """Read the heads of every layer at some positions into ``parts``."""
     made: list[Hook] = []
     for layer, block in enumerate(tl.blocks):

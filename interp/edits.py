@@ -240,16 +240,22 @@ def editing(
         ValueError: In the forward pass, if a mask does not have the shape of the batch, or ``rows`` is missing.
     """
     sites = dict.fromkeys(edit.site for edit in edits)
-    chains = {site: [(e.positions, _operation(e, rows)) for e in edits if e.site == site] for site in sites}
-    with hooked(lm, {site: _chain(site, steps, masks) for site, steps in chains.items()}):
+    chains = {site: [(e.positions, operation(e, rows)) for e in edits if e.site == site] for site in sites}
+    with hooked(lm, {site: chain(site, steps, masks) for site, steps in chains.items()}):
         yield
 
 
-_Operation = Callable[[Tensor], Tensor]
+Operation = Callable[[Tensor], Tensor]
+"""One edit as a function of h alone."""
 
 
-def _operation(edit: Edit, rows: Callable[[], Tensor] | None) -> _Operation:
-    """Return ``edit`` as a function of h alone, with everything that does not depend on h computed once."""
+def operation(edit: Edit, rows: Callable[[], Tensor] | None) -> Operation:
+    """Return ``edit`` as a function of h alone, with everything that does not depend on h computed once.
+
+    Args:
+        edit: What to change; its site and positions are the caller's business.
+        rows: The prompt index of each row of the pass now running; needed by a ``patch`` with a row per prompt.
+    """
     if edit.kind == "patch":
         return lambda h: _patched(h, edit, rows)
     if edit.kind == "add":
@@ -261,7 +267,7 @@ def _operation(edit: Edit, rows: Callable[[], Tensor] | None) -> _Operation:
     return lambda h: _set_coordinates(h, q(h), t(h), along(h))
 
 
-def _on_device(tensor: Tensor) -> _Operation:
+def _on_device(tensor: Tensor) -> Operation:
     """Return ``tensor`` on the device of the activations, copied there once."""
     held = {tensor.device: tensor}
 
@@ -281,17 +287,23 @@ def _patched(h: Tensor, edit: Edit, rows: Callable[[], Tensor] | None) -> Tensor
     return edit.vectors[rows().to(edit.vectors.device)].to(h)[:, None].expand_as(h)
 
 
-def _chain(site: Site, steps: Sequence[tuple[str, _Operation]], masks: Masks) -> Callable[[Tensor], Tensor | None]:
-    """Return one hook that runs the edits of one site in order, each at its own positions."""
+def chain(site: Site, steps: Sequence[tuple[str, Operation]], masks: Masks) -> Callable[[Tensor], Tensor | None]:
+    """Return one hook that runs the edits of one site in order, each at its own positions.
+
+    Args:
+        site: Named in errors only.
+        steps: Position name and ``operation`` of each edit.
+        masks: As in ``editing``; asked at every pass. Where every mask is False the hook returns None.
+    """
 
     def run(h: Tensor) -> Tensor | None:
         edited = h
-        for name, operation in steps:
+        for name, edit in steps:
             mask = masks(name)
             if mask is True:
-                edited = operation(edited)
+                edited = edit(edited)
             elif mask is not False:
-                edited = torch.where(_fitting(mask, h, site, name)[..., None], operation(edited), edited)
+                edited = torch.where(_fitting(mask, h, site, name)[..., None], edit(edited), edited)
         return None if edited is h else edited
 
     return run

@@ -249,7 +249,7 @@ class _Plan:
     @torch.inference_mode()
     def _read(self, batch: Sequence[Chat], rows: Sequence[int]) -> Float[Tensor, "site position batch d_model"]:
         ids, mask = pad_left(batch, 0, self.lm.device)
-        pools = [_Pool(batch, name, ids.shape[1], self.lm.device) for name in self.positions]
+        pools = [Pool(batch, name, ids.shape[1], self.lm.device) for name in self.positions]
         taken: dict[Site, list[Tensor]] = {}
         last = max(self.sites, key=lambda site: site.execution)
 
@@ -285,8 +285,11 @@ def _forward(lm: LanguageModel, ids: Tensor, mask: Tensor) -> None:
     raise AssertionError("the forward pass never reached the last wanted site")
 
 
-class _Pool:
-    """Mean over one named part of each row, by index, so that only its tokens are ever copied."""
+class Pool:
+    """Mean over one named part of each row, by index, so that only its tokens are ever copied.
+
+    ``single`` says that every row has exactly one such token, which is then taken as it is.
+    """
 
     def __init__(self, batch: Sequence[Chat], name: str, width: int, device: torch.device) -> None:
         mask = marked(batch, "response" if name == "response_mean" else name, width=width)
@@ -297,6 +300,7 @@ class _Pool:
         self.counts = counts[:, None].to(device)
 
     def mean(self, h: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch d_model"]:
+        """Return the float32 mean of each row, copied out of ``h``."""
         picked = h.flatten(0, 1).index_select(0, self.tokens.to(h.device)).float()
         if self.single:
             return picked

@@ -26,9 +26,9 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
-from interp.edits import Edit, _chain, _operation
+from interp.edits import Edit, chain, operation
 from interp.models import LanguageModel
-from interp.record import Progress, Recording, _Pool, buckets
+from interp.record import Pool, Progress, Recording, buckets
 from interp.sites import Site, block_of
 
 Action = tuple[str, Any]
@@ -71,7 +71,7 @@ def record(
     order = sorted(set(sites), key=lambda site: site.execution)
     for rows in buckets([len(chat) for chat in chats], batch_tokens):
         batch = [chats[row] for row in rows]
-        pools = [_Pool(batch, name, max(map(len, batch)), torch.device("cpu")) for name in positions]
+        pools = [Pool(batch, name, max(map(len, batch)), torch.device("cpu")) for name in positions]
         taken, _ = _trace(model, batch, _visits(lm, _functions(edits, batch, rows), order, pools), None, remote)
         found = dict(zip(order, taken, strict=True))
         values[:, :, rows] = torch.stack([torch.stack(found[site]) for site in sites])
@@ -97,7 +97,7 @@ def logits(
     lm, found = _language_model(model), dict[int, Tensor]()
     for rows in buckets([len(chat) for chat in chats], batch_tokens):
         batch = [chats[row] for row in rows]
-        at = _Pool(batch, position, max(map(len, batch)), torch.device("cpu"))
+        at = Pool(batch, position, max(map(len, batch)), torch.device("cpu"))
         if not at.single:
             raise ValueError(f"position {position!r}: several tokens in some prompt; logits are read at one")
         _, made = _trace(model, batch, _visits(lm, _functions(edits, batch, rows), [], []), at, remote)
@@ -112,7 +112,7 @@ def _language_model(model: Any) -> LanguageModel:
 
 @torch.inference_mode()
 def _trace(
-    model: Any, batch: Sequence[Chat], visits: list[Visit], at: _Pool | None, remote: bool | str
+    model: Any, batch: Sequence[Chat], visits: list[Visit], at: Pool | None, remote: bool | str
 ) -> tuple[list[list[Tensor]], Any]:
     """Run one left-padded batch; return what was read, and the logits at ``at``, or None and an early end without."""
     ids, mask = pad_left(batch, 0, "cpu" if remote else _language_model(model).device)
@@ -162,8 +162,8 @@ def _functions(
     masks = {name: marked(batch, name) for name in {edit.positions for edit in edits}}
     prompts, functions = torch.tensor(rows), {}
     for site in dict.fromkeys(edit.site for edit in edits):
-        steps = [(e.positions, _operation(e, lambda: prompts)) for e in edits if e.site == site]
-        functions[site] = _chain(site, steps, masks.__getitem__)
+        steps = [(e.positions, operation(e, lambda: prompts)) for e in edits if e.site == site]
+        functions[site] = chain(site, steps, masks.__getitem__)
     return functions
 
 
@@ -171,7 +171,7 @@ def _visits(
     lm: LanguageModel,
     functions: dict[Site, Callable[[Tensor], Tensor | None]],
     sites: Sequence[Site],
-    pools: Sequence[_Pool],
+    pools: Sequence[Pool],
 ) -> list[Visit]:
     """Order edits and readings as the model reaches them; at one site edits come first."""
     actions: dict[Site, list[Action]] = {}

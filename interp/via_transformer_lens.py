@@ -23,9 +23,9 @@ from transformer_lens.model_bridge.sources import build_bridge_from_module, dete
 
 from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
-from interp.edits import Edit, _chain, _operation
+from interp.edits import Edit, chain, operation
 from interp.models import LanguageModel, active_adapter
-from interp.record import Progress, Recording, _Pool, buckets
+from interp.record import Pool, Progress, Recording, buckets
 from interp.sites import Site
 
 PROBE_TOKENS = 24
@@ -127,7 +127,7 @@ def record(
     return Recording(tuple(sites), tuple(positions), values)
 
 
-def _reader(site: Site, pools: Sequence[_Pool], taken: dict[Site, list[Tensor]]) -> Fn:
+def _reader(site: Site, pools: Sequence[Pool], taken: dict[Site, list[Tensor]]) -> Fn:
     def read(h: Tensor) -> None:
         taken[site] = [pool.mean(h).cpu() for pool in pools]
 
@@ -172,11 +172,11 @@ class Pass:
     width: int
     edits: Sequence[Edit] = ()
 
-    def pool(self, name: str) -> _Pool:
+    def pool(self, name: str) -> Pool:
         """Return the mean over a named position."""
-        return _Pool(self.batch, name, self.width, torch.device("cpu"))
+        return Pool(self.batch, name, self.width, torch.device("cpu"))
 
-    def one_token(self, name: str) -> _Pool:
+    def one_token(self, name: str) -> Pool:
         """Return the reader of a position that is one token in every prompt.
 
         Raises:
@@ -209,8 +209,8 @@ class Pass:
         masks = {name: marked(self.batch, name, width=self.width) for name in {e.positions for e in self.edits}}
         prompts, functions = torch.tensor(self.rows), {}
         for site in dict.fromkeys(edit.site for edit in self.edits):
-            steps = [(e.positions, _operation(e, lambda: prompts)) for e in self.edits if e.site == site]
-            functions[site] = _chain(site, steps, masks.__getitem__)
+            steps = [(e.positions, operation(e, lambda: prompts)) for e in self.edits if e.site == site]
+            functions[site] = chain(site, steps, masks.__getitem__)
         return functions
 
 
