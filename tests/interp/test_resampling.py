@@ -1,0 +1,79 @@
+"""Planted cosines are recovered inside their intervals, and labels that mean nothing give the null."""
+
+import pytest
+import torch
+
+from interp.resampling import Contrast, bootstrap_directions, cosine_estimate, permuted_directions
+
+D, QUESTIONS, EACH = 24, 12, 6
+
+
+def planted(direction, seed: int, *, noise: float = 0.3) -> Contrast:
+    """Rows that differ along ``direction`` only, on questions that have means of their own."""
+    draw = torch.Generator().manual_seed(seed)
+    groups = [q for q in range(QUESTIONS) for _ in range(EACH)]
+    means = 5 + torch.randn(QUESTIONS, D, generator=torch.Generator().manual_seed(99)).repeat_interleave(EACH, 0)
+    sides = [means + noise * torch.randn(means.shape, generator=draw) for _ in range(2)]
+    return Contrast(sides[0] + direction, sides[1], groups, groups)
+
+
+def axis(*components: float) -> torch.Tensor:
+    return torch.cat([torch.tensor(components), torch.zeros(D - len(components))])
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.6, -0.8])
+def test_a_planted_cosine_is_within_its_interval(cosine):
+    a, b = axis(1.0), axis(cosine, (1 - cosine**2) ** 0.5)
+    found = cosine_estimate(planted(a, 1, noise=0.1), planted(b, 2, noise=0.1))
+    assert found.interval.low <= found.value <= found.interval.high
+    assert found.value == pytest.approx(cosine, abs=0.1)
+    assert found.n_clusters == QUESTIONS
+
+
+def test_a_real_cosine_stands_outside_the_null_and_an_empty_one_inside():
+    real = cosine_estimate(planted(axis(1.0), 1), planted(axis(1.0), 2))
+    empty = cosine_estimate(planted(torch.zeros(D), 1), planted(axis(1.0), 2))
+    assert real.value > real.null.high
+    assert real.p < 0.01
+    assert empty.p > 0.05
+    assert empty.null.low < 0 < empty.null.high
+
+
+def test_permuted_directions_keep_the_questions_and_average_to_nothing():
+    contrast = planted(axis(3.0), 1)
+    draws = permuted_directions(contrast, 4000, 0)
+    assert draws.mean(0).norm() < 0.1
+    assert draws.norm(dim=1).median() < 0.5 * contrast.direction.norm()
+    # a question's mean is on both sides alike, so no permutation points along the questions' own differences
+    between = contrast.positive.double().unflatten(0, (QUESTIONS, EACH)).mean(1)
+    spread = (between - between.mean(0)).norm(dim=1).mean()
+    assert draws[:, 1:].norm(dim=1).median() < 0.25 * spread
+
+
+def test_questions_of_one_side_only_are_permuted_among_themselves():
+    contrast = Contrast(torch.ones(4, 2), torch.zeros(4, 2), ["a"] * 4, ["b"] * 4)
+    draws = permuted_directions(contrast, 500, 0)
+    assert draws.norm(dim=1).max() <= 2**0.5 + 1e-9
+    assert draws.mean(0).norm() < 0.1
+
+
+def test_a_permutation_can_be_the_observation_and_never_exceeds_it_for_separated_rows():
+    contrast = Contrast(torch.ones(2, 1), torch.zeros(2, 1), [0, 1], [0, 1])
+    draws = permuted_directions(contrast, 200, 0)
+    assert set(draws.flatten().round(decimals=6).tolist()) == {-1.0, 0.0, 1.0}
+
+
+def test_bootstrap_draws_whole_questions():
+    groups = [0, 0, 1, 1]
+    contrast = Contrast(torch.tensor([[0.0], [0.0], [1.0], [1.0]]), torch.zeros(4, 1), groups, groups)
+    assert set(bootstrap_directions(contrast, 200, 0).flatten().tolist()) == {0.0, 0.5, 1.0}
+
+
+def test_rows_and_groups_must_match():
+    with pytest.raises(ValueError, match="contrast of 2 rows with 1 groups"):
+        Contrast(torch.ones(2, 3), torch.ones(1, 3), ["a"], ["a"])
+
+
+def test_one_question_has_no_interval():
+    contrast = Contrast(torch.randn(5, 4), torch.randn(5, 4), ["q"] * 5, ["q"] * 5)
+    assert cosine_estimate(contrast, contrast).interval.low != cosine_estimate(contrast, contrast).interval.low
