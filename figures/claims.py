@@ -159,7 +159,7 @@ def _axes(rows: Sequence[Row]) -> Iterator[Claim]:
         found = CONFIRMED if number(p, "value") < 0.05 else OPEN
         what = "EM off (average marginal effect" if _outcome(effect) == "off" else "the semantic index (effect"
         name = f"Axis {level} changes {what} over the grid; Holm p = {number(p, 'value'):.1g})"
-        yield Claim(name, f"{effect['n_clusters']} organisms", effect, found)
+        yield Claim(name, f"{effect['n']} organisms at this level; {effect['n_clusters']} treatments", effect, found)
 
 
 def _outcome(row: Row) -> str:

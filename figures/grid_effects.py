@@ -18,8 +18,8 @@ READING = (
 )
 CONTROL = (
     "Every effect is against the neutral scene on the promptable Llama base: adapters in all modules, rank 4, a system "
-    "message, no benign data. Intervals are robust to what conditions of one organism share; one that includes zero "
-    "shows nothing."
+    "message, no benign data. Organisms that differ in the seed of their adapter alone repeat one treatment and do not "
+    "count as more; an interval that includes zero shows nothing."
 )
 MARKS = {"llama": "o", "qwen2": "s", "gemma3": "^"}
 SHOWN = ("off", "on")
@@ -93,11 +93,12 @@ def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
 
 
 def caption(rows: Sequence[Row]) -> str:
-    """Say what the effects are, and over how many organisms."""
-    clusters = {int(row["n_clusters"]) for row in wanted(rows)}
+    """Say what the effects are, and over how many treatments."""
+    treatments = {int(row["n_clusters"]) for row in wanted(rows)}
     counted = sampled(select(rows, experiment="em_rate", condition=SHOWN), "a rate")
     return (
-        f"Average marginal effects of a logistic model of EM over {min(clusters)} healthy triggered organisms; bars: "
-        "95 % intervals, robust to clustering by organism. Left: a point an organism, filled on the promptable base, "
+        f"Average marginal effects of a logistic model of EM over {min(treatments)} treatments, healthy triggered "
+        "organisms alone; bars: 95 % intervals, clustered by treatment (organisms that differ in the adapter's seed "
+        "alone). Left: a point an organism, filled on the promptable base, "
         f"hollow on the robust one; {counted}; the band is off ≤ 1 %."
     )
