@@ -1,4 +1,4 @@
-"""Linear probes for all layers and folds at once: logistic regression, difference of means, shrinkage LDA.
+"""Linear probes for all layers and folds at once: logistic regression, difference of means, ridge, LDA.
 
 Every fit takes activations of all layers, labels, and the folds; it returns one ``Probe`` that holds the solution of
 every layer and fold. Without folds, all rows are used and the fold axis is absent. Labels may differ by fold.
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from probes.logistic import L2S, fit_logistic, fit_logistic_nested, fit_logistic_path
 from probes.probe import Fit, Probe, by_layer
+from probes.ridge import fit_ridge, fit_ridge_nested, fit_ridge_path
 from probes.splits import Folds
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     "fit_logistic_nested",
     "fit_logistic_path",
     "fit_mean_difference",
+    "fit_ridge",
+    "fit_ridge_nested",
+    "fit_ridge_path",
 ]
 
 

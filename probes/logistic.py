@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from probes.newton import Problem, solve_path
@@ -51,7 +51,7 @@ def fit_logistic_path(
     Raises:
         ValueError: If a penalty is not positive.
     """
-    _check_l2s(l2s)
+    check_l2s(l2s)
 
     def fit_layer(x: Tensor, targets: Tensor, rows: Tensor) -> Probe:
         problem, standard = _problem(x, targets, rows)
@@ -77,13 +77,8 @@ def fit_logistic_nested(
     Raises:
         ValueError: If a penalty is not positive, or the training rows of a fold have fewer than ``n_inner`` groups.
     """
-    _check_l2s(l2s)
-    y = y.to(X.device)
-    inner = [folds.inner(fold, n_inner) for fold in range(len(folds))]
-    train = torch.cat([split.train for split in inner]).to(X.device)
-    owner = torch.repeat_interleave(torch.tensor([len(split) for split in inner])).to(X.device)
-    test = torch.cat([split.test for split in inner]).to(X.device)
-    check_classes(y if y.ndim == 1 else y[owner], train)
+    check_l2s(l2s)
+    train, test, owner = inner_folds(y.to(X.device), folds, n_inner)
 
     def fit_layer(x: Tensor, targets: Tensor, rows: Tensor) -> Probe:
         problem, _ = _problem(x, targets[owner], train.to(x.dtype))
@@ -134,7 +129,7 @@ def _problem(x: Tensor, targets: Tensor, rows: Tensor) -> tuple[Problem, _Standa
     spread = z.square().mean(0).sqrt()  # several times faster than std
     spread = torch.where(spread > 0, spread, 1)
     z /= spread
-    mean, variance = _moments(z, rows)
+    mean, variance = moments(z, rows)
     scale = torch.where(variance > 0, variance, 1).sqrt()
     features = torch.cat([z, z.new_ones(len(z), 1)], 1)
     penalty = torch.cat([scale.square(), scale.new_zeros(len(scale), 1)], 1)
@@ -143,7 +138,7 @@ def _problem(x: Tensor, targets: Tensor, rows: Tensor) -> tuple[Problem, _Standa
     return Problem(features, targets, rows, penalty), standard
 
 
-def _moments(z: Tensor, rows: Tensor) -> tuple[Float[Tensor, "fold d"], Float[Tensor, "fold d"]]:
+def moments(z: Tensor, rows: Tensor) -> tuple[Float[Tensor, "fold d"], Float[Tensor, "fold d"]]:
     """Return mean and variance over each fold's rows; a variance lost in rounding is zero."""
     count = rows.sum(1, keepdim=True)
     mean, square = rows @ z / count, rows @ z.square() / count
@@ -152,7 +147,7 @@ def _moments(z: Tensor, rows: Tensor) -> tuple[Float[Tensor, "fold d"], Float[Te
         return mean, torch.where(variance > 1e-13 * square, variance, 0)
     if (variance > 1e-3 * square).all():
         return mean, variance
-    mean, variance = _moments(z.double(), rows.double())
+    mean, variance = moments(z.double(), rows.double())
     return mean.to(z.dtype), variance.to(z.dtype)
 
 
@@ -164,6 +159,27 @@ def _probe(weights: Float[Tensor, "*batch fold d"], standard: _Standard, l2: Ten
     return Probe(weight, bias, mean, scale, l2.to(bias).expand_as(bias))
 
 
-def _check_l2s(l2s: Sequence[float]) -> None:
+def inner_folds(
+    y: Bool[Tensor, "*fold n"], folds: Folds, n_inner: int
+) -> tuple[Bool[Tensor, "inner n"], Bool[Tensor, "inner n"], Int[Tensor, " inner"]]:
+    """Return the training and test rows of every inner split of every fold, and the fold that each belongs to.
+
+    Raises:
+        ValueError: If a fold has fewer than ``n_inner`` groups, or an inner split trains on one class only.
+    """
+    inner = [folds.inner(fold, n_inner) for fold in range(len(folds))]
+    train = torch.cat([split.train for split in inner]).to(y.device)
+    test = torch.cat([split.test for split in inner]).to(y.device)
+    owner = torch.repeat_interleave(torch.tensor([len(split) for split in inner])).to(y.device)
+    check_classes(y if y.ndim == 1 else y[owner], train)
+    return train, test, owner
+
+
+def check_l2s(l2s: Sequence[float]) -> None:
+    """Refuse penalties that are not positive.
+
+    Raises:
+        ValueError: Names them.
+    """
     if not l2s or not all(l2 > 0 for l2 in l2s):
         raise ValueError(f"l2s={tuple(l2s)}: expected positive penalties")
