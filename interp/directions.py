@@ -144,6 +144,23 @@ def cosine(a: Float[Tensor, "*#batch d_model"], b: Float[Tensor, "*#batch d_mode
     return torch.cosine_similarity(a.double(), b.double(), dim=-1, eps=0.0).float()
 
 
+def subspace_overlap(U: Float[Tensor, "n d_model"], V: Float[Tensor, "m d_model"]) -> float:
+    """Return the mean squared cosine of the principal angles between the spans of two sets of rows, in [0, 1].
+
+    1 where the smaller span lies in the larger, 0 where they are orthogonal. Between random subspaces of ranks r and s
+    in width d the expectation is max(r, s) / d: that of a random direction in the larger of the two.
+
+    Raises:
+        ValueError: If either side is not finite or spans nothing.
+
+    Not evidence for: the same function in both; large subspaces overlap by chance.
+
+    Source: Björck and Golub 1973, principal angles.
+    """
+    a, b = (orthonormal(rows).double() for rows in (U, V))
+    return float((a @ b.T).square().sum() / min(len(a), len(b)))
+
+
 def project(h: Float[Tensor, "*batch d_model"], direction: Float[Tensor, " d_model"]) -> Float[Tensor, "*batch"]:
     """Return the component of ``h`` along the unit of ``direction``, in the units of ``h``."""
     return h.float() @ unit(direction).to(h.device)

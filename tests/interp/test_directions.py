@@ -14,6 +14,7 @@ from interp.directions import (
     project,
     random_like,
     save_directions,
+    subspace_overlap,
     unit,
 )
 from interp.sites import Site
@@ -105,3 +106,19 @@ def test_empty_contrasts_and_impossible_ranks_are_refused():
         difference_in_means(rows(3)[:0], rows(3))
     with pytest.raises(ValueError, match="rank 3"):
         principal(rows(3), rank=3)
+
+
+def test_overlap_is_one_inside_zero_across_and_blind_to_the_basis():
+    V = rows(5)
+    inside = rows(2, 5, seed=1) @ V
+    assert subspace_overlap(V, V) == pytest.approx(1)
+    assert subspace_overlap(inside, V) == pytest.approx(1, abs=1e-6) == subspace_overlap(V, inside)
+    assert subspace_overlap(orthogonal_like(V[0], V, seed=2)[None], V) == pytest.approx(0, abs=1e-6)
+    mixed, other = rows(5, 5, seed=3) @ V, rows(3, seed=4)
+    assert subspace_overlap(mixed, other) == pytest.approx(subspace_overlap(V, other), abs=1e-5)
+    assert subspace_overlap(V[:1], other[:1]) == pytest.approx(float(cosine(V[0], other[0])) ** 2, abs=1e-6)
+
+
+def test_random_subspaces_overlap_by_rank_over_width():
+    found = [subspace_overlap(rows(4, seed=2 * i), rows(10, seed=2 * i + 1)) for i in range(300)]
+    assert sum(found) / len(found) == pytest.approx(10 / 64, rel=0.05)

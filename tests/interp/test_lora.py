@@ -1,0 +1,177 @@
+"""Updates are what peft adds, planted directions are found, and a module that is off is as if it had no adapter."""
+
+import pytest
+import torch
+
+from interp.directions import cosine
+from interp.lora import (
+    LoraUpdate,
+    adapted_modules,
+    delta,
+    lora_updates,
+    only_modules,
+    read_directions,
+    scalar_activations,
+    stream_gain,
+    without_modules,
+    write_directions,
+)
+from interp.models import AdapterError, active_adapter
+from interp.record import record
+from interp.sites import Site
+from tests import tiny
+
+CHATS = tiny.chats()
+SITE = Site("resid_post", tiny.N_LAYERS - 1)
+
+
+@pytest.fixture(scope="module")
+def adapted():
+    return tiny.with_adapters(tiny.model(), "a", "b")
+
+
+def out(lm):
+    return record(lm, CHATS, [SITE], ["last_prompt"]).values
+
+
+def saved(lm, folder, adapter="a"):
+    lm.hf.save_pretrained(folder, selected_adapters=[adapter])
+    return folder / adapter
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_updates_are_what_peft_adds(tmp_path, rslora):
+    lm = tiny.with_adapters(
+        tiny.model(), "a", use_rslora=rslora, rank_pattern={"q_proj": 1}, alpha_pattern={"up_proj": 5}
+    )
+    updates = lora_updates(saved(lm, tmp_path))
+    assert tuple(sorted(updates)) == tuple(sorted(adapted_modules(lm, "a")))
+    for name, update in updates.items():
+        torch.testing.assert_close(delta(update), lm.base.get_submodule(name).get_delta_weight("a"))
+        assert update.rank == (1 if update.kind == "q_proj" else 2)
+
+
+def test_what_is_no_plain_lora_is_refused(tmp_path):
+    with pytest.raises(AdapterError, match="has no adapter_config"):
+        lora_updates(tmp_path)
+    lm = tiny.with_adapters(tiny.model(), "a", use_dora=True)
+    with pytest.raises(AdapterError, match="not a plain LoRA"):
+        lora_updates(saved(lm, tmp_path))
+    with pytest.raises(AdapterError, match="not a plain LoRA"):
+        adapted_modules(lm, "a")
+
+
+def planted(kind: str, a: torch.Tensor, b: torch.Tensor, scale: float = 1.0) -> dict[str, LoraUpdate]:
+    name = f"model.layers.0.{kind}"
+    return {name: LoraUpdate(name, a, b, scale)}
+
+
+def rows(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_directions_are_the_singular_vectors_of_the_whole_update():
+    written = planted("mlp.down_proj", rows(2, 30, seed=1), rows(16, 2, seed=2)) | planted(
+        "self_attn.o_proj", rows(3, 16, seed=3), rows(16, 3, seed=4), 0.5
+    )
+    read = planted("mlp.up_proj", rows(2, 16, seed=5), rows(30, 2, seed=6)) | planted(
+        "self_attn.q_proj", rows(1, 16, seed=7), rows(8, 1, seed=8), 3.0
+    )
+    for found, whole in (
+        (write_directions({**written, **read}), torch.cat([delta(u) for u in written.values()], 1)),
+        (read_directions({**written, **read}), torch.cat([delta(u) for u in read.values()], 0).T),
+    ):
+        left, values, _ = torch.linalg.svd(whole, full_matrices=False)
+        rank = len(found.vectors)
+        torch.testing.assert_close(found.singular_values, values[:rank], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(cosine(found.vectors, left.T[:rank]).abs(), torch.ones(rank), atol=1e-4, rtol=0)
+    with pytest.raises(AdapterError, match="none of its 1 modules writes to"):
+        write_directions(planted("self_attn.q_proj", rows(1, 16, seed=7), rows(8, 1, seed=8)))
+
+
+def test_a_gain_turns_what_a_module_reads_into_what_it_reads_of_the_stream(lm):
+    adapted = tiny.with_adapters(lm, "a")
+    for name in adapted_modules(adapted, "a"):
+        if name.rpartition(".")[2] in ("q_proj", "up_proj", "c_attn", "query_key_value"):
+            gain = stream_gain(adapted, name)
+            assert gain.shape == (16,)
+            ones = bool((gain == 1).all())
+            assert ones == (lm.family == "olmo2"), name
+    with pytest.raises(ValueError, match="none that reads"):
+        stream_gain(adapted, "lm_head")
+
+
+def test_what_a_module_reads_is_the_scalar_up_to_the_scale_of_the_norm():
+    lm = tiny.with_adapters(tiny.model(), "a")
+    name = "model.layers.1.self_attn.q_proj"
+    with active_adapter(lm, "a"):
+        h = record(lm, CHATS, [Site("resid_pre", 1)], ["last_prompt"]).values[0, 0]
+    a = lm.base.get_submodule(name).lora_A["a"].weight.detach() * stream_gain(lm, name)
+    scale = (h.square().mean(-1, keepdim=True) + lm.base.config.rms_norm_eps).sqrt()
+    torch.testing.assert_close(scalar_activations(lm, "a", CHATS, ["last_prompt"])[name][0], h @ a.T / scale)
+
+
+def test_scalars_do_not_depend_on_batches_and_the_active_adapter(adapted):
+    whole = scalar_activations(adapted, "a", CHATS, ["trigger", "last_prompt"])
+    with active_adapter(adapted, None):
+        alone = scalar_activations(adapted, "a", CHATS, ["trigger", "last_prompt"], batch_tokens=1)
+    assert set(whole) == set(adapted_modules(adapted, "a"))
+    for name, values in whole.items():
+        assert values.shape == (2, len(CHATS), 2)
+        torch.testing.assert_close(alone[name], values, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="0 prompts"):
+        scalar_activations(adapted, "a", [], ["trigger"])
+
+
+def test_modules_are_found_by_whole_parts_of_their_names(adapted):
+    every = adapted_modules(adapted, "a")
+    assert len(every) == 7 * tiny.N_LAYERS + ("lm_head" in every)
+    assert adapted_modules(adapted, "a", "q_proj") == tuple(name for name in every if name.endswith("q_proj"))
+    assert adapted_modules(adapted, "a", "layers.1", "layers.2") == tuple(
+        name for name in every if "layers.1." in name or "layers.2." in name
+    )
+    assert adapted_modules(adapted, "a", "layer") == ()
+    with pytest.raises(AdapterError, match="the model has a, b"):
+        adapted_modules(adapted, "c")
+
+
+def test_without_every_module_is_the_base_and_without_none_the_adapter(lm):
+    adapted = tiny.with_adapters(lm, "a")
+    every, full = adapted_modules(adapted, "a"), out(adapted)
+    with active_adapter(adapted, None):
+        base = out(adapted)
+    with without_modules(adapted, "a", every):
+        assert torch.equal(out(adapted), base)
+    with only_modules(adapted, "a", []):
+        assert torch.equal(out(adapted), base)
+    with without_modules(adapted, "a", []), only_modules(adapted, "a", every):
+        assert torch.equal(out(adapted), full)
+    assert torch.equal(out(adapted), full) and not torch.equal(full, base)
+
+
+def test_without_a_module_its_own_update_alone_is_gone(adapted):
+    name = "model.layers.2.mlp.down_proj"
+    full = out(adapted)
+    with without_modules(adapted, "a", [name]):
+        off = out(adapted)
+    weight = adapted.base.get_submodule(name).lora_B["a"].weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.zero_()
+        zeroed = out(adapted)
+        weight.copy_(kept)
+    torch.testing.assert_close(off, zeroed)
+    assert (off - full).abs().max() > 1e-4
+
+
+def test_scales_come_back_after_an_error_and_unknown_modules_are_named(adapted):
+    full, every = out(adapted), adapted_modules(adapted, "a")
+    with pytest.raises(RuntimeError), without_modules(adapted, "a", every):
+        raise RuntimeError
+    assert torch.equal(out(adapted), full)
+    for switch in (without_modules, only_modules):
+        with (
+            pytest.raises(AdapterError, match="module 'x': adapter 'a' does not change it"),
+            switch(adapted, "a", ["x"]),
+        ):
+            pass
