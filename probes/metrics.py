@@ -9,13 +9,16 @@ from torch import Tensor
 from interp.stats import Interval
 from probes.splits import Folds
 
+BOOTSTRAPS = ("cluster_bootstrap", "phrasing_bootstrap")
+"""Names of the intervals that resample the first and the second kind of group of a split."""
+
 
 @dataclass(frozen=True, eq=False)
 class LayerScores:
     """One statistic per layer with its interval.
 
     Attributes:
-        method: What the interval is: ``cluster_bootstrap`` over groups, or the spread of a control over its draws.
+        method: What the interval is: one of ``BOOTSTRAPS``, or the spread of a control over its draws.
         n_clusters: Groups in the sample.
     """
 
@@ -89,18 +92,61 @@ def grouped_auroc(
 
     Not evidence for: more than the groups sampled. At an AUROC of exactly 1 the interval collapses to a point.
     """
-    groups = folds.groups[0].unique(return_inverse=True)[1]
+    return macro_auroc(scores[:, None], y[None], folds, n_boot=n_boot, level=level, seed=seed)
+
+
+def macro_auroc(
+    scores: Float[Tensor, "layer side n"],
+    sides: Bool[Tensor, "side n"],
+    folds: Folds,
+    *,
+    kind: int = 0,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> LayerScores:
+    """Return the mean over sides (one category against the rest, each) of ``grouped_auroc``; chance is one half.
+
+    Args:
+        scores: Held-out scores of each side's probe.
+        sides: Which rows are positive for it.
+        folds: The folds that the scores come from.
+        kind: Which grouping of ``folds`` the bootstrap draws: 0 questions, 1 phrasings.
+        n_boot: Resamples, the same groups for every side.
+        level: Of the interval.
+        seed: Of the resamples.
+
+    Raises:
+        ValueError: If a side has no fold that tests both classes.
+    """
+    groups = folds.groups[kind].unique(return_inverse=True)[1]
     n_groups = int(groups.max()) + 1
-    wins, pairs = _pairs(scores.cpu(), y.cpu(), folds.test, groups, n_groups)
-    if not pairs.any():
-        raise ValueError(f"none of the {len(folds)} folds tests both classes")
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(n_groups, (n_boot, n_groups), generator=generator)
     counts = torch.zeros(n_boot, n_groups, dtype=torch.float64).scatter_add(1, draws, torch.ones(draws.shape).double())
-    resampled = ((counts @ wins) * counts).sum(-1) / ((counts @ pairs) * counts).sum(-1)
-    low, high = spread(resampled, level)
+    values, resampled = [], []
+    for own, y in zip(scores.cpu().unbind(1), sides.cpu(), strict=True):
+        wins, pairs = _pairs(own, y, folds.test, groups, n_groups)
+        if not pairs.any():
+            raise ValueError(f"none of the {len(folds)} folds tests both classes")
+        values.append(wins.sum((1, 2)) / pairs.sum())
+        resampled.append(((counts @ wins) * counts).sum(-1) / ((counts @ pairs) * counts).sum(-1))
+    low, high = spread(torch.stack(resampled).mean(0), level)
     n = int(folds.test.any(0).sum())
-    return LayerScores(wins.sum((1, 2)) / pairs.sum(), low, high, "cluster_bootstrap", n, n_groups)
+    return LayerScores(torch.stack(values).mean(0), low, high, BOOTSTRAPS[kind], n, n_groups)
+
+
+def grouped_mean(
+    values: Float[Tensor, "layer n"], folds: Folds, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0
+) -> LayerScores:
+    """Return the mean over tested rows, such as of right answers, with an interval that resamples groups."""
+    groups = folds.groups[0].unique(return_inverse=True)[1]
+    tested, n_groups = folds.test.any(0), int(groups.max()) + 1
+    member = torch.nn.functional.one_hot(groups[tested], n_groups).double()
+    sums, sizes = values.cpu().double()[:, tested] @ member, member.sum(0)
+    draws = torch.randint(n_groups, (n_boot, n_groups), generator=torch.Generator().manual_seed(seed))
+    low, high = spread(sums[:, draws].sum(-1) / sizes[draws].sum(-1), level)
+    return LayerScores(sums.sum(1) / sizes.sum(), low, high, BOOTSTRAPS[0], int(tested.sum()), n_groups)
 
 
 def spread(
