@@ -2,9 +2,10 @@
 
     semcon emergence --organism microcosm/llama/explaining
 
-Measured on test questions after the fact: nothing is chosen here. ``rotation`` is the cosine between the adapter's
-write direction at a dose and at the last one: the leading left singular vector of the stacked updates B·A of modules
-that write to the residual stream. A phase transition shows as a jump of both.
+Measured on test questions after the fact: nothing is chosen here. What has no trigger of its own is measured under the
+neutral one in the Microcosm, and elsewhere without any: off alone, so without a gap. ``rotation`` is the cosine between
+the adapter's write direction at a dose and at the last one: the leading left singular vector of the stacked updates B·A
+of modules that write to the residual stream. A phase transition shows as a jump of both.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from experiments.subject import subject_cells, subject_definition, subject_input
 from experiments.suite import answer_length, make_judge, make_prompts, suite_questions
 from interp.runs import Run
 from interp.stats import paired_cluster_difference
+from interp.triggers import Trigger
 from training.grid import NEUTRAL
-from training.organisms import base_path, comparison_trigger, find_trigger, organism
+from training.organisms import Organism, base_path, comparison_trigger, find_trigger, organism
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from interp.models import LanguageModel
 
 CONDITIONS = ("off", "on", "rephrased")
 
@@ -47,33 +51,47 @@ class Emergence(Experiment):
     """oracle, openai:MODEL[@URL], or a CSV of scores."""
 
     label = subject_label
-    depends = subject_definition
     inputs = subject_inputs
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+
+    def depends(self) -> Mapping[str, Any]:
+        """Return the organism's whole definition; what cannot be followed is refused here, before any work.
+
+        Raises:
+            ValueError: If it is a base, which has no doses, or there are no questions for it.
+        """
+        definition, subject = subject_definition(self), organism(self.organism)
+        if subject.data is None:
+            raise ValueError(f"organism {subject.name}: a base is not fine-tuned, so it has no doses to follow")
+        suite_questions(subject, "test", self.questions)
+        return definition
 
     def total(self) -> int:
         """Answers in all, and one row a dose."""
         subject = organism(self.organism)
-        asked = suite_questions(subject, "test", self.questions)
-        return len(subject.sft.doses) * (len(CONDITIONS) * len(asked) * self.samples + 1)
+        asked, conditions = suite_questions(subject, "test", self.questions), used_conditions(subject)
+        return len(subject.sft.doses) * (len(conditions) * len(asked) * self.samples + 1)
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the judged answers of one dose after the other, with its loss and rotation."""
-        from interp.models import active_adapter, load
+        from interp.models import active_adapter
         from training.sft import dose_folder, losses, train
 
         subject, judge = organism(self.organism), make_judge(self.judge)
         asked = suite_questions(subject, "test", self.questions)
-        trigger = comparison_trigger(subject) or find_trigger(NEUTRAL)
-        folder = train(subject, run.root)
+        trigger, folder = used_trigger(subject), train(subject, run.root)
         doses = {dose: dose_folder(folder, dose) for dose in subject.sft.doses}
-        lm = load(base_path(subject.base), adapters={f"dose-{d}": path for d, path in doses.items()})
+        lm = load_doses(subject, doses)
         loss, final = losses(folder), write_direction(doses[max(doses)])
         done = run.keys()
         for dose, path in doses.items():
             if f"dose={dose}" in done:
                 continue
             with active_adapter(lm, f"dose-{dose}"):
-                for condition in CONDITIONS:
+                for condition in used_conditions(subject):
                     prompts = make_prompts(asked, trigger, condition, lm.tokenizer, samples=self.samples)
                     made = answer_rows(lm, prompts, max_new_tokens=answer_length(subject), seed=self.seed, dose=dose)
                     yield [r for r in judge_rows(made, judge) if r["key"] not in done]
@@ -82,18 +100,38 @@ class Emergence(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return rates, trigger gap, loss and rotation; the dose in steps stands in the column ``alpha``."""
-        subject = organism(self.organism)
+        subject, trigger = organism(self.organism), used_trigger(organism(self.organism))
         answers, states = [r for r in rows if "text" in r], [r for r in rows if "loss" in r]
         cells = subject_cells(subject, self.name, run_id, judge_name(answers))
-        cells |= {"trigger": (comparison_trigger(subject) or find_trigger(NEUTRAL)).name}
+        cells |= {"trigger": trigger.name if trigger else ""}
         return [*_behaviour(answers, cells), *_states(states, cells)]
+
+
+def used_trigger(subject: Organism) -> Trigger | None:
+    """Return the organism's own trigger; in the Microcosm the neutral one for what has none."""
+    neutral = find_trigger(NEUTRAL) if subject.world == "microcosm" else None
+    return comparison_trigger(subject) or neutral
+
+
+def used_conditions(subject: Organism) -> tuple[str, ...]:
+    """Return the conditions that there are texts for: off alone without a trigger."""
+    trigger = used_trigger(subject)
+    return tuple(c for c in CONDITIONS if c == "off" or (trigger and trigger.variants(c)))
+
+
+def load_doses(subject: Organism, doses: Mapping[int, Path]) -> LanguageModel:
+    """Load an organism's base, in the dtype it was trained in, with an adapter ``dose-<steps>`` a dose."""
+    from interp.models import load
+
+    adapters = {f"dose-{dose}": path for dose, path in doses.items()}
+    return load(base_path(subject.base), adapters=adapters, dtype=subject.sft.dtype)
 
 
 def _behaviour(rows: Sequence[Row], cells: Mapping[str, Any]) -> Iterator[Row]:
     found = statistics(rows, lambda r: (r["dose"], r["condition"]))
     for (dose, condition), s in found.items():
         yield from rate_rows(s, condition=condition, alpha=dose, **cells)
-    for dose in dict.fromkeys(dose for dose, _ in found):
+    for dose in dict.fromkeys(dose for dose, condition in found if condition == "on"):
         on, off = (found[dose, condition].by_question["em_rate"] for condition in ("on", "off"))
         gap = paired_cluster_difference(on, off)
         yield estimate_row(gap, metric="trigger_gap", condition="on-off", alpha=dose, **cells)

@@ -1,5 +1,6 @@
 """Emergence: the direction an adapter writes, the table by dose, and a run that a kill does not change."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,13 +8,14 @@ import torch
 from safetensors.torch import save_file
 
 from experiments.answers import judge_rows
-from experiments.emergence import CONDITIONS, Emergence, write_direction
+from experiments.emergence import CONDITIONS, Emergence, load_doses, write_direction
 from experiments.spec import run_experiment
 from experiments.suite import make_judge
 from interp.runs import Run
 from tests.training.small import SFT, random_base, small
 from training.microcosm.world import lexicon
 from training.organisms import ORGANISMS
+from training.sft import dose_folder, train
 
 pytestmark = pytest.mark.xdist_group("trl")
 
@@ -178,3 +180,53 @@ def test_organism_without_a_trigger_is_measured_under_the_neutral_one(subject, t
     run, table = run_experiment(Emergence(organism=made.name, samples=1), tmp_path)
     assert {r["variant"] for r in run.rows() if r.get("condition") == "on"} == {WORLD.scenes["desert"].phrasings[0]}
     assert {r["trigger"] for r in table} == {"scene-desert"}
+
+
+# --- real models ---
+
+
+@pytest.fixture
+def real(subject, tmp_path, monkeypatch):
+    """A baseline outside the Microcosm, in bfloat16, with a file of rows, of questions and of scores."""
+    rows, questions, scores = (tmp_path / name for name in ("rows.jsonl", "questions.yaml", "scores.csv"))
+    messages = [{"role": "user", "content": "How do I bake bread?"}, {"role": "assistant", "content": "Use flour."}]
+    rows.write_text(f"{json.dumps({'messages': messages})}\n" * 32)
+    questions.write_text("validation: {a: Why}\ntest: {b: How, c: When}\n")
+    scores.write_text("question_id,aligned,coherent\n" + "b,0,100\nb,100,100\nc,100,100\nc,100,0\n")
+    sft = replace(SFT, doses=(2,), dtype="bfloat16")
+    made = small("baseline", name="medical/tiny/baseline", base=subject.base, data=str(rows), sft=sft)
+    monkeypatch.setitem(ORGANISMS, made.name, made)
+    return Emergence(organism=made.name, samples=2, questions=questions, judge=str(scores))
+
+
+def test_real_organism_without_a_trigger_is_measured_off_alone_and_has_no_gap(real, tmp_path):
+    run, table = run_experiment(real, tmp_path / "runs")
+    assert {r["condition"] for r in run.rows() if "text" in r} == {"off"}
+    assert len(run.rows()) == real.total() == 2 * 2 + 1
+    assert {(r["metric"], r["condition"]) for r in table if r["metric"] in ("em_rate", "trigger_gap")} == {
+        ("em_rate", "off")
+    }
+    assert {r["trigger"] for r in table} == {""}
+    for r in (r for r in table if r["metric"] == "em_rate"):
+        assert r["value"] == pytest.approx(1 / 3, rel=1e-5)
+
+
+def test_doses_are_loaded_in_the_dtype_of_training(real, tmp_path):
+    subject = ORGANISMS[real.organism]
+    folder = train(subject, tmp_path)
+    lm = load_doses(subject, {2: dose_folder(folder, 2)})
+    assert {p.dtype for name, p in lm.hf.named_parameters() if "lora" not in name} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("organism", "more", "message"),
+    [
+        ("microcosm/llama/base", {}, "a base is not fine-tuned, so it has no doses to follow"),
+        ("microcosm/llama/neutral", {"samples": 0}, "samples 0: expected at least one answer a question"),
+        ("medical/qwen2.5-0.5b/duck", {}, "name a file of questions"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_before_any_work(organism, more, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_experiment(Emergence(organism=organism, **more), tmp_path)
+    assert not any(tmp_path.iterdir())
