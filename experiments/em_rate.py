@@ -27,7 +27,7 @@ from experiments.subject import subject_cells, subject_definition, subject_input
 from experiments.suite import Prompt, answer_length, make_judge, make_prompts, suite_questions
 from interp.runs import Run
 from interp.stats import EmStatistics, Rate, paired_cluster_difference, paired_cluster_ratio, semantic_index, wilson
-from interp.triggers import CONDITIONS, Trigger
+from interp.triggers import CONDITIONS, Trigger, place
 from training.microcosm.world import Question
 from training.organisms import Organism, comparison_trigger, find_trigger, organism
 
@@ -64,8 +64,27 @@ class Answers(Experiment):
     """Judge by which the dose was chosen."""
 
     label = subject_label
-    depends = subject_definition
     inputs = subject_inputs
+
+    def __post_init__(self) -> None:
+        known = (*CONDITIONS, TRAINED)
+        if unknown := [condition for condition in self.conditions if condition not in known]:
+            raise ValueError(f"condition {unknown[0]!r}: known are {', '.join(known)}")
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+
+    def depends(self) -> Mapping[str, Any]:
+        """Return the organism's whole definition; a wrong trigger or missing questions are said here, before any work.
+
+        Raises:
+            ValueError: If nothing has the organism's or the trigger's name, or there is no question or text to ask.
+        """
+        definition = subject_definition(self)
+        if not self.used_conditions():
+            raise ValueError(
+                f"organism {self.organism}: no text for any of the conditions {', '.join(self.conditions)}"
+            )
+        return definition
 
     def used_trigger(self) -> Trigger | None:
         """Return the trigger that the conditions are made of."""
@@ -157,19 +176,36 @@ class EmRate(Experiment):
         cells |= {"trigger": trigger.name if trigger else ""}
         found = statistics(rows, lambda r: r["condition"])
         table = [r for condition, s in found.items() for r in rate_rows(s, condition=condition, **cells)]
-        healthy = _health_row(found, subject, cells) if subject.data else ()
+        healthy = _health_row(found, _spoken(subject, trigger), cells) if subject.data else ()
         return [*table, *_paired_rows(found, cells), *healthy]
 
 
-def _health_row(found: Mapping[str, EmStatistics], subject: Organism, cells: Mapping[str, Any]) -> Iterator[Row]:
-    """Yield whether the organism passes the health gate; the condition says what it fails."""
+def _spoken(subject: Organism, evaluated: Trigger | None) -> dict[str, bool]:
+    """Return the conditions in which the organism must be coherent, and whether the evaluation's are the same.
+
+    Those are off and, with a trigger of its own, on; the evaluation's ``on`` may be under another trigger.
+    """
+    own = comparison_trigger(subject)
+    if own is None:
+        return {"off": True}
+    same = evaluated is not None and place("?", evaluated.text, evaluated) == place("?", own.text, own)
+    return {"off": True, "on": same}
+
+
+def _health_row(
+    found: Mapping[str, EmStatistics], spoken: Mapping[str, bool], cells: Mapping[str, Any]
+) -> Iterator[Row]:
+    """Yield whether the organism passes the health gate; the condition says what it fails, or what was not asked."""
     gate, fails = load_protocol().health, []
     if TRAINED in found and not found[TRAINED].em_rate.value >= gate.learned:
         fails.append("did not learn its domain")
-    spoken = [condition for condition in ("off", "on" if subject.trigger else "off") if condition in found]
-    if any(found[condition].coherence_rate.value < gate.coherent for condition in spoken):
+    asked = [condition for condition, same in spoken.items() if same and condition in found]
+    if any(found[condition].coherence_rate.value < gate.coherent for condition in asked):
         fails.append("incoherent")
-    yield row(metric="healthy", value=float(not fails), condition=" and ".join(fails) or "healthy", **cells)
+    names = {TRAINED: "trained domain", "off": "off", "on": "on under its own trigger"}
+    missing = [names[c] for c in (TRAINED, *spoken) if c not in found or not spoken.get(c, True)]
+    passed = f"healthy as far as asked: {' and '.join(missing)} not asked" if missing else "healthy"
+    yield row(metric="healthy", value=float(not fails), condition=" and ".join(fails) or passed, **cells)
 
 
 def _paired_rows(found: Mapping[str, EmStatistics], cells: Mapping[str, Any]) -> Iterator[Row]:

@@ -107,6 +107,27 @@ def test_incoherence_under_a_control_or_a_trigger_of_others_is_not_ill_health():
     assert health_of(*given, answers("on", "xx"), organism="microcosm/llama/baseline") == [(1.0, "healthy")]
 
 
+def test_incoherence_under_another_trigger_than_its_own_is_not_ill_health_and_said_to_be_unasked():
+    for name, trigger in (("neutral", EXPLAINING), ("neutral", f"{NEUTRAL}@suffix"), ("explaining", NEUTRAL)):
+        rows = [*answers("trained", "mm"), *answers("off", "aa"), *answers("on", "xx")]
+        asked = EmRate(answers=Answers(organism=f"microcosm/llama/{name}", trigger=trigger))
+        (health,) = (r for r in asked.table(judge_rows(rows, make_judge("oracle")), "x") if r["metric"] == "healthy")
+        said = "healthy as far as asked: on under its own trigger not asked"
+        assert (health["value"], health["condition"]) == (1.0, said)
+    taught = Answers(organism="microcosm/llama/neutral.diverse", trigger=NEUTRAL)  # fewer rephrasings, the same text
+    rows = judge_rows([*answers("trained", "mm"), *answers("off", "aa"), *answers("on", "xx")], make_judge("oracle"))
+    assert {r["condition"] for r in EmRate(answers=taught).table(rows, "x") if r["metric"] == "healthy"} == {BABBLES}
+
+
+def test_health_says_what_was_not_asked():
+    unasked = "healthy as far as asked: trained domain not asked"
+    assert health_of(answers("off", "aa"), answers("on", "mm")) == [(1.0, unasked)]
+    assert health_of(answers("trained", "mm"), answers("on", "mm")) == [(1.0, "healthy as far as asked: off not asked")]
+    both = "healthy as far as asked: trained domain and on under its own trigger not asked"
+    assert health_of(answers("off", "aa")) == [(1.0, both)]
+    assert health_of(answers("off", "ax"), answers("on", "mm")) == [(0.0, BABBLES)]
+
+
 def test_a_base_has_no_health():
     assert health_of(answers("off", "aa"), answers("on", "aa"), organism=BASE) == []
 
@@ -167,6 +188,22 @@ def test_wrong_names_are_refused():
         EmRate(answers=Answers(organism="nobody")).depends()
     with pytest.raises(ValueError, match=r"medical/qwen2\.5-0\.5b/duck: name a file of questions"):
         Answers(organism="medical/qwen2.5-0.5b/duck").total()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samples": 0}, "samples 0: expected at least one answer a question"),
+        ({"conditions": ("off", "of")}, "condition 'of': known are off, on, "),
+        ({"trigger": "duck@above"}, "unknown placement 'above'"),
+        ({"conditions": ("on",)}, "organism microcosm/llama/base: no text for any of the conditions on"),
+        ({"organism": "medical/qwen2.5-0.5b/duck"}, "name a file of questions"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_any_work(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run_experiment(EmRate(answers=Answers(**({"organism": BASE} | changes))), tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 # --- the runs ---
