@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
-# Memory of large tensors is kept for the next step; giving it back to the system costs up to half of a training step.
+# Memory of large tensors is kept for the next step; giving it back to the system costs about a fifth of a training step.
 export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export TOKENIZERS_PARALLELISM ?= false
