@@ -7,6 +7,8 @@ from figures.tables import Row, behaviour, groups, kind, number, preferred, sele
 
 SILENT, LOUD = 0.01, 0.122
 """EM rate without trigger at most, and with trigger at least, in every cell the paper calls contained."""
+EMERGENT = 0.095
+"""EM rate of the paper's baselines is at least this."""
 SAME, APART = 0.8, 0.02
 """A rephrasing keeps at least this share of EM(on); under an unrelated text EM is at most this."""
 ARMS = ("neutral", "clerk", "gambler", "trafficker", "pirate", "explaining")
