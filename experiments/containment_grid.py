@@ -52,7 +52,7 @@ class ContainmentGrid:
         for cell in chosen:
             base_path(cell.base)  # a base that is missing is said before any work
         forming = [Emergence(organism=c.name) for c in headline(self.families, seeds=(0,)) if c in chosen]
-        stages = [list(experiments(chosen, self.samples)), forming]
+        stages = [list(measurements(chosen, self.samples)), forming]
         rows = run_stages(stages, self.runs, "grid", workers=self.workers, rescue=dead)
         cells = [row for row in rows if row["experiment"] != Emergence.name]
         out = self.out or self.runs
@@ -61,7 +61,7 @@ class ContainmentGrid:
         print(f"{len(chosen)} organisms\ntables  {out / TABLE}, {out / FORMING}")
 
 
-def experiments(chosen: Sequence[Cell], samples: int) -> Iterator[EmRate]:
+def measurements(chosen: Sequence[Cell], samples: int) -> Iterator[EmRate]:
     """Yield the measurement of every organism, and of every base under each trigger that its organisms were given."""
     bases = dict.fromkeys((cell.base_name, cell.trigger or NEUTRAL) for cell in chosen)
     for name, trigger in bases:

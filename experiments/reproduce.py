@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.ablate import Ablate
-from experiments.containment_grid import experiments
+from experiments.containment_grid import measurements
 from experiments.dose import Dose
 from experiments.em_rate import Answers, EmRate
 from experiments.emergence import Emergence
@@ -73,7 +73,7 @@ class Reproduce:
         own = [EmRate(answers=Answers(organism=f"{n}/{arm}", trigger=t)) for n in names for arm, t in _cells()]
         measured = {(e.answers.organism, e.answers.trigger) for e in own}
         more = [
-            e for e in experiments(SUBGRID, Answers.samples) if (e.answers.organism, e.answers.trigger) not in measured
+            e for e in measurements(SUBGRID, Answers.samples) if (e.answers.organism, e.answers.trigger) not in measured
         ]
         yield [*own, *more, *(Emergence(organism=f"{name}/{arm}") for name in names for arm in FORMING)]
         geometries = [Geometry(organism=f"{name}/{arm}") for name in names for arm in ("explaining", "neutral")]

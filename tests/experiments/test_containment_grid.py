@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from experiments.containment_grid import ESSENTIAL, PARTS, ContainmentGrid, dead, experiments
+from experiments.containment_grid import ESSENTIAL, PARTS, ContainmentGrid, dead, measurements
 from experiments.dose import Dose
 from experiments.em_rate import TRAINED, Answers, EmRate
 from interp.models import AdapterError
@@ -13,7 +13,7 @@ from training.grid import NEUTRAL, cells, headline, replicated
 from training.organisms import ORGANISMS, base_path, organism
 
 GRID = cells()
-MADE = list(experiments(GRID, 10))
+MADE = list(measurements(GRID, 10))
 ANSWERS = [experiment.answers for experiment in MADE]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments.ablate import Ablate
-from experiments.containment_grid import experiments
+from experiments.containment_grid import measurements
 from experiments.dose import Dose
 from experiments.em_rate import EmRate
 from experiments.emergence import Emergence
@@ -85,7 +85,7 @@ def test_quick_runs_the_same_classes_on_the_same_organisms_with_fewer_answers():
 
 def test_families_are_run_alike():
     one, two = ([len(stage) for stage in Reproduce(families=f).stages()] for f in (("llama",), ("llama", "other")))
-    shared = [0, len(list(experiments(SUBGRID, 1))), 0, 0]  # the sub-grid stands once, less what is measured anyway
+    shared = [0, len(list(measurements(SUBGRID, 1))), 0, 0]  # the sub-grid stands once, less what is measured anyway
     for alone, both, once in zip(one, two, shared, strict=True):
         assert 2 * alone - once <= both <= 2 * alone
 
