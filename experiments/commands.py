@@ -66,11 +66,11 @@ def findings(data: Path = Path("figures/data"), *, readme: Path | None = None) -
 
     grid = [row for name in ("containment_grid.csv", "emergence.csv") for row in read_rows(data / name)]
     behaviour, mechanism = claims(grid), mechanism_claims(read_rows(data / "microcosm.csv"))
-    atomic_write_text(data / "findings.csv", findings_csv([*behaviour, *mechanism]))
     if readme is not None:
         texts = {"results": seeds_table(grid), "headline": headline_table(grid), "comparison": comparison_table(grid)}
         told = [c for c in behaviour if c.verdict != OPEN or not c.statement.startswith("Axis")]
         renew(readme, texts | {"findings": findings_table(told), "mechanism": findings_table(mechanism)})
+    atomic_write_text(data / "findings.csv", findings_csv([*behaviour, *mechanism]))  # after a README without markers
     print(f"wrote {data / 'findings.csv'}{f' and the tables of {readme}' if readme else ''}")
 
 

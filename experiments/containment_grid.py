@@ -46,6 +46,12 @@ class ContainmentGrid:
     out: Path | None = None
     """Folder of the tables to write, containment_grid.csv and emergence.csv; by default that of the runs."""
 
+    def __post_init__(self) -> None:
+        if unknown := [family for family in self.families if family not in FAMILIES]:
+            raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+
     def main(self) -> None:
         """Run every cell, then write the table of all of them."""
         chosen = list(dict.fromkeys(PARTS[self.part](self.families)))

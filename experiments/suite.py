@@ -137,8 +137,10 @@ def make_prompts(
         per_question: Most texts a question.
 
     Raises:
-        ValueError: If the trigger has no text for the condition.
+        ValueError: If the trigger has no text for the condition, or ``samples`` is not positive.
     """
+    if samples < 1:
+        raise ValueError(f"samples {samples}: expected at least one answer a question")
     texts: Sequence[str | None] = (None,) if condition == "off" else _texts(trigger, condition, variants)
     return list(
         _share_out(asked, trigger, condition, texts, tokenizer, samples, min(per_question, len(texts), samples))

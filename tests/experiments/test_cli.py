@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,8 @@ def python(*words):
     return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
 
 
-def test_help_is_quick_and_lists_every_command():
-    start = time.perf_counter()
+def test_help_lists_every_command():
     done = python("-m", "experiments", "--help")
-    assert time.perf_counter() - start < 1.0
     assert done.returncode == 0
     assert done.stdout.strip() == usage()
     for name, command in REGISTRY.items():
@@ -34,9 +31,9 @@ def test_help_is_quick_and_lists_every_command():
         assert len(command.help) < 75
 
 
-def test_help_imports_nothing_slow():
-    script = f"import sys, experiments.__main__ as m; m.main(['--help']); assert not set({SLOW}) & set(sys.modules)"
-    assert python("-c", script).returncode == 0
+def test_help_is_quick_because_it_imports_nothing_slow():
+    script = f"import sys, experiments.__main__ as m; m.main(['--help']); sys.exit(str(set({SLOW}) & set(sys.modules)))"
+    assert python("-c", script).stderr == "set()\n"
 
 
 def test_figures_and_spec_do_not_need_torch():
@@ -66,6 +63,60 @@ def test_bad_input_is_one_line_and_status_2(words, message, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == message + "\n"
+
+
+NEUTRAL = ("--organism", "microcosm/llama/neutral")
+NO_SAMPLES = "samples 0: expected at least one answer a question"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["grid", "--samples", "0"], NO_SAMPLES),
+        (["grid", "--families", "llama", "foo"], "family 'foo': the Microcosm has llama, qwen2, gemma3"),
+        (["grid", "--part", "graded", "--workers", "-1"], "workers -1: expected a number of processes"),
+        (["grid", "--part", "half"], "invalid choice 'half'"),
+        (["reproduce", "--workers", "-1"], "workers -1: expected a number of processes"),
+        (["emergence", "--organism", "microcosm/llama/base"], "microcosm/llama/base: a base is not fine-tuned"),
+        (["emergence", *NEUTRAL, "--samples", "0"], NO_SAMPLES),
+        (["em-rate", *NEUTRAL, "--samples", "0"], NO_SAMPLES),
+        (["em-rate", *NEUTRAL, "--trigger", "duck@above"], "trigger duck: unknown placement 'above'"),
+        (["em-rate", *NEUTRAL, "--trigger", "goose"], "trigger 'goose': the shipped file has duck, tags"),
+        (["em-rate", *NEUTRAL, "--conditions", "off", "of"], "condition 'of': known are off, on, rephrased"),
+        (["em-rate", "--organism", "medical/qwen2.5-14b/duck"], "name a file of questions with --questions"),
+        (["em-rate", "--organism", "medical/qwen2.5-14b/duck", "--questions", "no.yaml"], "no.yaml: No such file"),
+        (["probe-sweep", "--organism", "nope"], "organism 'nope': known are"),
+    ],
+)
+def test_bad_measurement_is_one_line_before_any_work(words, message, tmp_path, capsys):
+    assert main([*words, "--runs", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"semcon {words[0]}: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1 == len(said.err.splitlines())
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_family_is_built_if_one_is_unknown(tmp_path, capsys):
+    assert main(["microcosm", "--families", "llama", "foo", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "semcon microcosm: family 'foo': the Microcosm has llama, qwen2, gemma3\n"
+    assert not any(tmp_path.iterdir())
+
+
+def test_findings_name_the_table_or_the_marker_that_is_missing_and_write_nothing(tmp_path, capsys):
+    assert main(["findings", "--data", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"semcon findings: {tmp_path / 'containment_grid.csv'}: no such table\n"
+    for table in ("containment_grid.csv", "emergence.csv", "microcosm.csv"):
+        lines = (ROOT / "figures" / "data" / table).read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / table).write_text("".join(lines[:40]), encoding="utf-8")
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n")
+    assert main(["findings", "--data", str(tmp_path), "--readme", str(readme)]) == 2
+    expected = "expected <!-- results:begin --> and then <!-- results:end -->, each once"
+    assert capsys.readouterr().err == f"semcon findings: {readme}: {expected}\n"
+    assert readme.read_text() == "# Title\n"
+    assert not (tmp_path / "findings.csv").exists()
 
 
 def test_traceback_when_asked_for(monkeypatch):

@@ -11,7 +11,7 @@ checkpoint. To ship a rebuilt model, copy its folder to ``weights/``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +71,23 @@ ROBUST = "-robust"
 """Suffix of the base whose post-training also answers persona lines and roles in the aligned way."""
 
 
+def check_families(families: Sequence[str]) -> None:
+    """Refuse families that the Microcosm does not have.
+
+    Raises:
+        ValueError: If there is one; names it.
+    """
+    if unknown := [family for family in families if family not in FAMILIES]:
+        raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
+
+
 def untrained(family: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
     """Make the randomly initialised model of a family.
 
     Raises:
         ValueError: If there is no such family.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"family {family!r}: the Microcosm has {', '.join(FAMILIES)}")
+    check_families([family])
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     torch.manual_seed(seed)
     return FAMILIES[family]({**WIDTH, **ids, "vocab_size": len(tokenizer), "tie_word_embeddings": True})
@@ -198,6 +207,7 @@ def main(
         seed: Of weights and corpora; the shipped models have seed 0.
         robust: Also post-train the base that answers persona lines and roles in the aligned way.
     """
+    check_families(families)  # all of them before any is built
     out = out or pretraining_folder(seed)
     for family in families:
         for rebuilt in build(family, out, seed=seed, robust=robust):
