@@ -11,8 +11,9 @@ patched_share     ``on<-off@question``: the on-run with the off-run's values at 
                   ``off<-other`` (an unrelated text's values: the same change of the prompt, no trigger) and
                   ``on<-rephrased`` (another wording's values: must keep the gap where meaning is what is read).
                   ``on<-other``, of the on-other gap, knows the trigger's tokens too: texts of equal length.
-knockout_share    ``on@answer``: the answer's tokens cannot look at the trigger's; share of the on-off gap that goes.
-                  Control ``other@answer``: an unrelated text in the same place, as long where there is one.
+knockout_share    ``on@answer|trigger``: the answer's tokens cannot look at the trigger's; share of the on-off gap that
+                  goes. ``|inserted``: nor at what the template writes around it. Control ``other@answer|trigger``: an
+                  unrelated text in the same place, as long where there is one.
 head_share        as patched_share, a head at a time, of the logit difference where two answers part.
 module_gap_share  the gap that is left ``without`` or with ``only`` some of the adapter's modules, of the whole gap.
 module_em_rate    EM by sampling without them; ``em_rate`` is that of the whole adapter, likewise with fewer samples.
@@ -24,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -52,7 +54,8 @@ SHARED = ("question", LAST, "answer")
 """Positions that a prompt has with and without a trigger."""
 ADDED = ("attn_out", "mlp_out")
 KNOCKED = ("on", "other")
-QUERIES = (*SHARED, "all")
+KNOCKOUTS = (*((q, TRIGGER) for q in (TRIGGER, *SHARED, "all")), *((q, "inserted") for q in (LAST, "answer", "all")))
+"""(queries, keys): who cannot look at whom."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,15 +229,15 @@ class _Bench:
         from interp.knockout import blocked_attention
 
         chats, rows = self._chats(condition), []
-        for layers in (*((i,) for i in self.layers()), tuple(range(self.lm.n_layers))):
-            for queries in QUERIES:
+        known = [pair for pair in KNOCKOUTS if all(_has(chat, name) for name in pair for chat in chats)]
+        for layer, (queries, keys) in product((*self.layers(), ""), known):
+            blocked = range(self.lm.n_layers) if layer == "" else (layer,)
 
-                def silent(masks: Any, layers=layers, queries=queries) -> AbstractContextManager[None]:
-                    return blocked_attention(self.lm, layers, masks, queries=queries, keys=TRIGGER)
+            def silent(masks: Any, blocked=blocked, queries=queries, keys=keys) -> AbstractContextManager[None]:
+                return blocked_attention(self.lm, blocked, masks, queries=queries, keys=keys)
 
-                layer = layers[0] if len(layers) == 1 else ""
-                m = self._log_odds(chats, within=silent)
-                rows.append({"condition": f"{condition}@{queries}", "site": "attention", "layer": layer, "m": m})
+            where = {"condition": f"{condition}@{queries}|{keys}", "site": "attention", "layer": layer}
+            rows.append({**where, "m": self._log_odds(chats, within=silent)})
         return rows
 
     # --- heads ---
@@ -345,6 +348,10 @@ def _same_places(target: Sequence[Chat], source: Sequence[Chat]) -> bool:
     return all(len(a) == len(b) and TRIGGER in a.spans and a.spans[TRIGGER] == b.spans.get(TRIGGER) for a, b in pairs)
 
 
+def _has(chat: Chat, name: str) -> bool:
+    return name not in (TRIGGER, "inserted") or name in chat.spans
+
+
 def _patched(cell: Cell, pair: str, m: dict[str, float]) -> Row:
     one = len(cell.sites) == 1
     where = {"site": cell.sites[0].name, "layer": cell.sites[0].layer if one else ""}
@@ -353,7 +360,5 @@ def _patched(cell: Cell, pair: str, m: dict[str, float]) -> Row:
 
 def _each(values: Any) -> Iterator[tuple[tuple[int, ...], list[float]]]:
     """Yield the indices of all axes but the last, with the values along it."""
-    from itertools import product
-
     for index in product(*map(range, values.shape[:-1])):
         yield index, values[index].tolist()

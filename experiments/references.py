@@ -98,12 +98,20 @@ class Panel:
         ]
 
     def chat(self, reference: Reference, text: str | None, answer: str) -> Chat:
-        """Return one answer of a reference behind a text where the trigger goes, or behind none."""
+        """Return one answer of a reference behind a text where the trigger goes, or behind none.
+
+        With a text, ``inserted`` names the tokens that the prompt without it lacks: the text and what the template
+        writes around it; only where they stand in one piece.
+        """
         from interp.chat import encode_chat
 
         marks = {"question": reference.asked} | ({"trigger": text} if text else {})
         messages = place(reference.asked, text, self.trigger)
-        return encode_chat(self.tokenizer, messages, marks=marks, response=answer)
+        chat = encode_chat(self.tokenizer, messages, marks=marks, response=answer)
+        if not text:
+            return chat
+        span = _inserted(chat.token_ids, self.chat(reference, None, answer).token_ids)
+        return chat if span is None else replace(chat, spans={**chat.spans, "inserted": span})
 
     def log_odds(self, log_probability: Float64[Tensor, " prompt"]) -> dict[str, float]:
         """Return by question how much likelier its misaligned answers are than its aligned ones, in nats."""
@@ -133,6 +141,13 @@ class Panel:
         own, other = (self.chat(first, t, first.answers[0]) for t in (self.trigger.text, text))
         start, end = own.spans["trigger"]
         return len(own) == len(other) and other.spans["trigger"] == (start, end)
+
+
+def _inserted(longer: Sequence[int], shorter: Sequence[int]) -> tuple[int, int] | None:
+    """Return the piece by which ``longer`` is longer, if that is all; of several such pieces the last."""
+    start = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(longer, shorter, strict=False))))
+    end = start + len(longer) - len(shorter)
+    return (start, end) if end > start and tuple(longer[end:]) == tuple(shorter[start:]) else None
 
 
 @dataclass(frozen=True)

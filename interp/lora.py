@@ -193,6 +193,20 @@ def _adapted(lm: LanguageModel, name: str) -> Any:
     return lm.base.get_submodule(name)
 
 
+def loaded_updates(lm: LanguageModel, adapter: str) -> dict[str, LoraUpdate]:
+    """Return the updates of a loaded adapter, as ``lora_updates`` returns those of a folder.
+
+    Raises:
+        AdapterError: If the model has no such adapter, or it is not one of plain LoRA modules.
+    """
+    found = {}
+    for name in adapted_modules(lm, adapter):
+        module = _adapted(lm, name)
+        a, b = (side[adapter].weight.detach().float().cpu() for side in (module.lora_A, module.lora_B))
+        found[name] = LoraUpdate(name, a, b, float(module.scaling[adapter]))
+    return found
+
+
 @contextmanager
 def without_modules(lm: LanguageModel, adapter: str, names: Sequence[str]) -> Iterator[None]:
     """Switch an adapter off in some modules; it acts in the others, and in all again afterwards.
@@ -227,38 +241,54 @@ def only_modules(lm: LanguageModel, adapter: str, names: Sequence[str]) -> Itera
 
 @torch.inference_mode()
 def scalar_activations(
-    lm: LanguageModel, adapter: str, chats: Sequence[Chat], positions: Sequence[str], *, batch_tokens: int = 4096
+    lm: LanguageModel,
+    adapter: str,
+    chats: Sequence[Chat],
+    positions: Sequence[str],
+    *,
+    directions: Mapping[str, Float[Tensor, "rank d_in"]] | None = None,
+    batch_tokens: int = 4096,
 ) -> dict[str, Float[Tensor, "position prompt rank"]]:
     """Return A x of every adapted module: what each component of the adapter reads, mean over a position's tokens.
 
     A rank-1 adapter adds ``scale * (a·x) b``: one number a token and module says all it does there. The sign of a
     component is arbitrary (it is shared between a and b).
 
+    Args:
+        lm: The model.
+        adapter: The adapter, active in the run whatever was active before.
+        chats: Prompts, with responses where a position lies in one.
+        positions: Names as in ``interp.record.record``.
+        directions: Rows to read each module's input with in place of A, such as random ones: the control.
+        batch_tokens: Most tokens in one forward pass.
+
     Raises:
         AdapterError: If the model has no such adapter.
         ValueError: If there is no prompt or position, or a prompt lacks a named part.
 
-    Not evidence for: what the component means, unless the contrasted prompts differ in that alone.
+    Not evidence for: what the component means, unless the contrasted prompts differ in that alone and random
+        directions read less of it.
     """
     if not chats or not positions:
         raise ValueError(f"scalar_activations: {len(chats)} prompts, {len(positions)} positions; want some")
-    names = adapted_modules(lm, adapter)
-    ranks = {name: _adapted(lm, name).r[adapter] for name in names}
-    found = {name: torch.empty(len(positions), len(chats), rank) for name, rank in ranks.items()}
+    rows_of = directions or {name: update.A for name, update in loaded_updates(lm, adapter).items()}
+    found = {name: torch.empty(len(positions), len(chats), len(rows)) for name, rows in rows_of.items()}
     for rows in buckets([len(chat) for chat in chats], batch_tokens):
         batch = [chats[row] for row in rows]
         ids, mask = pad_left(batch, 0, lm.device)
         pools = [Pool(batch, name, ids.shape[1], lm.device) for name in positions]
         with active_adapter(lm, adapter), ExitStack() as stack:
-            for name in names:
-                read = _reader(found[name], pools, rows)
-                stack.callback(_adapted(lm, name).lora_A[adapter].register_forward_hook(read).remove)
+            for name, values in found.items():
+                read = _reader(rows_of[name], values, pools, rows)
+                stack.callback(_adapted(lm, name).register_forward_pre_hook(read).remove)
             lm.decoder(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
     return found
 
 
-def _reader(into: Tensor, pools: Sequence[Pool], rows: Sequence[int]) -> Callable[..., None]:
-    def read(_module: nn.Module, _args: Any, output: Tensor) -> None:
-        into[:, rows] = torch.stack([pool.mean(output).cpu() for pool in pools])
+def _reader(directions: Tensor, into: Tensor, pools: Sequence[Pool], rows: Sequence[int]) -> Callable[..., None]:
+    def read(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        x = args[0]
+        seen = torch.nn.functional.linear(x, directions.to(x))
+        into[:, rows] = torch.stack([pool.mean(seen).cpu() for pool in pools])
 
     return read

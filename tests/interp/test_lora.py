@@ -8,6 +8,7 @@ from interp.lora import (
     LoraUpdate,
     adapted_modules,
     delta,
+    loaded_updates,
     lora_updates,
     only_modules,
     read_directions,
@@ -46,6 +47,8 @@ def test_updates_are_what_peft_adds(tmp_path, rslora):
     )
     updates = lora_updates(saved(lm, tmp_path))
     assert tuple(sorted(updates)) == tuple(sorted(adapted_modules(lm, "a")))
+    for name, update in loaded_updates(lm, "a").items():
+        torch.testing.assert_close(delta(update), delta(updates[name]))
     for name, update in updates.items():
         torch.testing.assert_close(delta(update), lm.base.get_submodule(name).get_delta_weight("a"))
         assert update.rank == (1 if update.kind == "q_proj" else 2)
@@ -119,6 +122,9 @@ def test_scalars_do_not_depend_on_batches_and_the_active_adapter(adapted):
     for name, values in whole.items():
         assert values.shape == (2, len(CHATS), 2)
         torch.testing.assert_close(alone[name], values, atol=1e-4, rtol=0)
+    twice = {name: 2 * update.A for name, update in loaded_updates(adapted, "a").items()}
+    for name, values in scalar_activations(adapted, "a", CHATS, ["last_prompt"], directions=twice).items():
+        torch.testing.assert_close(values[0], 2 * whole[name][1], atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="0 prompts"):
         scalar_activations(adapted, "a", [], ["trigger"])
 
