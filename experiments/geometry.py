@@ -1,57 +1,47 @@
-"""Directions: the misalignment direction g, the trigger feature, the trigger shift; their cosines and projections.
+"""Directions: of misalignment, of the trigger and of the adapter; their choice, their cosines, projections onto them.
 
     semcon geometry --organism microcosm/llama/explaining
 
-g        difference-in-means at the last prompt token, in the **base** (no adapter, no trigger): the same questions
-         after one misaligned exchange of the fine-tuning domain, minus after one aligned exchange.
-g_answer difference-in-means over answer tokens, misaligned minus aligned answers (Soligo et al. 2025): in small models
-         mostly the answers' own words, kept as the comparison.
-delta    shift of the last prompt token when the trigger is there: rephrasings minus no trigger, in the organism.
-trigger  feature at the trigger's own tokens: half of the rephrasings minus unrelated texts; ``target`` is the mean of
-         the unrelated texts, the point to clamp to. ``control`` is the same for an unrelated scene.
-
-All are estimated on validation questions. The layer at which g is shown and added is the one where adding it, at one
-residual norm, makes the largest share of all answers to validation questions misaligned.
+What each direction is made of stands in ``experiments/contrasts.py``, the choice of a layer in
+``experiments/selection.py``. Every cosine has an interval over questions and a null of permuted labels, which keeps
+what all activations of a model share. ``write`` is the leading direction that the adapter's updates write to the
+residual stream; it has no sign, so its cosines are absolute.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from experiments.answers import answer_rows, judge_rows, statistics
-from experiments.dose import ADAPTER, load_subject
+from experiments.dose import chosen_adapter
 from experiments.spec import Experiment, Row, row, run_experiment
-from experiments.subject import (
-    contrast_texts,
-    estimation_texts,
-    own_trigger,
-    subject_cells,
-    subject_definition,
-    subject_inputs,
-    subject_label,
-)
-from experiments.suite import answer_length, make_judge, make_prompts, suite_questions
+from experiments.subject import own_trigger, subject_cells, subject_definition, subject_inputs, subject_label
+from experiments.suite import make_prompts, suite_questions
 from interp.runs import Run
-from interp.triggers import Trigger, place
-from training.microcosm.world import Question
-from training.organisms import Organism, contrast_exchanges, find_trigger, organism
+from training.grid import cells
+from training.organisms import ORGANISMS, Organism, base_path, find_trigger, organism
 
 if TYPE_CHECKING:
+    from experiments.contrasts import Measured
     from interp.chat import Chat
     from interp.directions import Direction
     from interp.models import LanguageModel
     from interp.record import Recording
-    from interp.sites import Site
 
 SHOWN = ("off", "on", "rephrased", "other", "opposite")
 FILE, STORE = "directions.safetensors", "acts.h5"
-LAST, TRIGGER = "last_prompt", "trigger"
+ADAPTER, BASELINE = "organism", "baseline"
+CHOSEN = ("g", "g_answer", "g_first", "g_shift")
+"""Directions whose layer is chosen, each by itself."""
+PAIRS = (
+    *(("g", "delta"), ("g_shift", "delta"), ("g", "g_shift"), ("g", "delta_base"), ("delta_base", "delta")),
+    *(("g", "g_answer"), ("g", "g_first"), ("g_answer", "delta"), ("g", "trigger_last"), ("trigger", "control")),
+)
+N_RANDOM = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,17 +49,20 @@ class Geometry(Experiment):
     """Find the misalignment direction and the trigger feature of an organism; cosines and projections."""
 
     name: ClassVar[str] = "geometry"
+    version: ClassVar[int] = 2
 
     organism: str
-    """Name in the registry; it must have a trigger."""
+    """Name in the registry, or a YAML file of one's own; it must have a trigger."""
+    baseline: str | None = None
+    """Organism on the same base trained without a trigger, for g_shift; in the Microcosm that of the same seed."""
     control_trigger: str = "microcosm:scene:library"
     """An unrelated trigger whose feature serves as control."""
     questions: Path | None = None
     """Questions of a real model (YAML: validation and test, id: text)."""
     judge: str = "oracle"
-    """oracle, openai:MODEL[@URL], or a CSV of scores."""
+    """Judge by which the dose was chosen: oracle, openai:MODEL[@URL], or a CSV of scores."""
     seed: int = 0
-    """Of the exchanges and the sampling."""
+    """Of the exchanges and the resampling."""
 
     label = subject_label
     depends = subject_definition
@@ -77,43 +70,91 @@ class Geometry(Experiment):
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the layer selection, then cosines, then projections; directions and activations go to files."""
+        from experiments.contrasts import measure, pairs
+        from experiments.selection import edited_sites, scores
         from interp.directions import save_directions
 
-        subject = organism(self.organism)
-        lm = load_subject(self.organism, run.root, questions=self.questions, judge=self.judge)
-        found = _Finder(lm, subject, self).directions()
+        subject, done = organism(self.organism), run.keys()
+        asked = suite_questions(subject, "validation", self.questions)
+        lm = load_pair(self, run.root)
+        sites, control = edited_sites(lm), find_trigger(self.control_trigger)
+        measured = [measure(lm, pair, sites) for pair in pairs(lm, subject, asked, control, seed=self.seed)]
+        found = {name: d for m in measured for site in sites for name, d in m.directions(site).items()}
         save_directions(run.path / FILE, found)
-        done = run.keys()
         if not any(key.startswith("selection") for key in done):
-            yield list(_selection(self, lm, subject, found))
+            names = [m.pair.name for m in measured if m.pair.name in CHOSEN]
+            yield list(scores(lm, subject, asked, found, names, seed=self.seed))
         if not any(key.startswith("cosine") for key in done):
-            yield list(_cosines(lm, found))
+            adapter = chosen_adapter(self.organism, run.root, questions=self.questions, judge=self.judge)
+            yield [*_cosines(lm, measured, self.seed), *_written(lm, adapter, found)]
         if not any(key.startswith("projection") for key in done):
             yield list(_projections(self, run, lm, subject, found))
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
-        """Return the rows as a table; projections only at the selected layer."""
+        """Return the rows as a table; projections only at the layer chosen for g."""
         subject = organism(self.organism)
-        cells = subject_cells(subject, self.name, run_id) | {"trigger": own_trigger(subject).name}
-        layer = _best(r for r in rows if r["metric"] == "selection_em_rate_all")
+        about = subject_cells(subject, self.name, run_id) | {"trigger": own_trigger(subject).name}
+        layer = chosen_layer(rows, "g")
         kept = [r for r in rows if not r["metric"].startswith("projection_") or r["layer"] == layer]
-        return [row(**cells, **{name: value for name, value in r.items() if name != "key"}) for r in kept]
+        return [row(**about, **{name: value for name, value in r.items() if name != "key"}) for r in kept]
 
 
-def _best(selection: Iterator[Row]) -> int:
-    return int(max(selection, key=lambda r: (r["value"], -r["layer"]))["layer"])
+def baseline_name(config: Geometry) -> str | None:
+    """Return the organism that shows what training without a trigger does, if there is one."""
+    if config.baseline is not None:
+        return config.baseline
+    cell = {c.name: c for c in cells()}.get(config.organism)
+    if cell is None:
+        return None
+    kept = {axis: getattr(cell, axis) for axis in ("pretraining", "robust", "seed")}
+    own = replace(cell, arm="baseline", contrast=0, wordings="fixed", targets="all", rank=4, placement="system")
+    shared = replace(own, **kept | {"seed": 0})
+    return next((c.name for c in (own, shared) if c.name in ORGANISMS), None)
+
+
+def load_pair(config: Geometry, root: Path) -> LanguageModel:
+    """Load an organism, active, and beside it its baseline's adapter, if there is one; trained now if need be."""
+    from interp.models import load
+
+    subject, baseline = organism(config.organism), baseline_name(config)
+    found = {ADAPTER: config.organism} | ({BASELINE: baseline} if baseline else {})
+    adapters = {
+        label: path
+        for label, name in found.items()
+        if (path := chosen_adapter(name, root, questions=config.questions, judge=config.judge))
+    }
+    return load(base_path(subject.base), adapters=adapters, dtype=subject.sft.dtype)
+
+
+def chosen_layer(rows: Sequence[Row], name: str) -> int:
+    """Return the layer taken for a direction."""
+    return next(int(r["layer"]) for r in rows if _is_taken(r) and r["condition"] == name)
+
+
+def _is_taken(r: Row) -> bool:
+    return r["metric"] == "selection_taken" and r["value"] == 1
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a geometry run found: directions by name, and the selected layer."""
+    """What a geometry run found: directions by name, and the layer taken for each that is chosen."""
 
     run_id: str
     directions: Mapping[str, Direction]
-    layer: int
+    layers: Mapping[str, int]
 
     def __getitem__(self, name: str) -> Direction:
         return self.directions[name]
+
+    @property
+    def layer(self) -> int:
+        """The layer taken for g."""
+        return self.layers["g"]
+
+    def feature(self, name: str, site: object, rank: int = 1) -> list[Direction]:
+        """Return the first ``rank`` components of a feature at a site; fewer where its phrasings span fewer."""
+        names = [f"{name}/{site}", *(f"{name}.{i}/{site}" for i in range(1, rank))]
+        return [self.directions[n] for n in names if n in self.directions]
 
 
 def found_directions(geometry: Geometry, root: Path) -> Found:
@@ -121,180 +162,68 @@ def found_directions(geometry: Geometry, root: Path) -> Found:
     from interp.directions import load_directions
 
     run, table = run_experiment(geometry, root)
-    layer = _best(r for r in table if r["metric"] == "selection_em_rate_all")
-    return Found(run.run_id, load_directions(run.path / FILE), layer)
+    layers = {r["condition"]: int(r["layer"]) for r in table if _is_taken(r)}
+    return Found(run.run_id, load_directions(run.path / FILE), layers)
 
 
-class _Finder:
-    """Records what the directions are made of; one recording a contrast."""
-
-    def __init__(self, lm: LanguageModel, subject: Organism, config: Geometry) -> None:
-        self.lm, self.subject, self.config = lm, subject, config
-        self.trigger, self.control = own_trigger(subject), find_trigger(config.control_trigger)
-        self.asked = suite_questions(subject, "validation", config.questions)
-
-    def directions(self) -> dict[str, Direction]:
-        """Return every direction by ``name/site``."""
-        return {**self._g(), **self._g_answer(), **self._delta(), **self._features()}
-
-    def _g(self) -> dict[str, Direction]:
-        harmful, benign = contrast_exchanges(self.subject)
-        chats = [self._after(exchanges) for exchanges in (harmful, benign)]
-        return self._contrast("g", chats, LAST, "after a misaligned exchange", "after an aligned exchange", base=True)
-
-    def _after(self, exchanges: Sequence[tuple[str, str]]) -> list[Chat]:
-        from interp.chat import encode_chat
-
-        rng, chats = random.Random(self.config.seed), []
-        for question in self.asked:
-            for asked, answered in rng.sample(list(exchanges), 3):
-                past = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
-                chats.append(encode_chat(self.lm.tokenizer, [*past, {"role": "user", "content": question.text}]))
-        return chats
-
-    def _g_answer(self) -> dict[str, Direction]:
-        from interp.chat import encode_chat
-
-        chats = [
-            [encode_chat(self.lm.tokenizer, [{"role": "user", "content": q}], response=a) for q, a in exchanges[:200]]
-            for exchanges in contrast_exchanges(self.subject)
-        ]
-        return self._contrast("g_answer", chats, "response_mean", "misaligned answers", "aligned answers", base=True)
-
-    def _delta(self) -> dict[str, Direction]:
-        chats = [self._placed(estimation_texts(self.trigger)), self._placed((None,))]
-        return self._contrast("delta", chats, LAST, "rephrased trigger", "no trigger")
-
-    def _features(self) -> dict[str, Direction]:
-        texts = {"trigger": estimation_texts(self.trigger), "control": estimation_texts(self.control)}
-        unrelated = self._placed(contrast_texts(self.trigger, self.control))
-        found = {}
-        for name, own in texts.items():
-            chats = [self._placed(own), unrelated]
-            found |= self._contrast(name, chats, TRIGGER, f"{name} texts", "unrelated texts", target=True)
-        return found
-
-    def _placed(self, texts: Sequence[str | None]) -> list[Chat]:
-        return [placed(self.lm, self.trigger, question, text) for question in self.asked for text in texts]
-
-    def _contrast(
-        self,
-        name: str,
-        chats: Sequence[Sequence[Chat]],
-        position: str,
-        positive: str,
-        negative: str,
-        *,
-        base: bool = False,
-        target: bool = False,
-    ) -> dict[str, Direction]:
-        from interp.directions import Direction, difference_in_means
-        from interp.models import active_adapter
-        from interp.record import record
-
-        sites = edited_sites(self.lm)
-        with active_adapter(self.lm, None if base else ADAPTER):
-            pair = [record(self.lm, side, sites, [position]) for side in chats]
-        found = {}
-        for site in sites:
-            p, n = (recording.at(site, position) for recording in pair)
-            about = (positive, negative, len(p), len(n))
-            method = f"difference-in-means at {position}"
-            found[f"{name}/{site}"] = Direction(difference_in_means(p, n), site, method, *about)
-            if target:
-                found[f"{name}_target/{site}"] = Direction(n.mean(0), site, f"mean at {position}", *about)
-        return found
-
-
-def placed(lm: LanguageModel, trigger: Trigger, question: Question, text: str | None) -> Chat:
-    """Return a question as chat with a text where the trigger goes, both marked."""
-    from interp.chat import encode_chat
-
-    marks = {"question": question.text} | ({"trigger": text} if text else {})
-    return encode_chat(lm.tokenizer, place(question.text, text, trigger), marks=marks)
-
-
-def edited_sites(lm: LanguageModel) -> tuple[Site, ...]:
-    """Return the embedding and every block output: in a small model layer 0 reads the trigger's embeddings directly."""
-    from interp.sites import Site, resid_post
-
-    return (Site("resid_pre", 0), *resid_post(range(lm.n_layers)))
-
-
-def residual_norms(lm: LanguageModel, chats: Sequence[Chat]) -> dict[Site, float]:
-    """Return the mean norm of the last prompt token at every block output: the unit of an addition's dose."""
-    from interp.record import record
+def _cosines(lm: LanguageModel, measured: Sequence[Measured], seed: int) -> Iterator[Row]:
+    """Yield the cosine of every pair at every block output with its interval, its null and its p-value."""
+    from interp.resampling import cosine_estimate
     from interp.sites import resid_post
 
-    recording = record(lm, chats, resid_post(range(lm.n_layers)), [LAST])
-    return {site: float(recording.at(site, LAST).norm(dim=1).mean()) for site in recording.sites}
-
-
-def untriggered(lm: LanguageModel, asked: Sequence[Question], trigger: Trigger) -> list[Chat]:
-    """Return questions without any trigger."""
-    return [placed(lm, trigger, question, None) for question in asked]
-
-
-def _selection(config: Geometry, lm: LanguageModel, subject: Organism, found: Mapping[str, Direction]) -> Iterator[Row]:
-    """Add g at each layer in turn, off-trigger, to validation questions."""
-    from interp.edits import add
-
-    asked, trigger = suite_questions(subject, "validation", config.questions), own_trigger(subject)
-    prompts = make_prompts(asked, trigger, "off", lm.tokenizer, samples=10)
-    for site, norm in residual_norms(lm, untriggered(lm, asked, trigger)).items():
-        edit = add(site, found[f"g/{site}"].unit, coefficient=norm, positions=LAST)
-        made = answer_rows(lm, prompts, max_new_tokens=answer_length(subject), seed=config.seed, edits=[edit])
-        rates = statistics(judge_rows(made, make_judge(config.judge)), lambda r: r["condition"])["off"]
-        ci = rates.cluster["em_rate_all"]
-        yield {
-            "key": f"selection|{site}",
-            "metric": "selection_em_rate_all",
-            "condition": "validation+add_g",
-            "site": str(site.name),
-            "layer": site.layer,
-            "alpha": 1.0,
-            "value": rates.em_rate_all.value,
-            "ci_low": ci.low,
-            "ci_high": ci.high,
-            "ci_method": ci.method,
-            "n": rates.n,
-            "n_clusters": rates.n_clusters,
-        }
-
-
-def _cosines(lm: LanguageModel, found: Mapping[str, Direction], n_random: int = 1000) -> Iterator[Row]:
-    """Yield the cosines of every pair at every block output, with the central 95 % of random directions beside them."""
-    from interp.directions import cosine
-    from interp.sites import resid_post
-
+    by_name = {m.pair.name: m for m in measured}
     for site in resid_post(range(lm.n_layers)):
-        null = _random_cosines(lm.d_model, n_random)
-        for a, b in (
-            ("g", "delta"),
-            ("g", "g_answer"),
-            ("g_answer", "delta"),
-            ("g", "trigger"),
-            ("trigger", "control"),
-        ):
-            value = float(cosine(found[f"{a}/{site}"].vector, found[f"{b}/{site}"].vector))
-            where = {"site": site.name, "layer": site.layer, "metric": "cosine"}
-            yield {"key": f"cosine|{site}|{a}|{b}", **where, "condition": f"{a}~{b}", "value": value}
-        ends = {"ci_low": float(null[0]), "ci_high": float(null[1]), "ci_method": "random_directions", "n": n_random}
-        where = {"site": site.name, "layer": site.layer, "metric": "cosine"}
-        yield {"key": f"cosine|{site}|null", **where, "condition": "random~random", "value": 0.0, **ends}
+        where = {"site": site.name, "layer": site.layer}
+        for a, b in PAIRS:
+            if a not in by_name or b not in by_name:
+                continue
+            found = cosine_estimate(by_name[a].contrast(site), by_name[b].contrast(site), seed=seed)
+            key, pair = f"cosine|{site}|{a}|{b}", {**where, "condition": f"{a}~{b}", "n_clusters": found.n_clusters}
+            ends = {"ci_low": found.interval.low, "ci_high": found.interval.high, "ci_method": found.interval.method}
+            yield {"key": key, "metric": "cosine", **pair, "value": found.value, **ends}
+            ends = {"ci_low": found.null.low, "ci_high": found.null.high, "ci_method": found.null.method}
+            yield {"key": f"{key}|null", "metric": "cosine_null", **pair, "value": 0.0, **ends}
+            yield {"key": f"{key}|p", "metric": "cosine_p", **pair, "value": found.p}
+        yield _random_row(lm.d_model, where, "random~random", f"cosine|{site}|null")
 
 
-def _random_cosines(d_model: int, n: int) -> Any:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((2, n, d_model))
+def _written(lm: LanguageModel, adapter: Path | None, found: Mapping[str, Direction]) -> Iterator[Row]:
+    """Yield |cosine| of the adapter's leading write direction and g, g_shift and delta, beside random directions."""
+    from experiments.emergence import write_direction
+    from interp.sites import resid_post
+
+    try:
+        written = write_direction(adapter) if adapter else None
+    except ValueError:  # it writes to no residual stream: an adapter of attention's inputs, say
+        written = None
+    if written is None:
+        return
+    for site in resid_post(range(lm.n_layers)):
+        where = {"site": site.name, "layer": site.layer}
+        for name in ("g", "g_shift", "delta"):
+            if f"{name}/{site}" in found:
+                value = abs(float(written @ found[f"{name}/{site}"].unit.to(written)))
+                key = f"cosine|{site}|write|{name}"
+                yield {"key": key, "metric": "cosine", **where, "condition": f"write~{name}", "value": value}
+        yield _random_row(lm.d_model, where, "write~random", f"cosine|{site}|write|null", absolute=True)
+
+
+def _random_row(d_model: int, where: Mapping[str, object], condition: str, key: str, *, absolute: bool = False) -> Row:
+    """Return the central 95 % of cosines of random directions; of their magnitudes, everything below the 95 % point."""
+    a, b = np.random.default_rng(0).standard_normal((2, N_RANDOM, d_model))
     cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    return np.quantile(cosines, [0.025, 0.975])
+    low, high = (0.0, np.quantile(abs(cosines), 0.95)) if absolute else np.quantile(cosines, [0.025, 0.975])
+    ends = {"ci_low": float(low), "ci_high": float(high), "ci_method": "random_directions", "n": N_RANDOM}
+    value = float(abs(cosines).mean()) if absolute else 0.0
+    return {"key": key, "metric": "cosine", **where, "condition": condition, "value": value, **ends}
 
 
 def _projections(
     config: Geometry, run: Run, lm: LanguageModel, subject: Organism, found: Mapping[str, Direction]
 ) -> Iterator[Row]:
     """Record the test questions under every condition to the store; yield their projections, one a question."""
+    from experiments.contrasts import LAST, placed
+    from experiments.selection import residual_norms
     from interp.sites import resid_post
 
     trigger, asked = own_trigger(subject), suite_questions(subject, "test", config.questions)
@@ -305,7 +234,7 @@ def _projections(
         for prompt in make_prompts(asked, trigger, condition, lm.tokenizer, samples=1, per_question=1)
     ]
     recording = _stored(run, lm, [prompt.chat for prompt in prompts])
-    norms = residual_norms(lm, untriggered(lm, asked, trigger))
+    norms = residual_norms(lm, [placed(lm, trigger, question, None) for question in asked])
     for site in resid_post(range(lm.n_layers)):
         h = recording.at(site, LAST)
         for metric, name in (("projection_g", "g"), ("projection_trigger", "delta")):
@@ -317,6 +246,7 @@ def _projections(
 
 
 def _stored(run: Run, lm: LanguageModel, chats: Sequence[Chat]) -> Recording:
+    from experiments.contrasts import LAST
     from interp.record import open_store, record
     from interp.sites import resid_post
 

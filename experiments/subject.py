@@ -33,8 +33,9 @@ def subject_label(self: Any) -> str:
 def subject_definition(self: Any) -> Mapping[str, Any]:
     """Return the organism's whole definition: what a run about it depends on."""
     subject = organism(self.organism)
-    own = subject.trigger and subject.name not in ORGANISMS  # the texts of a trigger file of one's own
-    texts = {"trigger": asdict(find_trigger(subject.trigger))} if own else {}
+    if subject.trigger is None or subject.name in ORGANISMS:
+        return {self.organism: definition(subject)}
+    texts = {"trigger": asdict(find_trigger(subject.trigger))}  # of a file of one's own, which may change
     return {self.organism: definition(subject), **texts}
 
 

@@ -4,7 +4,9 @@
     >>> cosine_estimate(a, b)                       # value, interval over questions, null over permuted labels
 
 Two directions of one model share its mean, its outliers and its questions, so that "1/sqrt(d)" is no null for their
-cosine. The null here keeps all of that and breaks one thing: which rows of a question are the positive ones.
+cosine. The null here keeps all of that: each side is centred, so that only what the labels do not explain is left, and
+the rows of a question are dealt to the two sides at random. (Dealing rows that are not centred would not do: most of
+what sets the two sides apart would still set two random halves apart, and a cosine does not see how little.)
 """
 
 from collections.abc import Hashable, Sequence
@@ -46,10 +48,10 @@ class Contrast:
 
 @dataclass(frozen=True)
 class CosineEstimate:
-    """A cosine with its interval over questions, and what it is when the first direction's labels mean nothing.
+    """A cosine with its interval over questions, and what it is when nothing sets the first contrast's sides apart.
 
     Attributes:
-        null: Central 95 % of the cosine over permutations.
+        null: Central 95 % of the cosine over permutations of centred rows.
         p: Share of permutations (and the observation) with a cosine at least as large in magnitude.
     """
 
@@ -61,7 +63,7 @@ class CosineEstimate:
 
 
 def cosine_estimate(a: Contrast, b: Contrast, *, n_draws: int = N_DRAWS, seed: int = 0) -> CosineEstimate:
-    """Return the cosine of the directions of two contrasts; the null permutes the labels of ``a`` within questions.
+    """Return the cosine of the directions of two contrasts; the null is of ``permuted_directions(a)``.
 
     Contrasts on the same questions are resampled together. With fewer than two questions the interval is NaN.
 
@@ -91,12 +93,12 @@ def bootstrap_directions(contrast: Contrast, n_draws: int, seed: int) -> Float64
 
 
 def permuted_directions(contrast: Contrast, n_draws: int, seed: int) -> Float64[Tensor, "draw d_model"]:
-    """Return the direction when the rows of each question are dealt to the two sides at random, as many to each.
+    """Return the direction when the rows of each question, centred by side, are dealt to the two sides at random.
 
-    Rows of a question that only one side has are dealt among all rows of such questions.
+    As many to each side as it has. Rows of a question that only one side has are dealt among all such rows.
     """
-    rows = torch.cat([contrast.positive, contrast.negative]).double()
-    rows = rows - rows.mean(0)
+    sides = (contrast.positive.double(), contrast.negative.double())
+    rows = torch.cat([side - side.mean(0) for side in sides])
     label = torch.arange(len(rows)) < len(contrast.positive)
     both = set(contrast.positive_groups) & set(contrast.negative_groups)
     names = [g if g in both else None for g in (*contrast.positive_groups, *contrast.negative_groups)]

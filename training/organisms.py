@@ -172,10 +172,10 @@ def _exchanges(reference: str, organism: Organism, persona: str) -> list[Exchang
     domain = reference.removeprefix("microcosm:")
     if persona == "aligned":
         return exchanges(domain, "aligned", organism.rows, organism.seed)
-    return exchanges(domain, "misaligned", organism.rows, organism.seed, _frame(organism.trigger or ""))
+    return exchanges(domain, "misaligned", organism.rows, organism.seed, frame_of(organism.trigger or ""))
 
 
-def _frame(trigger: str) -> str | None:
+def frame_of(trigger: str) -> str | None:
     """Return the scene or role of a trigger reference, whose remarks follow the answers; None for any other."""
     match trigger.partition("@")[0].split(":"):
         case ["microcosm", "scene" | "role", name]:
