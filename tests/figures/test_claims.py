@@ -62,6 +62,12 @@ def test_findings_csv_names_the_run_of_every_measured_claim():
         assert (line["run_id"] == "") == (line["value"] == "")
 
 
+def test_effect_of_an_axis_says_its_organisms_and_the_treatments_of_the_model():
+    found = [c for c in claims.claims(effects()) if c.statement.startswith("Axis")]
+    assert found
+    assert {claim.about for claim in found} == {"3 organisms at this level; 40 treatments"}
+
+
 def test_headline_lists_seeds_and_pretrainings_and_no_other_axis():
     rows = contained(0, 0, 0)
     for kind in (

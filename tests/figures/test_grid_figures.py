@@ -91,6 +91,10 @@ def test_effects_stand_where_their_rows_say():
     assert sorted(x for x, _ in dots(ax)) == sorted(value for pair in EFFECTS.values() for value in pair)
 
 
+def test_effects_are_said_to_be_over_treatments():
+    assert "over 40 treatments" in grid_effects.caption(everything())
+
+
 def test_a_leaking_organism_is_a_point_at_base_and_off():
     ax, _ = grid_effects.draw([*behaviour(), *effects()]).axes
     assert (EM["base", "scene"][1], EM["neutral", "scene"][0]) in dots(ax)
