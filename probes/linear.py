@@ -79,27 +79,30 @@ def _lda(x: Tensor, targets: Tensor, rows: Tensor, *, shrinkage: float | None) -
     x = x - centre
     means = _class_means(x, targets, rows)
     counts = [(rows * side).sum(1) for side in (targets, 1 - targets)]
-    covariance = torch.stack([(x * row[:, None]).T @ x for row in rows])
-    for mean, count in zip(means, counts, strict=True):
-        covariance -= count[:, None, None] * mean[:, :, None] * mean[:, None, :]
-    covariance /= rows.sum(1)[:, None, None]
-    s = _ledoit_wolf(x, targets, rows, means, covariance) if shrinkage is None else x.new_full((len(rows),), shrinkage)
-    size = covariance.diagonal(dim1=1, dim2=2).mean(1)
-    shrunk = (1 - s)[:, None, None] * covariance + (s * size)[:, None, None] * torch.eye(x.shape[1]).to(x)
-    weight = torch.linalg.solve(shrunk, means[0] - means[1])
+    distinct, member = rows.unique(dim=0, return_inverse=True)
+    weight = torch.empty_like(means[0])
+    for i, own in enumerate(distinct):  # regressions on the same rows share their second moments
+        moment = (x * own[:, None]).T @ x
+        for k in (member == i).nonzero()[:, 0].tolist():
+            middles = torch.stack([mean[k] for mean in means])
+            sizes = torch.stack([count[k] for count in counts])
+            covariance = (moment - (middles.T * sizes) @ middles) / own.sum()
+            s = _ledoit_wolf(x, targets[k], own, middles, covariance) if shrinkage is None else shrinkage
+            size = covariance.diagonal().mean()
+            shrunk = (1 - s) * covariance
+            shrunk.diagonal().add_(torch.where(size > 0, s * size, 1))  # rows all alike have no size
+            weight[k] = torch.linalg.solve(shrunk, middles[0] - middles[1])
     middle = (means[0] + means[1]) / 2 + centre
     return Probe(weight, (counts[0] / counts[1]).log(), middle, torch.ones_like(middle))
 
 
-def _ledoit_wolf(
-    x: Tensor, targets: Tensor, rows: Tensor, means: tuple[Tensor, Tensor], covariance: Tensor
-) -> Float[Tensor, " fold"]:
-    own = [x.square().sum(1) - 2 * mean @ x.T + mean.square().sum(1, keepdim=True) for mean in means]
-    norms = targets * own[0] + (1 - targets) * own[1]
-    count, d = rows.sum(1), x.shape[1]
-    size = covariance.diagonal(dim1=1, dim2=2).mean(1)
-    spread = covariance.square().sum((1, 2)) - d * size.square()
-    noise = ((rows * norms.square()).sum(1) / count - covariance.square().sum((1, 2))) / count
+def _ledoit_wolf(x: Tensor, targets: Tensor, rows: Tensor, means: Float[Tensor, "2 d"], covariance: Tensor) -> Tensor:
+    own = x.square().sum(1) - 2 * means @ x.T + means.square().sum(1, keepdim=True)
+    norms = torch.where(targets > 0, own[0], own[1])
+    count, d = rows.sum(), x.shape[1]
+    size = covariance.diagonal().mean()
+    spread = covariance.square().sum() - d * size.square()
+    noise = ((rows * norms.square()).sum() / count - covariance.square().sum()) / count
     return (noise / spread.clamp_min(torch.finfo(x.dtype).tiny)).clamp(0, 1)
 
 

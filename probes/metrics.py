@@ -130,7 +130,7 @@ def macro_auroc(
         if not pairs.any():
             raise ValueError(f"none of the {len(folds)} folds tests both classes")
         values.append(wins.sum((1, 2)) / pairs.sum())
-        resampled.append(((counts @ wins) * counts).sum(-1) / ((counts @ pairs) * counts).sum(-1))
+        resampled.append(_weighed(counts, wins) / _weighed(counts, pairs))
     low, high = spread(torch.stack(resampled).mean(0), level)
     n = int(folds.test.any(0).sum())
     return LayerScores(torch.stack(values).mean(0), low, high, BOOTSTRAPS[kind], n, n_groups)
@@ -155,6 +155,14 @@ def spread(
     """Return the central quantiles that hold ``level`` of the draws; undefined draws are left out."""
     tail = (1 - level) / 2
     return draws.nanquantile(tail, -1), draws.nanquantile(1 - tail, -1)
+
+
+def _weighed(counts: Float[Tensor, "draw group"], pairs: Float[Tensor, "*layer group group"]) -> Tensor:
+    """Sum pairs over resampled groups. A copy of a group is paired with itself and with other groups, never with its
+    twin: twins would weigh the pairs inside a group, which share its question, twice.
+    """
+    inside = pairs.diagonal(dim1=-2, dim2=-1)
+    return ((counts @ pairs) * counts).sum(-1) - inside @ (counts * (counts - 1)).T
 
 
 def _pairs(
