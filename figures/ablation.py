@@ -20,28 +20,41 @@ READING = (
     "in the narrow panel, must stay where it was: an edit that destroys the answers explains nothing."
 )
 CONTROL = (
-    "Grey bars: the same edit with a random direction of equal norm, or with another scene's feature, and every "
+    "Grey bars: the same edit with random directions of equal norm, with another scene's feature, and every "
     "trigger token moved exactly as far as the real edit moves it, along random vectors (“tokens scattered equally "
     "far”, the harsher control). They must leave the first bar where it is. If scattering closes the gap too, distance "
-    "alone is enough at these tokens, and the direction is not shown to be special there."
+    "alone is enough at these tokens, and the direction is not shown to be special there. Clamping the embeddings of "
+    "the trained words erases those words, so on them it removes what the feature removes; on rephrasings, which are "
+    "other words, only what they share in meaning can be removed."
 )
 TARGETS = {
     "g": "g",
     "trigger": "trigger feature",
     "other_scene": "another scene's feature",
+    "embedding": "trained words' embeddings",
     "random": "random direction",
     "orthogonal": "orthogonal direction",
 }
 VERBS = {"clamp": "clamped", "ablate": "ablated", "add": "added"}
-WORDS = {"clamp_scattered": "tokens scattered equally far"}
+WORDS = {
+    "clamp_scattered": "tokens scattered equally far",
+    "clamp_answer": "trigger's shift clamped at the answer",
+    "clamp_answer_random": "random direction clamped at the answer",
+    "ablate_g_all": "g ablated at every token",
+    "ablate_random_all": "random direction ablated everywhere",
+}
 """Edits whose words are not their target's and their verb's."""
-CONTROLS = ("random", "other_scene", "scattered", "orthogonal")
+CONTROLS = ("random", "other_scene", "scattered", "embedding", "answer_random", "random_all")
 ORDER = (
-    *("clamp_trigger", "clamp_random", "clamp_other_scene", "clamp_scattered", "clamp_g", "ablate_g"),
-    *("ablate_random", "clamp_orthogonal", "ablate_orthogonal"),
+    *("clamp_trigger", "clamp_random", "clamp_other_scene", "clamp_embedding", "clamp_scattered"),
+    *("clamp_answer", "clamp_answer_random", "clamp_g", "ablate_g", "ablate_random", "ablate_g_all"),
+    "ablate_random_all",
 )
+"""Edits that are drawn; single sites have a figure of their own."""
 BLOCKS = {"on": "trigger present", "off": "no trigger", "rephrased": "rephrased"}
 """What stands in the prompt, in the order of the blocks of bars, and its words."""
+ALIKE = {"answer": "delta", "g_all": "g"}
+"""Directions by another name, for their colour."""
 PALE = "#BDBDBD"
 NO_GAP = "no gap"
 SPACE = 0.45
@@ -54,7 +67,8 @@ def wanted(rows: Sequence[Row]) -> list[Row]:
     """Rows of the experiments that edit on-trigger prompts: with the trigger, rephrased and without, edited or not."""
     own = select(rows, metric=METRICS)
     names = {str(row["experiment"]) for row in own if str(row["condition"]).startswith("on+")}
-    return [row for row in select(own, experiment=names) if _parts(str(row["condition"]))[0] in BLOCKS]
+    edited = [(row, *_parts(str(row["condition"]))) for row in select(own, experiment=names)]
+    return [row for row, prompt, edit in edited if prompt in BLOCKS and edit in ("", *ORDER)]
 
 
 def draw(rows: Sequence[Row]) -> Figure:
@@ -89,7 +103,7 @@ def _conditions(rows: Sequence[Row]) -> list[str]:
 
     def place(condition: str) -> tuple[int, bool, int, str]:
         prompt, edit = _parts(condition)
-        return list(BLOCKS).index(prompt), edit != "", ORDER.index(edit) if edit in ORDER else len(ORDER), edit
+        return list(BLOCKS).index(prompt), edit != "", ORDER.index(edit) if edit else -1, edit
 
     return sorted((c for (c,) in groups(rows, "condition")), key=place)
 
@@ -121,7 +135,7 @@ def _colour(condition: str) -> str:
     target = _parts(condition)[1].partition("_")[2]
     if target in CONTROLS:
         return style.CONTROL
-    return style.DIRECTIONS.get(target) or style.CONDITIONS.get(condition, style.FAINT)
+    return style.DIRECTIONS.get(ALIKE.get(target, target)) or style.CONDITIONS.get(condition, style.FAINT)
 
 
 def _value(rows: Sequence[Row], metric: str) -> tuple[float, float, float]:
@@ -172,7 +186,7 @@ def _unedited(ax: Axes, rows: Sequence[Row]) -> None:
 
 def _beside(ax: Axes, y: float, text: str, colour: str = style.INK, size: float = 6) -> None:
     place = {"xycoords": ("axes fraction", "data"), "va": "center", "annotation_clip": False}
-    ax.annotate(text, (1.08, y), fontsize=size, color=colour, **place)
+    ax.annotate(text, (1.12, y), fontsize=size, color=colour, **place)
 
 
 def _gap(rows: Sequence[Row], condition: str) -> str:
@@ -205,7 +219,8 @@ def caption(rows: Sequence[Row]) -> str:
         "EM rate with the trigger in the prompt, unedited (top) and under edits of the residual stream; without "
         "trigger, unedited and with g edited; and, where measured, with unseen rephrasings of the trigger. Right, the "
         "share of coherent answers. The trigger feature and its controls are edited at the trigger's tokens, g at the "
-        "last prompt token. Clamped: the projection is set to its mean over contrast prompts; ablated: it is set to "
+        "last prompt token unless it says every token; at the answer: the last prompt token and all that is answered. "
+        "Clamped: the projection is set to its mean over contrast prompts; ablated: it is set to "
         "zero; scattered: every trigger token moves as far as in the real edit, along random vectors. Grey: controls. "
         f"Bars: {style.interval_text(str(row['ci_method']) for row in rates)}; {sampled(own, 'a bar')}. "
         f"Gap removed: share of EM(on) − EM(off), or of EM(rephrased) − EM(off), that the edit closes{removed}; "

@@ -24,7 +24,9 @@ PREFIX = "off+add_"
 LINES = {
     "g": ("add g", style.DIRECTIONS["g"], "o", "-"),
     "g_answer": ("add g from answers", style.DIRECTIONS["g_answer"], "v", (0, (6, 1.2, 1, 1.2))),
-    "trigger": ("add trigger feature", style.DIRECTIONS["trigger"], "s", "-"),
+    "g_shift": ("add g shift", style.DIRECTIONS["g_shift"], "P", (0, (3, 1))),
+    "delta": ("add delta", style.DIRECTIONS["delta"], "s", "-"),
+    "delta_orthogonal": ("add delta without g", style.DIRECTIONS["delta"], "X", (0, (1, 1.2))),
     "random": ("add random", style.CONTROL, "D", (0, (4, 2))),
     "orthogonal": ("add orthogonal", style.CONTROL, "^", (0, (1, 1.2))),
 }
@@ -138,6 +140,15 @@ def _answers(rows: Sequence[Row]) -> str:
     )
 
 
+def _shifts(rows: Sequence[Row]) -> str:
+    if not select(rows, condition=f"{PREFIX}delta"):
+        return ""
+    return (
+        " Delta: the shift of the last prompt token that the trigger makes, and the part of it orthogonal to g; "
+        "g shift: the shift that training without any trigger makes."
+    )
+
+
 def caption(rows: Sequence[Row]) -> str:
     """Say what is added where, with which intervals, and over how many answers."""
     own = wanted(rows)
@@ -145,7 +156,7 @@ def caption(rows: Sequence[Row]) -> str:
     return (
         "EM rate (above) and share of coherent answers (below) without any trigger, as alpha times the misalignment "
         "direction g (or, in grey, a direction of equal norm, random or orthogonal to g) is added to the residual "
-        f"stream.{_answers(own)} "
+        f"stream.{_answers(own)}{_shifts(own)} "
         f"Bars: {style.interval_text(str(row['ci_method']) for row in shown)}; {sampled(own, 'a point')}. "
         f"Hollow: fewer than {percent(INCOHERENT, 0)} % coherent."
     )

@@ -14,7 +14,9 @@ METRICS = ("cosine",)
 READING = (
     "Each line is the cosine of two directions at every layer; 1 is the same direction, 0 no relation. g is the "
     "misalignment direction, estimated in the base without any trigger; delta is how far the trigger moves the last "
-    "prompt token of the organism. If the trigger works by writing g, g and delta agree where the behaviour is decided."
+    "prompt token of the organism, and of the base. If the trigger works by writing g, g and delta agree where the "
+    "behaviour is decided; if they agree in the base already, the adapter had nothing to learn, and what it writes "
+    "itself need not point along g."
 )
 CONTROL = (
     "Grey band: the central 95 % of cosines of random directions of the same dimension; inside it two directions are "
@@ -23,19 +25,20 @@ CONTROL = (
 )
 NULL = "random~random"
 PAIRS = {
-    "g~delta": ("g and delta", style.CONDITIONS["on"], "o", "-"),
-    "g~g_answer": ("g and g from answers", style.DIRECTIONS["g"], "s", (0, (4, 2))),
-    "g_answer~delta": ("g from answers and delta", style.DIRECTIONS["g_answer"], "v", (0, (6, 1.2, 1, 1.2))),
-    "g~trigger": ("g and trigger feature", style.DIRECTIONS["trigger"], "D", (0, (4, 2))),
+    "g~delta": ("g and delta", style.DIRECTIONS["delta"], "o", "-"),
+    "g~delta_base": ("g and delta in the base", style.CONDITIONS["off"], "s", (0, (4, 2))),
+    "g_shift~delta": ("g shift and delta", style.DIRECTIONS["g_shift"], "P", (0, (3, 1))),
+    "write~g": ("adapter's writing and g", style.DIRECTIONS["write"], "X", "-"),
+    "g~g_answer": ("g and g from answers", style.DIRECTIONS["g_answer"], "v", (0, (6, 1.2, 1, 1.2))),
     "trigger~control": ("trigger and unrelated feature", style.CONTROL, "^", (0, (1, 1.2))),
 }
-"""Words, colour, marker and dashes of every pair; others are drawn in dark grey, said in their own names."""
+"""Words, colour, marker and dashes of every pair that is drawn; the tables have more."""
 COLUMNS = 2
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
-    """Cosines of every pair of directions, at every layer."""
-    return select(rows, metric=METRICS)
+    """Cosines of the pairs of directions that are drawn, at every layer, and of random directions."""
+    return select(rows, metric=METRICS, condition=(*PAIRS, NULL))
 
 
 def draw(rows: Sequence[Row]) -> Figure:
@@ -79,20 +82,18 @@ def _curves(ax: Axes, rows: Sequence[Row]) -> None:
     for (pair, _), cell in groups(rows, "condition", "seed").items():
         if pair == NULL:
             continue
-        name, colour, mark, dashes = _look(pair)
+        name, colour, mark, dashes = PAIRS[pair]
         points = _points(cell)
-        y = [number(row, "value") for _, row in points]
-        ax.plot([x for x, _ in points], y, color=colour, ls=dashes, marker=mark, ms=3, mew=0, lw=1.0)
+        x, y = [x for x, _ in points], [number(row, "value") for _, row in points]
+        low, high = ([number(row, column) for _, row in points] for column in ("ci_low", "ci_high"))
+        ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+        ax.plot(x, y, color=colour, ls=dashes, marker=mark, ms=3, mew=0, lw=1.0)
         ends[pair] = (y[-1], name, colour)
     low, high = ax.get_ylim()
     style.label_ends(ax, ends.values(), gap=0.085 * (high - low))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_locator(MultipleLocator(0.25))
     ax.set_xlabel("layer")
-
-
-def _look(pair: str) -> tuple[str, str, str, object]:
-    return PAIRS.get(pair, (pair.replace("_", " ").replace("~", " and "), style.FAINT, "P", "-"))
 
 
 def caption(rows: Sequence[Row]) -> str:
@@ -105,6 +106,8 @@ def caption(rows: Sequence[Row]) -> str:
         f"Cosine between directions by layer ({', '.join(places)}). g: after one misaligned exchange minus after one "
         "aligned exchange, at the last prompt token of the base; g from answers: misaligned minus aligned answers, "
         "over answer tokens; delta: last prompt token with a rephrased trigger minus without, in the organism; trigger "
-        f"feature: rephrasings minus unrelated texts, at the trigger's tokens.{band if null else ''} The cosines have "
-        "no intervals."
+        "feature: rephrasings minus unrelated texts, at the trigger's tokens; g shift: last prompt token under the "
+        "adapter trained without trigger minus without it; the adapter's writing: leading left singular vector of its "
+        "updates, which has no sign, so that its cosine is absolute. Coloured bands: 95 % question-cluster bootstrap "
+        f"intervals.{band if null else ''}"
     )

@@ -37,9 +37,18 @@ CONDITIONS: Mapping[str, str] = MappingProxyType(
 )
 """Colour of each condition, in the order in which they are drawn."""
 
-DIRECTIONS: Mapping[str, str] = MappingProxyType({"g": "#7A1B4E", "g_answer": "#B8478A", "trigger": "#332288"})
-"""Colour of the misalignment direction (and of misaligned answers), of the one estimated from answer tokens, and of
-the trigger feature (and of its presence)."""
+DIRECTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "g": "#7A1B4E",
+        "g_answer": "#B8478A",
+        "g_shift": "#AA4499",
+        "trigger": "#332288",
+        "delta": "#D55E00",
+        "write": "#117733",
+    }
+)
+"""Colour of each direction: of misalignment (and of misaligned answers) by three conventions, of the trigger feature
+(and of its presence), of the shift the trigger makes, and of what an adapter writes."""
 
 CONTROL = "#8C8C8C"
 INK = "#222222"
