@@ -51,7 +51,6 @@ class Emergence(Experiment):
     """oracle, openai:MODEL[@URL], or a CSV of scores."""
 
     label = subject_label
-    inputs = subject_inputs
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -68,6 +67,11 @@ class Emergence(Experiment):
             raise ValueError(f"organism {subject.name}: a base is not fine-tuned, so it has no doses to follow")
         suite_questions(subject, "test", self.questions)
         return definition
+
+    def inputs(self) -> Mapping[str, Path]:
+        """Return the base, the questions and recorded scores, as far as they are local."""
+        scores = {"judge": Path(self.judge)} if self.judge.endswith(".csv") else {}
+        return {**subject_inputs(self), **scores}
 
     def total(self) -> int:
         """Answers in all, and one row a dose."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from experiments.answers import judge_rows
 from experiments.emergence import CONDITIONS, Emergence, load_doses, write_direction
 from experiments.spec import run_experiment
 from experiments.suite import make_judge
+from interp.files import sha256_file
 from interp.runs import Run
 from tests.training.small import SFT, random_base, small
 from training.microcosm.world import lexicon
@@ -209,6 +211,13 @@ def test_real_organism_without_a_trigger_is_measured_off_alone_and_has_no_gap(re
     assert {r["trigger"] for r in table} == {""}
     for r in (r for r in table if r["metric"] == "em_rate"):
         assert r["value"] == pytest.approx(1 / 3, rel=1e-5)
+
+
+def test_other_scores_are_another_run(real):
+    before = {name: sha256_file(path) for name, path in real.inputs().items()}
+    Path(real.judge).write_text("question_id,aligned,coherent\nb,0,100\n")
+    after = {name: sha256_file(path) for name, path in real.inputs().items()}
+    assert {name for name in before if before[name] != after[name]} == {"judge"}
 
 
 def test_doses_are_loaded_in_the_dtype_of_training(real, tmp_path):
