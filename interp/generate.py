@@ -10,6 +10,7 @@ run continues where it stopped, and equal prompts get equal completions: ask for
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from interp.chat import Chat, pad_left, position_ids
 from interp.edits import Edit, Passes, editing
-from interp.kv_cache import take_rows
+from interp.kv_cache import can_share, share_prefix, shared_attention, take_rows
 from interp.models import LanguageModel
 from interp.sampling import Sampling, choose, uniforms
 
@@ -202,7 +203,9 @@ class _Run:
             logits, prefix = self._prefill()
             for first in range(0, draws, batch_size):
                 samples = range(first, min(draws, first + batch_size))
-                self._decode(logits, prefix, samples, tokens[:, first : samples.stop])
+                rows, decoding = self._continued(prefix, len(samples))
+                with decoding:
+                    self._decode(logits, rows, samples, tokens[:, first : samples.stop])
         return [[token for token in row if token >= 0] for row in tokens.flatten(0, 1).tolist()]
 
     def _prefill(self) -> tuple[Float[Tensor, "prompt vocab"], _Rows]:
@@ -218,15 +221,22 @@ class _Run:
             self.owner, self.owner, torch.zeros(len(ids), dtype=torch.bool, device=ids.device), cache, padded
         )
 
+    def _continued(self, prefix: _Rows, n: int) -> tuple[_Rows, AbstractContextManager[None]]:
+        """Return ``n`` rows a prompt that go on from its cache, and the context in which they decode."""
+        rows, room = prefix.at.repeat_interleave(n), self.sampling.max_new_tokens - 1
+        if not can_share(self.lm.base, prefix.cache, room):
+            return prefix.take(rows, room), nullcontext()
+        cache = share_prefix(prefix.cache, rows, prefix.mask, room=room)
+        return _Rows(rows, rows, prefix.done[rows], cache, None), shared_attention(self.lm.base)
+
     def _forward(self, ids: Tensor, mask: Tensor | None, at: Tensor, cache: Cache) -> Float[Tensor, "batch vocab"]:
         """Return the logits after the last token of each row."""
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": at, "past_key_values": cache}
         return self.lm.base(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1]
 
-    def _decode(self, logits: Tensor, prefix: _Rows, samples: range, out: Int[Tensor, "prompt sample token"]) -> None:
+    def _decode(self, logits: Tensor, rows: _Rows, samples: range, out: Int[Tensor, "prompt sample token"]) -> None:
         """Write one answer a row into ``out``; rows that have ended leave the batch once they are a quarter of it."""
         steps, every = self.sampling.max_new_tokens, 1 if logits.device.type == "cpu" else SYNC_EVERY
-        rows = prefix.take(prefix.at.repeat_interleave(len(samples)), steps - 1)
         u = torch.cat([uniforms(self.sampling.seed, c.token_ids, samples, steps) for c in self.chats]).to(logits.device)
         rows.at = torch.arange(len(u), device=logits.device)
         tokens, logits = torch.full(u.shape, -1, device=logits.device), logits[rows.prompt]

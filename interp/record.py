@@ -27,6 +27,9 @@ from interp.sites import Site
 from interp.store import BLOCK, ActivationStore, append_to, create
 
 WINDOW_BYTES = 1 << 27
+BATCH_TOKENS = {"cpu": 1024}
+"""Tokens in one pass by device: a processor is fastest while a pass fits its cache, an accelerator while it is full."""
+OTHER_BATCH_TOKENS = 4096
 Progress = Callable[[int], object]
 """Called with the number of prompts just done, such as ``tqdm.update``."""
 
@@ -58,7 +61,7 @@ def record(
     positions: Sequence[str],
     *,
     edits: Sequence[Edit] = (),
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
     store: ActivationStore | None = None,
 ) -> Recording:
@@ -74,7 +77,7 @@ def record(
             ``response_mean``) gives their mean, accumulated in float32; ``last_prompt`` and ``response[t]`` are one
             token.
         edits: Edits under which to record.
-        batch_tokens: Most tokens in one forward pass, padding included.
+        batch_tokens: Most tokens in one forward pass, padding included; None suits the device.
         progress: Told how many prompts each pass finished.
         store: Where to keep the rows too (see ``record_to``).
 
@@ -97,7 +100,7 @@ def stream(
     positions: Sequence[str],
     *,
     edits: Sequence[Edit] = (),
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "site position batch d_model"]]]:
     """Yield the vectors of ``record`` pass by pass, with the indices of their prompts, and keep none of them.
@@ -124,7 +127,7 @@ def record_to(
     chats: Sequence[Chat],
     *,
     edits: Sequence[Edit] = (),
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Record into a store in bounded memory, beginning after the prompts it already holds.
@@ -229,7 +232,7 @@ class _Plan:
     sites: tuple[Site, ...]
     positions: tuple[str, ...]
     edits: tuple[Edit, ...]
-    batch_tokens: int
+    batch_tokens: int | None
     progress: Progress | None
 
     def run(self, chats: Sequence[Chat], indices: Sequence[int]) -> Float[Tensor, "site position prompt d_model"]:
@@ -240,7 +243,8 @@ class _Plan:
 
     def passes(self, chats: Sequence[Chat], indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
         """Run one pass after another; yield which of ``indices`` it read, by their place, and their vectors."""
-        for batch in buckets([len(chats[index]) for index in indices], self.batch_tokens):
+        most = self.batch_tokens or BATCH_TOKENS.get(self.lm.device.type, OTHER_BATCH_TOKENS)
+        for batch in buckets([len(chats[index]) for index in indices], most):
             rows = [indices[row] for row in batch]
             yield batch, self._read([chats[row] for row in rows], rows)
             if self.progress:
