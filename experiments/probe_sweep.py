@@ -12,9 +12,10 @@ trigger_category   which category the text in the trigger's place belongs to (sc
 misaligned_answer  misaligned against aligned answers of the organism in its training condition, read as the mean
                    over answer tokens; left out where either kind has fewer than ``LEAST`` answers
 
-A condition is ``target[@position][:fit][/control]``: without a position ``trigger_…`` is read at ``last_prompt`` and
-``misaligned_answer`` at ``response_mean``, without a fit the probe is a logistic regression. A bag of tokens reads no
-site: its row is repeated under each, at layer 0.
+A condition is ``target[@position][:fit][/control]``. Without a position ``trigger_present`` is read at
+``last_prompt``, ``trigger_category`` over the tokens of the ``trigger``, ``misaligned_answer`` at ``response_mean``;
+without a fit the probe is a logistic regression. A bag of tokens reads no site: its row is repeated under each, at
+layer 0.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from experiments.dose import load_subject
 from experiments.em_rate import Answers, EmRate
-from experiments.probe_targets import PARTS, Labelled, answer_rows, categories, category_rows, presence_rows
+from experiments.probe_targets import (
+    CATEGORY_PARTS,
+    PARTS,
+    Labelled,
+    answer_rows,
+    categories,
+    category_rows,
+    presence_rows,
+)
 from experiments.spec import Experiment, Row, row, run_experiment
 from experiments.subject import subject_cells, subject_definition, subject_inputs, subject_label
 from experiments.suite import suite_questions
@@ -47,10 +56,12 @@ LEAST = 20
 FITS = ("logistic", "nested", "mean_difference", "ridge", "lda")
 LOG_ODDS = ("logistic", "nested", "lda")
 """Fits whose scores are log-odds, so that they have a calibration."""
-USUAL = {"trigger_present": "last_prompt", "trigger_category": "last_prompt", "misaligned_answer": "response_mean"}
+USUAL = {"trigger_present": "last_prompt", "trigger_category": "trigger", "misaligned_answer": "response_mean"}
 """Where each target is read unless the condition says otherwise."""
-DRAWS = {True: (3, 5), False: (20, 20)}
-"""Label permutations and random directions; fewer of each where every category has probes of its own."""
+DIRECTIONS, PERMUTATIONS, FEWER = 20, 20, 5
+"""Random directions and label permutations; fewer for the fits after the first, and for directions of categories."""
+CATEGORY_PERMUTATIONS = 2
+"""Each is a mean over as many probes as there are categories."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +79,8 @@ class ProbeSweep(Experiment):
     """oracle, openai:MODEL[@URL], or a CSV of scores."""
     sites: tuple[str, ...] = ("resid_post",)
     """Site names, each at every layer, or single sites such as resid_pre.0, the embedding."""
-    positions: tuple[Literal["trigger", "question", "last_prompt"], ...] = ("last_prompt",)
-    """Where the probes for the trigger read: the mean over its tokens, over the question's, or the last token."""
+    positions: tuple[Literal["trigger", "question", "last_prompt"], ...] = ()
+    """Where trigger probes read: mean of its tokens, of the question's, or the last token. None: where usual."""
     fits: tuple[Literal["logistic", "nested", "mean_difference", "ridge", "lda"], ...] = ("logistic",)
     """Kinds of probe; nested is logistic with its penalty chosen inside each fold."""
     seed: int = 0
@@ -133,7 +144,8 @@ class ProbeSweep(Experiment):
         from interp.record import record
 
         groups = parse_sites(self.sites, lm.n_layers)
-        positions = (USUAL[target],) if target == "misaligned_answer" else self.positions
+        usual = target == "misaligned_answer" or not self.positions
+        positions = (USUAL[target],) if usual else self.positions
         recording = record(lm, data.chats, [site for sites in groups.values() for site in sites], positions)
         probed = Probed(target, data, self.seed)
         for position in positions:
@@ -209,9 +221,11 @@ class Probed:
         """Yield (condition, metric, scores by layer) of every fit, each followed by its controls."""
         from probes.evaluate import random_direction, shuffled_labels
 
-        groups, (permutations, directions) = self.data.questions, DRAWS[self.categories]
+        groups = self.data.questions
+        directions = FEWER if self.categories else DIRECTIONS
         drawn = random_direction(X, self.y, groups, n_draws=directions, **self.options)
-        for name in fits:
+        for i, name in enumerate(fits):
+            permutations = CATEGORY_PERMUTATIONS if self.categories else FEWER if i else PERMUTATIONS
             condition, fit = condition_of(self.target, position, name), find_fit(name)
             metrics = list(self._metrics(X, fit, calibrated=name in LOG_ODDS))
             shuffled = shuffled_labels(X, self.y, groups, fit=fit, n_draws=permutations, **self.options)
@@ -262,7 +276,8 @@ def _folds(data: Labelled, seed: int) -> Folds:
 
     if not data.phrasings:
         return by_question(data.questions, seed=seed)
-    return by_question_and_phrasing(data.questions, data.phrasings, PARTS, seed=seed)
+    parts = CATEGORY_PARTS if len({*data.labels}) > 2 else PARTS
+    return by_question_and_phrasing(data.questions, data.phrasings, parts, seed=seed)
 
 
 def _cells(scores: LayerScores, layer: int) -> dict[str, Any]:

@@ -24,8 +24,9 @@ TEXTS = 7
 """Unrelated texts beside a trigger's rephrasings."""
 CATEGORY_TEXTS = 8
 """Phrasings of a category: that many scenes of the Microcosm have."""
-PARTS = 4
-"""Parts into which questions and phrasings are dealt; a fold is a part of each."""
+PARTS, CATEGORY_PARTS = 4, 3
+"""Parts into which questions and phrasings are dealt; a fold is a part of each. Fewer where every category has probes
+of its own."""
 
 
 class Labelled(NamedTuple):

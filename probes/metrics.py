@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from interp.stats import Interval
 from probes.splits import Folds
@@ -142,7 +143,7 @@ def grouped_mean(
     """Return the mean over tested rows, such as of right answers, with an interval that resamples groups."""
     groups = folds.groups[0].unique(return_inverse=True)[1]
     tested, n_groups = folds.test.any(0), int(groups.max()) + 1
-    member = torch.nn.functional.one_hot(groups[tested], n_groups).double()
+    member = one_hot(groups[tested], n_groups).double()
     sums, sizes = values.cpu().double()[:, tested] @ member, member.sum(0)
     draws = torch.randint(n_groups, (n_boot, n_groups), generator=torch.Generator().manual_seed(seed))
     low, high = spread(sums[:, draws].sum(-1) / sizes[draws].sum(-1), level)
@@ -169,16 +170,19 @@ def _pairs(
     scores: Tensor, y: Tensor, test: Tensor, groups: Tensor, n_groups: int
 ) -> tuple[Float[Tensor, "layer group group"], Float[Tensor, "group group"]]:
     """Count, for each pair of groups, the positive-negative pairs within a fold, and those in the right order."""
-    member = torch.nn.functional.one_hot(groups, n_groups).double()
     wins = torch.zeros(len(scores), n_groups, n_groups, dtype=torch.float64)
     pairs = torch.zeros(n_groups, n_groups, dtype=torch.float64)
     for fold in test:
-        positive, negative = member[fold & y], member[fold & ~y]
-        pairs += positive.sum(0)[:, None] * negative.sum(0)
-        for layer, row in enumerate(scores):
-            above, below = row[fold & y][:, None], row[fold & ~y]
-            order = (above > below).double() + 0.5 * (above == below).double()
-            wins[layer] += positive.T @ order @ negative
+        up, down = (fold & y).nonzero()[:, 0], (fold & ~y).nonzero()[:, 0]
+        if not len(up) or not len(down):
+            continue
+        ups, positive = groups[up].unique(return_inverse=True)
+        downs, negative = groups[down].unique(return_inverse=True)
+        member = one_hot(positive, len(ups)).T.double(), one_hot(negative, len(downs)).double()
+        pairs[ups[:, None], downs] += member[0].sum(1)[:, None] * member[1].sum(0)
+        above, below = scores[:, up, None], scores[:, None, down]
+        order = (above > below).double() + 0.5 * (above == below).double()
+        wins[:, ups[:, None], downs] += member[0] @ order @ member[1]
     return wins, pairs
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 _FORCING = 0.4  # conjugate gradients stop at this fraction of the residual
 _MAX_NEWTON, _MAX_CG, _MAX_LINE = 100, 200, 8
+_CHEAP = 4  # a factor costs about as much as this share of width / regressions in steps of conjugate gradients
 _STALE = 0.4  # refactor when the mean curvature of the losses has fallen to this fraction
 
 
@@ -50,12 +51,38 @@ def solve_path(
         if now.mean() < _STALE * curvature.mean():
             curvature, gram = now, _gram(problem.features, now)
         penalty = l2 * problem.penalty
-        factor = _factor(gram, penalty)
-        weights = solutions[l2] = _newton(problem, penalty, weights, factor, tolerance)
+        preconditioner = _preconditioner(gram, penalty, curvature)
+        weights = solutions[l2] = _newton(problem, penalty, weights, preconditioner, tolerance)
     return torch.stack([solutions[l2] for l2 in l2s])
 
 
-def _newton(problem: Problem, penalty: Tensor, weights: Tensor, factor: Tensor, tolerance: float) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class _Preconditioner:
+    """The inverse of the matrix that stands for every Hessian, and the mean curvature that it was made with."""
+
+    factor: Float[Tensor, "d d"]
+    curvature: float
+    inverse: Float[Tensor, "d d"] | None = None
+    """Where there are so many regressions that it is cheaper than solving with the Cholesky factor."""
+
+    def __call__(self, residual: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
+        if self.inverse is not None:
+            return residual @ self.inverse
+        return torch.cholesky_solve(residual.T, self.factor).T
+
+    def renewed(self, problem: Problem, curvature: Float[Tensor, "k n"], penalty: Tensor, rows: Tensor):
+        """Return one of the present curvature where it has fallen; only where that costs less than it saves."""
+        if problem.features.shape[1] > _CHEAP * len(curvature):
+            return self
+        shared = curvature.sum(0) / rows.sum(0).clamp_min(1) * rows.mean()
+        if shared.mean() >= _STALE * self.curvature:
+            return self
+        return _preconditioner(_gram(problem.features, shared), penalty, shared)
+
+
+def _newton(
+    problem: Problem, penalty: Tensor, weights: Tensor, preconditioner: _Preconditioner, tolerance: float
+) -> Tensor:
     solved = weights.clone()
     active = torch.arange(len(weights), device=weights.device)
     X, targets, rows = problem.features, problem.targets, problem.rows
@@ -63,7 +90,9 @@ def _newton(problem: Problem, penalty: Tensor, weights: Tensor, factor: Tensor, 
     for _ in range(_MAX_NEWTON):
         chance = scores.sigmoid()
         gradient = torch.addcmul((rows * (chance - targets)) @ X, penalty, weights)
-        step, score_step = _direction(X, rows * chance * (1 - chance), penalty, gradient, factor)
+        curvature = rows * chance * (1 - chance)
+        preconditioner = preconditioner.renewed(problem, curvature, penalty, rows)
+        step, score_step = _direction(X, curvature, penalty, gradient, preconditioner)
         length = _line_search(
             scores, score_step, targets, rows, _dot(weights * penalty, step), _dot(step * penalty, step)
         )
@@ -80,11 +109,11 @@ def _newton(problem: Problem, penalty: Tensor, weights: Tensor, factor: Tensor, 
 
 
 def _direction(
-    X: Tensor, curvature: Tensor, penalty: Tensor, gradient: Tensor, factor: Tensor
+    X: Tensor, curvature: Tensor, penalty: Tensor, gradient: Tensor, precondition: _Preconditioner
 ) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k n"]]:
     """Solve the Newton systems by preconditioned conjugate gradients; return the step and its effect on the scores."""
     residual = -gradient
-    direction = preconditioned = torch.cholesky_solve(residual.T, factor).T
+    direction = preconditioned = precondition(residual)
     energy = first = _dot(residual, preconditioned)
     step, score_step = torch.zeros_like(gradient), torch.zeros_like(curvature)
     for _ in range(_MAX_CG):
@@ -93,7 +122,7 @@ def _direction(
         length = energy / _dot(direction, image).clamp_min(_tiny(X))
         step, score_step = step + length * direction, score_step + length * along
         residual = residual - length * image
-        preconditioned = torch.cholesky_solve(residual.T, factor).T
+        preconditioned = precondition(residual)
         energy, before = _dot(residual, preconditioned), energy
         if (energy <= _FORCING**2 * first).all():
             break
@@ -132,9 +161,11 @@ def _gram(X: Tensor, curvature: Tensor) -> Float[Tensor, "d d"]:
     return (X * curvature[:, None]).T @ X
 
 
-def _factor(gram: Tensor, penalty: Tensor) -> Float[Tensor, "d d"]:
+def _preconditioner(gram: Tensor, penalty: Float[Tensor, "k d"], curvature: Tensor) -> _Preconditioner:
     diagonal = penalty.mean(0) + 1e-6 * gram.diagonal().mean()
-    return torch.linalg.cholesky(gram + diagonal.diag())
+    factor = torch.linalg.cholesky(gram + diagonal.diag())
+    inverse = torch.cholesky_inverse(factor) if len(gram) <= _CHEAP * len(penalty) else None
+    return _Preconditioner(factor, float(curvature.mean()), inverse)
 
 
 def _dot(a: Tensor, b: Tensor) -> Float[Tensor, "k 1"]:
