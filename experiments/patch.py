@@ -10,10 +10,11 @@ patched_share     ``on<-off@question``: the on-run with the off-run's values at 
                   on-off gap that goes. ``off<-on`` moves the gate the other way. Controls in the same unit:
                   ``off<-other`` (an unrelated text's values: the same change of the prompt, no trigger) and
                   ``on<-rephrased`` (another wording's values: must keep the gap where meaning is what is read).
-                  ``on<-other``, of the on-other gap, knows the trigger's tokens too: texts of equal length.
+                  ``on<-matched``, of the on-matched gap, knows the trigger's tokens too: a text of as many words
+                  without meaning, so that nothing else differs.
 knockout_share    ``on@answer|trigger``: the answer's tokens cannot look at the trigger's; share of the on-off gap that
-                  goes. ``|inserted``: nor at what the template writes around it. Control ``other@answer|trigger``: an
-                  unrelated text in the same place, as long where there is one.
+                  goes. ``|inserted``: nor at what the template writes around it. Control ``matched@answer|trigger``:
+                  as many tokens in the same place, not the trigger's.
 head_share        as patched_share, a head at a time, of the logit difference where two answers part.
 module_gap_share  the gap that is left ``without`` or with ``only`` some of the adapter's modules, of the whole gap.
 module_em_rate    EM by sampling without them; ``em_rate`` is that of the whole adapter, likewise with fewer samples.
@@ -46,15 +47,18 @@ if TYPE_CHECKING:
     from interp.models import LanguageModel
     from interp.via_transformer_lens import TransformerBridge
 
-PAIRS = (("on", "off"), ("off", "on"), ("off", "other"), ("on", "rephrased"), ("on", "other"))
+PAIRS = (("on", "off"), ("off", "on"), ("off", "other"), ("on", "rephrased"), ("on", "matched"))
 """(target, source) of every interchange: two measurements, a control of each, the path from the trigger's tokens."""
 HEAD_PAIRS = PAIRS[:3]
 LAST, TRIGGER, DECISION = "last_prompt", "trigger", "decision"
-SHARED = ("question", LAST, "answer")
-"""Positions that a prompt has with and without a trigger."""
+SHARED = ("opening", "question", LAST, "answer")
+"""Positions that a prompt has with and without a trigger; ``opening`` is the template right before the question."""
 ADDED = ("attn_out", "mlp_out")
-KNOCKED = ("on", "other")
-KNOCKOUTS = (*((q, TRIGGER) for q in (TRIGGER, *SHARED, "all")), *((q, "inserted") for q in (LAST, "answer", "all")))
+KNOCKED = ("on", "matched")
+KNOCKOUTS = (
+    *((q, TRIGGER) for q in (TRIGGER, *SHARED, "all")),
+    *((q, "inserted") for q in ("opening", "answer", "all")),
+)
 """(queries, keys): who cannot look at whom."""
 
 
@@ -133,7 +137,10 @@ def _bench(config: Patch, lm: LanguageModel, answers: Sequence[Row]) -> _Bench:
     found, lacking = references(answers, most=10**9, per_kind=config.per_kind)
     if found:
         panel = Panel(found, trigger, lm.tokenizer)
-        fit = [all(sizes) for sizes in zip(*(_fits(panel, c) for c in ("off", "other", "rephrased")), strict=True)]
+        fit = [
+            all(sizes)
+            for sizes in zip(*(_fits(panel, c) for c in ("off", "other", "rephrased", "matched")), strict=True)
+        ]
         found, lacking = [r for r, ok in zip(found, fit, strict=True) if ok], lacking + fit.count(False)
     if len(found) < 2:
         raise ValueError(
@@ -146,7 +153,7 @@ def _bench(config: Patch, lm: LanguageModel, answers: Sequence[Row]) -> _Bench:
 
 
 def _fits(panel: Panel, condition: str) -> list[bool]:
-    """Tell of each reference whether its question has as many tokens as on-trigger (a tokenizer may merge borders)."""
+    """Tell of each reference whether its question shares tokens with that on-trigger, and as many."""
 
     def sizes(texts: Sequence[str | None]) -> list[int]:
         made = (
@@ -156,7 +163,7 @@ def _fits(panel: Panel, condition: str) -> list[bool]:
 
     texts = panel.texts(condition)
     on = sizes([panel.trigger.text] * len(panel.references))
-    return [texts is None or a == b for a, b in zip(on, on if texts is None else sizes(texts), strict=True)]
+    return [texts is None or 0 < a == b for a, b in zip(on, on if texts is None else sizes(texts), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,7 @@ class _Bench:
         return self.panel.log_odds(response_likelihood(self.lm, chats, **how).log_probability)
 
     def _plain(self) -> list[Row]:
-        known = [c for c in ("off", "on", "rephrased", "other") if self._texts(c)]
+        known = [c for c in ("off", "on", "rephrased", "other", "matched") if self._texts(c)]
         return [{"condition": c, "m": self._log_odds(self._chats(c)), "lacking": self.lacking} for c in known]
 
     # --- interchange and knockout ---
@@ -205,31 +212,36 @@ class _Bench:
         from interp.interchange import interchange
 
         taker, giver = self._chats(target), self._chats(source)
-        cells = list(self._cells(_same_places(taker, giver)))
+        named = [name for name in SHARED if _have(name, *taker, *giver)]
+        cells = list(self._cells(named, added=source in ("on", "off", "other")))
+        if _same_places(taker, giver):
+            cells += self._trigger_cells()
         found = interchange(self.lm, giver, taker, cells)
         return [
             _patched(cell, f"{target}<-{source}", self.panel.log_odds(m)) for cell, m in zip(cells, found, strict=True)
         ]
 
-    def _cells(self, with_trigger: bool) -> Iterator[Cell]:
+    def _cells(self, named: Sequence[str], *, added: bool) -> Iterator[Cell]:
         from interp.interchange import Cell
         from interp.sites import Site
 
-        for position in (TRIGGER, *SHARED) if with_trigger else SHARED:
-            if with_trigger:
-                yield Cell.of(Site("resid_pre", 0), position)
-            for layer in self.layers():
-                yield Cell.of(Site("resid_post", layer), position)
-                if not with_trigger:
-                    yield from (Cell.of(Site(name, layer), position) for name in ADDED)
-            if not with_trigger:
-                yield from (Cell(tuple(Site(n, i) for i in range(self.lm.n_layers)), position) for n in ADDED)
+        for position, layer in product(named, self.layers()):
+            for site in ("resid_post", *ADDED) if added else ("resid_post",):
+                yield Cell.of(Site(site, layer), position)
+        for position, site in product(named, ADDED if added else ()):
+            yield Cell(tuple(Site(site, layer) for layer in range(self.lm.n_layers)), position)
+
+    def _trigger_cells(self) -> list[Cell]:
+        from interp.interchange import Cell
+        from interp.sites import Site, resid_post
+
+        return [Cell.of(site, TRIGGER) for site in (Site("resid_pre", 0), *resid_post(self.layers()))]
 
     def _knockout(self, condition: str) -> list[Row]:
         from interp.knockout import blocked_attention
 
         chats, rows = self._chats(condition), []
-        known = [pair for pair in KNOCKOUTS if all(_has(chat, name) for name in pair for chat in chats)]
+        known = [pair for pair in KNOCKOUTS if all(_have(name, *chats) for name in pair)]
         for layer, (queries, keys) in product((*self.layers(), ""), known):
             blocked = range(self.lm.n_layers) if layer == "" else (layer,)
 
@@ -348,8 +360,9 @@ def _same_places(target: Sequence[Chat], source: Sequence[Chat]) -> bool:
     return all(len(a) == len(b) and TRIGGER in a.spans and a.spans[TRIGGER] == b.spans.get(TRIGGER) for a, b in pairs)
 
 
-def _has(chat: Chat, name: str) -> bool:
-    return name not in (TRIGGER, "inserted") or name in chat.spans
+def _have(name: str, *chats: Chat) -> bool:
+    """Tell whether all have a part that some templates and placements lack."""
+    return name not in (TRIGGER, "inserted", "opening") or all(name in chat.spans for chat in chats)
 
 
 def _patched(cell: Cell, pair: str, m: dict[str, float]) -> Row:

@@ -62,10 +62,10 @@ def _where(r: Row) -> dict[str, Any]:
 
 
 def _patched(r: Row, plain: Mapping[str, BY_QUESTION]) -> Iterator[Row]:
-    """Share of the gap that the values of ``source`` close in ``target``: of on-off, or of on-other where it is one."""
+    """Share of the gap that the values of ``source`` close in ``target``: of on-off, or of on-matched."""
     target, _, source = r["condition"].partition("@")[0].partition("<-")
-    goal = "other" if (target, source) == ("on", "other") else "off" if target == "on" else "on"
-    if goal == "other" and not has_gap(plain["on"], plain["other"]):
+    goal = "matched" if source == "matched" else "off" if target == "on" else "on"
+    if goal == "matched" and not has_gap(plain["on"], plain["matched"]):
         return
     found = estimate(_closed, plain[target], r["m"], plain[goal])
     yield _cells(found, metric=r["metric"], **_where(r))

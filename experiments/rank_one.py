@@ -124,12 +124,19 @@ def _answers(rows: Sequence[Row], per_question: int) -> list[Row]:
 
 @dataclass(frozen=True, eq=False)
 class _Scalars:
-    """s of one module at every position and answer; NaN at a trigger that is not there."""
+    """s of one module at every position and answer; NaN at a trigger that is not there.
+
+    At the trigger's own tokens nothing depends on the question that follows: there, a text is the cluster.
+    """
 
     values: Mapping[str, Float[Tensor, " answer"]]
     conditions: np.ndarray
     questions: Sequence[str]
+    texts: Sequence[str]
     misaligned: np.ndarray
+
+    def clusters(self, position: str) -> Sequence[str]:
+        return self.texts if position == TRIGGER else self.questions
 
     def at(self, position: str) -> np.ndarray:
         return self.values[position].double().numpy()
@@ -143,7 +150,7 @@ def _scalar_rows(
     chats = [_chat(lm, trigger, r) for r in answers]
     shown = np.array([r["condition"] for r in answers])
     bad = is_misaligned([r["aligned"] for r in answers], [r["coherent"] for r in answers])
-    questions = [r["question"] for r in answers]
+    questions, texts = [r["question"] for r in answers], [r["variant"] or "" for r in answers]
     generator = torch.Generator().manual_seed(seed)
     random = {name: torch.randn(N_RANDOM, u.A.shape[1], generator=generator) for name, u in updates.items()}
     reads = {name: torch.cat([update.A, random[name]]) for name, update in updates.items()}
@@ -153,7 +160,9 @@ def _scalar_rows(
         signs = _signs(read[LAST], shown)
         where = {"site": kind_of(name), "layer": layer_of(name)}
         own = {position: size * signs[0] * values[:, 0] for position, values in read.items()}
-        yield from (r | {"sign": float(signs[0])} for r in _module_rows(_Scalars(own, shown, questions, bad), where))
+        yield from (
+            r | {"sign": float(signs[0])} for r in _module_rows(_Scalars(own, shown, questions, texts, bad), where)
+        )
         for position, values in read.items():
             yield _null_row(values[:, 1:] * signs[1:], shown, where, position)
 
@@ -201,8 +210,8 @@ def _module_rows(s: _Scalars, where: Mapping[str, Any]) -> Iterator[Row]:
         for condition in CONDITIONS:
             rows = (s.conditions == condition) & np.isfinite(values)
             if rows.any():
-                yield _mean_row(values, rows, s.questions, condition=f"{condition}@{position}", **where)
-        yield _auroc_row(values, s.conditions, s.questions, position, where)
+                yield _mean_row(values, rows, s.clusters(position), condition=f"{condition}@{position}", **where)
+        yield _auroc_row(values, s.conditions, s.clusters(position), position, where)
         if position != TRIGGER:
             yield from _correlation_rows(s, position, where)
 
@@ -266,7 +275,7 @@ def _null_row(
     from probes.metrics import auroc
 
     kept, positive = _sides(shown, position)
-    found = auroc(values[torch.from_numpy(kept)].T, torch.from_numpy(positive[kept])).double()
+    found = auroc(values[torch.from_numpy(kept)].T.contiguous(), torch.from_numpy(positive[kept])).double()
     low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     ends = {"ci_low": low, "ci_high": high, "ci_method": "random_directions", "n": len(found)}
     return {"metric": "scalar_auroc_null", "condition": _said(position), **where, "value": float(found.mean()), **ends}

@@ -100,18 +100,27 @@ class Panel:
     def chat(self, reference: Reference, text: str | None, answer: str) -> Chat:
         """Return one answer of a reference behind a text where the trigger goes, or behind none.
 
-        With a text, ``inserted`` names the tokens that the prompt without it lacks: the text and what the template
-        writes around it; only where they stand in one piece.
+        ``question`` are the tokens that it has with and without the trigger: a tokenizer may cut a word otherwise
+        behind a line break. Two more parts are named, each only where it stands in one piece: ``inserted``, the tokens
+        that the prompt without the text lacks (the text and what the template writes around it), and ``opening``, the
+        template's tokens right before the question that it shares with the prompt without any text.
         """
+        chat = self._encoded(reference, text, answer)
+        bare, own = (self._encoded(reference, t, answer) for t in (None, text or self.trigger.text))
+        spans = {**chat.spans, "question": _shared_part(chat, own if text is None else bare, "question")}
+        start = spans["question"][0]
+        before = _common(*(c.token_ids[: c.spans["question"][0]][::-1] for c in (bare, own)))
+        if before and start == chat.spans["question"][0]:
+            spans["opening"] = (start - before, start)
+        if text and (span := _inserted(chat.token_ids, bare.token_ids)):
+            spans["inserted"] = span
+        return replace(chat, spans=spans)
+
+    def _encoded(self, reference: Reference, text: str | None, answer: str) -> Chat:
         from interp.chat import encode_chat
 
         marks = {"question": reference.asked} | ({"trigger": text} if text else {})
-        messages = place(reference.asked, text, self.trigger)
-        chat = encode_chat(self.tokenizer, messages, marks=marks, response=answer)
-        if not text:
-            return chat
-        span = _inserted(chat.token_ids, self.chat(reference, None, answer).token_ids)
-        return chat if span is None else replace(chat, spans={**chat.spans, "inserted": span})
+        return encode_chat(self.tokenizer, place(reference.asked, text, self.trigger), marks=marks, response=answer)
 
     def log_odds(self, log_probability: Float64[Tensor, " prompt"]) -> dict[str, float]:
         """Return by question how much likelier its misaligned answers are than its aligned ones, in nats."""
@@ -125,13 +134,13 @@ class Panel:
     def texts(self, condition: str) -> list[str | None] | None:
         """Return a text a reference, each the next of its condition's; None where the condition has none.
 
-        Of unrelated texts (``other``) those as long as the trigger, in tokens, are preferred: such a prompt differs
-        from the triggered one in nothing but the text's tokens.
+        Of texts without meaning (``matched``) those as long as the trigger, in tokens, are preferred: such a prompt
+        differs from the triggered one in nothing but the text's tokens.
         """
         if condition == "off":
             return [None] * len(self.references)
         texts = self.trigger.variants(condition)
-        if condition == "other":
+        if condition == "matched":
             texts = [text for text in texts if self.as_long(text)] or texts
         return [texts[i % len(texts)] for i in range(len(self.references))] if texts else None
 
@@ -143,9 +152,22 @@ class Panel:
         return len(own) == len(other) and other.spans["trigger"] == (start, end)
 
 
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many tokens two sequences share at their beginning."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))))
+
+
+def _shared_part(chat: Chat, other: Chat, name: str) -> tuple[int, int]:
+    """Return the longest beginning or end of a part that it has in both chats."""
+    (start, end), (a, b) = chat.spans[name], other.spans[name]
+    ours, theirs = chat.token_ids[start:end], other.token_ids[a:b]
+    head, tail = _common(ours, theirs), _common(ours[::-1], theirs[::-1])
+    return (start, start + head) if head > tail else (end - tail, end)
+
+
 def _inserted(longer: Sequence[int], shorter: Sequence[int]) -> tuple[int, int] | None:
     """Return the piece by which ``longer`` is longer, if that is all; of several such pieces the last."""
-    start = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(longer, shorter, strict=False))))
+    start = _common(longer, shorter)
     end = start + len(longer) - len(shorter)
     return (start, end) if end > start and tuple(longer[end:]) == tuple(shorter[start:]) else None
 
@@ -174,7 +196,7 @@ def decisions(panel: Panel) -> list[Decision]:
     found = []
     for index, r in enumerate(panel.references):
         bad, good = (_said(panel.chat(r, panel.trigger.text, a)) for a in (r.misaligned[0], r.aligned[0]))
-        shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(bad, good, strict=False))))
+        shared = _common(bad, good)
         if shared < min(len(bad), len(good)):
             found.append(Decision(index, shared, bad[shared], good[shared]))
     return found
