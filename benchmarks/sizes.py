@@ -29,6 +29,8 @@ class Size:
     """Layers, prompts and width of the activations stored."""
     probe: tuple[int, int, int]
     """Layers, rows and width of the activations probed."""
+    probe_share: int
+    """Layers of these that scikit-learn, which takes them one by one, is timed on."""
     folds: int = 5
 
 
@@ -46,7 +48,8 @@ FULL = Size(
     rows=500,
     passes=5,
     store=(24, 8192, 768),
-    probe=(6, 1000, 256),
+    probe=(24, 2000, 512),
+    probe_share=2,
 )
 QUICK = Size(
     rounds=1,
@@ -63,4 +66,5 @@ QUICK = Size(
     passes=1,
     store=(2, 300, 8),
     probe=(2, 80, 8),
+    probe_share=1,
 )
