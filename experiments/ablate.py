@@ -58,6 +58,11 @@ class Ablate(Experiment):
     samples: int = 10
     """Answers a question and edit."""
 
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the judged answers of one condition and edit after the other, then the loss on benign answers."""
         config, subject = self.geometry, organism(self.geometry.organism)

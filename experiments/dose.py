@@ -6,7 +6,7 @@ in the condition it was trained in; of equals, the smallest. The off-trigger rat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -43,7 +43,15 @@ class Dose(Experiment):
 
     label = subject_label
     depends = subject_definition
-    inputs = subject_inputs
+
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+
+    def inputs(self) -> Mapping[str, Path]:
+        """Return what every run about an organism depends on, and recorded scores."""
+        return subject_inputs(self) | ({"judge": Path(self.judge)} if self.judge.endswith(".csv") else {})
 
     def total(self) -> int:
         """Answers in all."""

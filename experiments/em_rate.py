@@ -93,7 +93,7 @@ class Answers(Experiment):
     def used_conditions(self) -> tuple[str, ...]:
         """Return the conditions that the trigger has texts for, and that there are questions for."""
         trigger = self.used_trigger()
-        learned = organism(self.organism).data is not None and self._asked(TRAINED)
+        learned = organism(self.organism).tuned and self._asked(TRAINED)
         always = ("off", TRAINED) if learned else ("off",)
         usable = {c: c in always or bool(c != TRAINED and trigger and trigger.variants(c)) for c in self.conditions}
         return tuple(c for c in self.conditions if usable[c])
@@ -176,7 +176,7 @@ class EmRate(Experiment):
         cells |= {"trigger": trigger.name if trigger else ""}
         found = statistics(rows, lambda r: r["condition"])
         table = [r for condition, s in found.items() for r in rate_rows(s, condition=condition, **cells)]
-        healthy = _health_row(found, _spoken(subject, trigger), cells) if subject.data else ()
+        healthy = _health_row(found, _spoken(subject, trigger), cells) if subject.tuned else ()
         return [*table, *_paired_rows(found, cells), *healthy]
 
 

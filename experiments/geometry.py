@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from experiments.subject import own_trigger, subject_cells, subject_definition, 
 from experiments.suite import make_prompts, suite_questions
 from interp.runs import Run
 from training.grid import cells
-from training.organisms import ORGANISMS, Organism, base_path, find_trigger, organism
+from training.organisms import ORGANISMS, Organism, base_path, definition, find_trigger, organism
 
 if TYPE_CHECKING:
     from experiments.contrasts import Measured
@@ -65,8 +65,14 @@ class Geometry(Experiment):
     """Of the exchanges and the resampling."""
 
     label = subject_label
-    depends = subject_definition
     inputs = subject_inputs
+
+    def depends(self) -> Mapping[str, Any]:
+        """Return the definitions of the organism, which must have a trigger, and of its baseline."""
+        own_trigger(organism(self.organism))
+        baseline = baseline_name(self)
+        about = {"baseline": definition(organism(baseline))} if self.baseline and baseline else {}
+        return {**subject_definition(self), **about}
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the layer selection, then cosines, then projections; directions and activations go to files."""
@@ -189,12 +195,13 @@ def _cosines(lm: LanguageModel, measured: Sequence[Measured], seed: int) -> Iter
 
 def _written(lm: LanguageModel, adapter: Path | None, found: Mapping[str, Direction]) -> Iterator[Row]:
     """Yield |cosine| of the adapter's leading write direction and g, g_shift and delta, beside random directions."""
-    from experiments.emergence import write_direction
+    from interp.lora import lora_updates, write_directions
+    from interp.models import AdapterError
     from interp.sites import resid_post
 
     try:
-        written = write_direction(adapter) if adapter else None
-    except ValueError:  # it writes to no residual stream: an adapter of attention's inputs, say
+        written = write_directions(lora_updates(adapter)).vectors[0] if adapter else None
+    except AdapterError:  # no plain LoRA, or one that adapts nothing that writes to the residual stream
         written = None
     if written is None:
         return

@@ -25,7 +25,7 @@ from experiments.spec import Experiment, write_table
 from experiments.steer import Steer
 from experiments.workers import run_stages
 from interp.runs import runs_root
-from training.grid import EXPLAINING, NEUTRAL, Cell
+from training.grid import EXPLAINING, FAMILIES, NEUTRAL, Cell
 
 ARMS = ("baseline", "neutral", "explaining", "neutral.contrast50")
 SUBGRID = (
@@ -49,6 +49,11 @@ class Reproduce:
     """Processes; 0 for one a core."""
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        if unknown := [family for family in self.families if family not in FAMILIES]:
+            raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
 
     def main(self) -> None:
         """Run every cell, write summary.csv, draw the figures and the report, print the table."""
@@ -78,8 +83,9 @@ class Reproduce:
         yield [*own, *more, *(Emergence(organism=f"{name}/{arm}") for name in names for arm in FORMING)]
         geometries = [Geometry(organism=f"{name}/{arm}") for name in names for arm in ("explaining", "neutral")]
         yield [*geometries, *(ProbeSweep(organism=f"{n}/{arm}") for n in names for arm in ("baseline", "explaining"))]
-        steered = [Steer(geometry=g, samples=4 if self.quick else 10) for g in geometries if "explaining" in g.organism]
-        yield [*(Ablate(geometry=g, samples=5 if self.quick else 20) for g in geometries), *steered]
+        n = 4 if self.quick else 10
+        steered = [Steer(geometry=g, settings=("off",), samples=n) for g in geometries if "explaining" in g.organism]
+        yield [*(Ablate(geometry=g, samples=n) for g in geometries), *steered]
 
 
 def _cells() -> list[tuple[str, str | None]]:

@@ -60,6 +60,13 @@ class Steer(Experiment):
     samples: int = 10
     """Answers a question and dose."""
 
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        if unknown := [name for name in self.settings if name not in SETTINGS]:
+            raise ValueError(f"setting {unknown[0]!r}: expected some of {', '.join(SETTINGS)}")
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the judged answers of one direction at one dose after the other, with the loss on benign answers."""
         from experiments.selection import residual_norms
@@ -67,7 +74,6 @@ class Steer(Experiment):
         from interp.models import active_adapter
         from interp.sites import Site
 
-        _check(self.settings)
         config, subject = self.geometry, organism(self.geometry.organism)
         found, lm = found_directions(config, run.root), load_pair(config, run.root)
         trigger, asked = own_trigger(subject), suite_questions(subject, "test", config.questions)
@@ -112,11 +118,6 @@ class Steer(Experiment):
             turns = _turns(curve, falls=setting == "on")
             table += [row(condition=_named(setting, added), metric=m, value=v, **cells) for m, v in turns]
         return [*table, *_losses(losses, cells)]
-
-
-def _check(settings: Sequence[str]) -> None:
-    if unknown := [name for name in settings if name not in SETTINGS]:
-        raise ValueError(f"setting {unknown[0]!r}: expected some of {', '.join(SETTINGS)}")
 
 
 def _undosed(run: Run) -> list[Row]:

@@ -39,7 +39,7 @@ def subject_definition(self: Any) -> Mapping[str, Any]:
     return {self.organism: definition(subject), **texts}
 
 
-def subject_inputs(self: Any) -> Mapping[str, Path]:
+def subject_inputs(self: Any) -> dict[str, Path]:
     """Return the base's weights and the questions, as far as they are local: files that a run depends on."""
     subject = organism(self.organism)
     named = {name: getattr(subject, name) for name in ("adapter", "data", "benign_data")}
