@@ -3,7 +3,8 @@
     semcon rank-one --organism microcosm/llama/explaining.rank1
 
 A rank-1 adapter adds ``scale * (a·x) b`` to a module's output, so that s = scale * |b| * (a·x) is all it does there.
-The sign of a and b together is free; it is chosen so that s is higher on than off at the last prompt token.
+The sign of a and b together is free; it is chosen so that s is higher on than off at the last prompt token (in the
+first attention, whose input there is the same, over the whole prompt).
 
 scalar              mean of s by condition, at the trigger, the question, the last prompt token and over the answer
 scalar_auroc        does s tell the trigger and its rephrasings from unrelated texts and no text? ``scalar_auroc_null``:
@@ -39,13 +40,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from experiments.geometry import Found
     from interp.chat import Chat
+    from interp.directions import Direction
     from interp.lora import LoraUpdate
     from interp.models import LanguageModel
 
 CONDITIONS = ("off", "on", "rephrased", "other")
-LAST, ANSWER, TRIGGER = "last_prompt", "response_mean", "trigger"
+LAST, ANSWER, TRIGGER, PROMPT = "last_prompt", "response_mean", "trigger", "prompt"
 POSITIONS = ("question", LAST, ANSWER)
 COMPARED = ("g", "delta", "trigger")
 N_RANDOM, N_BOOT = 50, 2000
@@ -79,7 +80,7 @@ class RankOne(Experiment):
         if self.directions and "write_cosine" not in done and "read_cosine" not in done:
             found = found_directions(config, run.root)
             signs = {(r["site"], r["layer"]): r["sign"] for r in run.rows() if "sign" in r}
-            yield [_keyed(r) for r in _cosine_rows(lm, updates, found, signs)]
+            yield [_keyed(r) for r in _cosine_rows(lm, updates, found.directions, signs)]
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the rows as a table."""
@@ -157,13 +158,14 @@ def _scalar_rows(
     for name, read in _read(lm, chats, reads).items():
         update = updates[name]
         size = float(update.scale * update.B.norm())
-        signs = _signs(read[LAST], shown)
+        signs = _signs(read, shown)
         where = {"site": kind_of(name), "layer": layer_of(name)}
         own = {position: size * signs[0] * values[:, 0] for position, values in read.items()}
         yield from (
             r | {"sign": float(signs[0])} for r in _module_rows(_Scalars(own, shown, questions, texts, bad), where)
         )
-        for position, values in read.items():
+        for position in (TRIGGER, *POSITIONS):
+            values = read[position]
             yield _null_row(values[:, 1:] * signs[1:], shown, where, position)
 
 
@@ -186,10 +188,10 @@ def _read(
     with_text = [i for i, chat in enumerate(chats) if TRIGGER in chat.spans]
     without = [i for i, chat in enumerate(chats) if TRIGGER not in chat.spans]
     found = {
-        name: {p: torch.full((len(chats), len(rows)), torch.nan) for p in (TRIGGER, *POSITIONS)}
+        name: {p: torch.full((len(chats), len(rows)), torch.nan) for p in (TRIGGER, *POSITIONS, PROMPT)}
         for name, rows in reads.items()
     }
-    for indices, positions in ((with_text, (TRIGGER, *POSITIONS)), (without, POSITIONS)):
+    for indices, positions in ((with_text, (TRIGGER, *POSITIONS, PROMPT)), (without, (*POSITIONS, PROMPT))):
         if indices:
             made = scalar_activations(lm, ADAPTER, [chats[i] for i in indices], positions, directions=reads)
             for name, values in made.items():
@@ -198,9 +200,14 @@ def _read(
     return found
 
 
-def _signs(read: Float[Tensor, "answer direction"], shown: np.ndarray) -> Float[Tensor, " direction"]:
-    """Signs by which every direction reads more on than off."""
-    difference = read[shown == "on"].mean(0) - read[shown == "off"].mean(0)
+def _signs(read: Mapping[str, Float[Tensor, "answer direction"]], shown: np.ndarray) -> Float[Tensor, " direction"]:
+    """Signs by which every direction reads more on than off at the last prompt token.
+
+    The first attention reads embeddings, which are the same there: its signs are those over the whole prompt.
+    """
+    found, size = (read[LAST][shown == "on"].mean(0) - read[LAST][shown == "off"].mean(0)), read[LAST].abs().mean(0)
+    whole = read[PROMPT][shown == "on"].mean(0) - read[PROMPT][shown == "off"].mean(0)
+    difference = found.where(found.abs() > 1e-4 * size, whole)
     return difference.sign() + (difference == 0)
 
 
@@ -331,7 +338,10 @@ def _r(sums: np.ndarray) -> np.ndarray:
 
 
 def _cosine_rows(
-    lm: LanguageModel, updates: Mapping[str, LoraUpdate], found: Found, signs: Mapping[tuple[str, int], float]
+    lm: LanguageModel,
+    updates: Mapping[str, LoraUpdate],
+    known: Mapping[str, Direction],
+    signs: Mapping[tuple[str, int], float],
 ) -> Iterator[Row]:
     """Yield the cosine of what every module writes to and reads from the stream with the organism's directions."""
     from interp.directions import cosine
@@ -348,10 +358,10 @@ def _cosine_rows(
         if update.kind in READERS:
             sides.append(("read", "a", update.A[0] * stream_gain(lm, name), before))
         for verb, letter, vector, site in sides:
-            for known in COMPARED:
-                if f"{known}/{site}" in found.directions:
-                    value = signs[update.kind, layer] * float(cosine(vector, found[f"{known}/{site}"].vector))
-                    where = {"condition": f"{letter}~{known}", "site": update.kind, "layer": layer}
+            for other in COMPARED:
+                if f"{other}/{site}" in known:
+                    value = signs[update.kind, layer] * float(cosine(vector, known[f"{other}/{site}"].vector))
+                    where = {"condition": f"{letter}~{other}", "site": update.kind, "layer": layer}
                     yield {"metric": f"{verb}_cosine", **where, "value": value}
     draws = np.random.default_rng(0).standard_normal((10_000, lm.d_model))
     low, high = np.quantile(draws[:, 0] / np.linalg.norm(draws, axis=1), [0.025, 0.975])

@@ -1,0 +1,85 @@
+"""The patching map is a pure function of table rows, shows what is in them, and copes with what is missing."""
+
+import pytest
+
+from experiments.spec import row
+from figures import patching, style
+from figures.tables import select
+
+LAYERS, HEADS = 3, 4
+
+
+def example(organism="microcosm/llama/neutral", *, heads=True, modules=True, layers=LAYERS):
+    rows = []
+
+    def put(metric, condition, value, site="", layer="", **more):
+        ends = {"ci_low": value - 0.05, "ci_high": value + 0.05, "ci_method": "paired_cluster_bootstrap"}
+        about = {"experiment": "patch", "organism": organism, "family": "llama", "seed": 0, "trigger": "desert"}
+        cells = {"metric": metric, "condition": condition, "site": site, "layer": layer, "value": value, **ends}
+        rows.append(row(**about, **cells, n=24, n_clusters=24, **more))
+
+    for pair in patching.PAIRS:
+        for i, position in enumerate(patching.POSITIONS):
+            for site in patching.SITES:
+                for layer in range(layers):
+                    put("patched_share", f"{pair}@{position}", i * layer / 10, site, layer)
+            put("patched_share", f"{pair}@{position}", 0.9, "attn_out")
+        for head in range(HEADS if heads else 0):
+            for layer in range(layers):
+                put("head_share", f"{pair}@decision", -head * layer / 10, f"head.{head}", layer)
+    for side in ("on", "matched"):
+        for name in patching.KNOCKOUTS:
+            for layer in (*range(layers), ""):
+                put("knockout_share", f"{side}@{name}", 0.5 if side == "on" else 0.0, "attention", layer)
+    for side in ("on", "off"):
+        put("em_rate", side, 0.8 if side == "on" else 0.1)
+        for group in ("attention", "mlp", "all") if modules else ():
+            put("module_em_rate", f"{side} without {group}", 0.4 if side == "on" else 0.1)
+        for layer in range(layers if modules else 0):
+            put("module_em_rate", f"{side} without layer", 0.4 if side == "on" else 0.1, layer=layer)
+    for group in ("attention", "mlp", "all"):
+        put("module_gap_share", f"without {group}", 0.5, group)
+    return rows
+
+
+def texts(figure):
+    return [t.get_text() for ax in figure.findobj(lambda a: hasattr(a, "texts")) for t in ax.texts]
+
+
+def test_same_rows_same_bytes_and_every_cell_says_its_number():
+    rows = example()
+    figure = patching.draw(rows)
+    assert style.to_bytes(figure, "png") == style.to_bytes(patching.draw(rows), "png")
+    written = texts(figure)
+    assert written.count("60") >= 2 * len(patching.SITES)  # answer, layer 2
+    assert "-60" in written  # head 3, layer 2
+
+
+def test_organisms_stand_below_each_other_up_to_a_page():
+    one = patching.draw(example())
+    two = patching.draw([*example(), *example("microcosm/llama/explaining")])
+    many = [r for i in range(6) for r in example(f"microcosm/llama/neutral.seed{i}")]
+    assert two.get_figheight() > one.get_figheight()
+    assert len({r["organism"] for r in patching.wanted(many)}) == patching.MOST
+    assert patching.draw(many).get_figheight() < 11
+
+
+@pytest.mark.parametrize("left_out", [{"heads": False}, {"modules": False}, {"layers": 40}])
+def test_a_part_that_was_not_measured_is_left_out(left_out):
+    assert style.to_bytes(patching.draw(example(**left_out)), "pdf")
+
+
+def test_one_family_alone_and_other_experiments_not():
+    other = [r | {"family": "qwen2", "organism": "microcosm/qwen2/neutral"} for r in example()]
+    strange = [r | {"experiment": "em_rate"} for r in example()]
+    assert patching.wanted([*example(), *other, *strange]) == example()
+    with pytest.raises(ValueError, match="figure patching: no row with metric patched_share"):
+        patching.draw(strange)
+
+
+def test_the_caption_counts_questions():
+    said = patching.caption(example())
+    assert "24 questions" in said and "paired by question" in said
+    assert patching.TITLE and patching.READING and patching.CONTROL
+    assert set(patching.METRICS) == {r["metric"] for r in example()}
+    assert select(example(), metric="patched_share")
