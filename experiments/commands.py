@@ -56,20 +56,25 @@ def findings(data: Path = Path("figures/data"), *, readme: Path | None = None) -
     """Hold every claim against the committed tables: write findings.csv, and renew the tables of a README.
 
     Args:
-        data: Folder of containment_grid.csv, emergence.csv and microcosm.csv (the summary of `semcon reproduce`).
+        data: Folder of the tables of `semcon grid` and of `semcon mechanism`.
         readme: A README whose tables are to be renewed, between their markers.
     """
     from figures.claims import OPEN, claims, findings_csv, findings_table
     from figures.headline import comparison_table, headline_table, seeds_table
     from figures.mechanism_claims import mechanism_claims
+    from figures.mechanism_tables import central_table, shift_table
     from figures.tables import read_rows, renew
 
     grid = [row for name in ("containment_grid.csv", "emergence.csv") for row in read_rows(data / name)]
-    behaviour, mechanism = claims(grid), mechanism_claims(read_rows(data / "microcosm.csv"))
+    tables = {name: read_rows(data / f"{name}.csv") for name in ("mechanism", "geometry", "probes", "patching")}
+    behaviour = claims(grid)
+    mechanism = mechanism_claims([row for rows in tables.values() for row in rows])
     if readme is not None:
         texts = {"results": seeds_table(grid), "headline": headline_table(grid), "comparison": comparison_table(grid)}
         told = [c for c in behaviour if c.verdict != OPEN or not c.statement.startswith("Axis")]
-        renew(readme, texts | {"findings": findings_table(told), "mechanism": findings_table(mechanism)})
+        texts |= {"findings": findings_table(told), "mechanism": findings_table(mechanism)}
+        texts |= {"central": central_table(tables["mechanism"])}
+        renew(readme, texts | {"shift": shift_table(tables["mechanism"], tables["geometry"])})
     atomic_write_text(data / "findings.csv", findings_csv([*behaviour, *mechanism]))  # after a README without markers
     print(f"wrote {data / 'findings.csv'}{f' and the tables of {readme}' if readme else ''}")
 
