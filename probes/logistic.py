@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from probes.newton import Problem, solve_path
+from probes.newton import Problem, solve_path, walk_path
 from probes.probe import Probe, by_layer, check_classes
 from probes.splits import Folds
 
@@ -72,7 +72,9 @@ def fit_logistic_nested(
     """Fit logistic regression with the penalty chosen in each fold by grouped cross-validation of its training rows.
 
     The choice is the smallest held-out log-loss over ``n_inner`` splits, by layer and fold; test rows play no part. The
-    inner fits stop at three times ``tolerance``, which decides between penalties a factor of ten apart.
+    inner fits stop at three times ``tolerance``, which decides between penalties a factor of ten apart. The search goes
+    from the strongest penalty to weaker ones and ends where, in every fold, the last two were worse than one before:
+    the loss falls and then rises along the path, and its far end is where the fits are slow.
 
     Raises:
         ValueError: If a penalty is not positive, or the training rows of a fold have fewer than ``n_inner`` groups.
@@ -82,34 +84,32 @@ def fit_logistic_nested(
 
     def fit_layer(x: Tensor, targets: Tensor, rows: Tensor) -> Probe:
         problem, _ = _problem(x, targets[owner], train.to(x.dtype))
-        weights = solve_path(problem, l2s, tolerance=3 * tolerance)
-        losses = torch.nn.functional.softplus(weights @ problem.features.T * (1 - 2 * problem.targets)) * test
-        by_fold = losses.sum(-1).new_zeros(len(l2s), len(rows)).index_add(1, owner, losses.sum(-1))
-        choice = by_fold.argmin(0)
-        return _chosen(x, targets, rows, choice, weights, owner, l2s, tolerance)
+        tried, losses, best = [], [], owner.new_zeros(len(rows))
+        for l2, weights in walk_path(problem, l2s, tolerance=3 * tolerance):
+            loss = torch.nn.functional.softplus(weights @ problem.features.T * (1 - 2 * problem.targets)) * test
+            starts = weights.new_zeros(len(rows), weights.shape[1]).index_add(0, owner, weights)
+            tried.append((l2, starts / owner.bincount()[:, None]))
+            losses.append(loss.new_zeros(len(rows)).index_add(0, owner, loss.sum(-1)))
+            best = torch.stack(losses).argmin(0)
+            if (best < len(tried) - 2).all():
+                break
+        return _chosen(x, targets, rows, best, tried, tolerance)
 
     return by_layer(X, y, folds, fit_layer)
 
 
 def _chosen(
-    x: Tensor,
-    targets: Tensor,
-    rows: Tensor,
-    choice: Tensor,
-    inner: Tensor,
-    owner: Tensor,
-    l2s: Sequence[float],
-    tol: float,
+    x: Tensor, targets: Tensor, rows: Tensor, best: Tensor, tried: Sequence[tuple[float, Tensor]], tolerance: float
 ) -> Probe:
     """Refit every fold at its own penalty, from the mean of its inner solutions there."""
     problem, standard = _problem(x, targets, rows)
     weights = torch.zeros_like(problem.penalty)
-    for i in choice.unique().tolist():
-        here = (choice == i).nonzero()[:, 0]
-        start = torch.stack([inner[i, owner == fold].mean(0) for fold in here])
+    for i in best.unique().tolist():
+        here = (best == i).nonzero()[:, 0]
+        l2, starts = tried[i]
         part = Problem(problem.features, problem.targets[here], problem.rows[here], problem.penalty[here])
-        weights[here] = solve_path(part, (l2s[i],), tolerance=tol, start=start)[0]
-    return _probe(weights, standard, torch.tensor(l2s, device=x.device)[choice])
+        weights[here] = solve_path(part, (l2,), tolerance=tolerance, start=starts[here])[0]
+    return _probe(weights, standard, torch.tensor([l2 for l2, _ in tried], device=x.device)[best])
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ their Hessians are close to one shared matrix: its Cholesky factor preconditions
 and every product with the features is one matrix product for all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,18 +42,23 @@ def solve_path(
     Raises:
         RuntimeError: If a regression is not solved in 100 Newton steps.
     """
+    solutions = dict(walk_path(problem, l2s, tolerance=tolerance, start=start))
+    return torch.stack([solutions[l2] for l2 in l2s])
+
+
+def walk_path(
+    problem: Problem, l2s: Sequence[float], *, tolerance: float, start: Float[Tensor, "k d"] | None = None
+) -> Iterator[tuple[float, Float[Tensor, "k d"]]]:
+    """Yield each penalty with its solution, the strongest first, so that a caller may stop before the weakest."""
     weights = torch.zeros_like(problem.penalty) if start is None else start
-    curvature = torch.full_like(problem.features[:, 0], 0.25 * float(problem.rows.mean()))
-    gram = _gram(problem.features, curvature)
-    solutions: dict[float, Tensor] = {}
-    for l2 in sorted(l2s, reverse=True):
-        now = _shared_curvature(problem, weights) if weights.any() else curvature
-        if now.mean() < _STALE * curvature.mean():
+    gram = curvature = None
+    for l2 in sorted(set(l2s), reverse=True):
+        now = _shared_curvature(problem, weights)
+        if gram is None or curvature is None or now.mean() < _STALE * curvature.mean():
             curvature, gram = now, _gram(problem.features, now)
         penalty = l2 * problem.penalty
-        preconditioner = _preconditioner(gram, penalty, curvature)
-        weights = solutions[l2] = _newton(problem, penalty, weights, preconditioner, tolerance)
-    return torch.stack([solutions[l2] for l2 in l2s])
+        weights = _newton(problem, penalty, weights, _preconditioner(gram, penalty, curvature), tolerance)
+        yield l2, weights
 
 
 @dataclass(frozen=True, eq=False)
