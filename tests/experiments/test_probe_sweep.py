@@ -1,0 +1,206 @@
+"""Probe sweeps: what is asked of every category, what is held out, what a condition says; transfer between settings."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.probe_sweep import FITS, LEAST, USUAL, ProbeSweep, _folds, condition_of, find_fit, parse_sites
+from experiments.probe_targets import CATEGORY_TEXTS, categories, category_rows, evenly, presence_rows
+from experiments.probe_transfer import ProbeTransfer
+from experiments.spec import run_experiment
+from experiments.suite import suite_questions
+from interp.sites import Site
+from tests.training.small import random_base, small
+from training.microcosm.tokenizer import build_tokenizer
+from training.microcosm.world import lexicon
+from training.organisms import ORGANISMS, find_trigger, organism
+
+pytestmark = pytest.mark.xdist_group("trl")
+
+NAME = "microcosm/llama/explaining"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+def asked():
+    return suite_questions(organism(NAME), "test")
+
+
+# --- categories ---
+
+
+def test_the_categories_are_the_scenes_and_the_personas(tokenizer):
+    banks = categories(organism(NAME))
+    assert [bank.name for bank in banks] == [*lexicon().scenes, "persona-aligned", "persona-misaligned"]
+    data = category_rows(tokenizer, asked(), banks)
+    assert 1000 < len(data.chats) <= 1400
+    assert set(Counter(data.labels).values()) == {len(data.chats) // len(banks)}
+    for label, text in zip(data.labels, data.texts, strict=True):
+        assert text in (banks[label].text, *banks[label].rephrased)
+    assert len({*zip(data.labels, data.texts, strict=True)}) == CATEGORY_TEXTS * len(banks)
+
+
+def test_a_category_is_tested_on_questions_and_texts_it_never_saw(tokenizer):
+    data = category_rows(tokenizer, asked(), categories(organism(NAME)))
+    folds = _folds(data, 0)
+    assert folds.test.sum(0).eq(1).all()
+    for train, test in zip(folds.train, folds.test, strict=True):
+        sides = [side.nonzero()[:, 0].tolist() for side in (train, test)]
+        for column in (data.questions, data.texts):
+            one, two = ({column[i] for i in side} for side in sides)
+            assert not one & two
+        for side in sides:
+            assert {data.labels[i] for i in side} == set(data.labels)
+
+
+def test_both_positions_are_marked_in_every_prompt(tokenizer):
+    data = category_rows(tokenizer, asked()[:5], categories(organism(NAME)))
+    for chat, text in zip(data.chats, data.texts, strict=True):
+        start, end = chat.spans["trigger"]
+        assert tokenizer.decode(chat.token_ids[start:end]).strip() == text
+        assert chat.spans["question"] != chat.spans["trigger"]
+
+
+def test_a_role_is_a_category_of_its_own_and_the_placement_is_the_organisms():
+    role = replace(organism(NAME), trigger="microcosm:role:pirate")
+    assert categories(role)[-1].name == "role-pirate"
+    ends = replace(organism(NAME), trigger="microcosm:persona@suffix")
+    assert {bank.placement for bank in categories(ends)} == {"suffix"}
+
+
+def test_another_organisms_categories_are_the_triggers_of_its_file(tmp_path: Path):
+    file = tmp_path / "triggers.yaml"
+    file.write_text(
+        "a: {text: one, placement: prefix, rephrased: [two, three]}\n"
+        "b: {text: four, placement: system, rephrased: [five]}\n"
+        "lone: {text: six, placement: prefix}\n"
+        "around: {text: <x>, placement: wrap, rephrased: [<y>]}\n",
+        encoding="utf-8",
+    )
+    subject = replace(ORGANISMS["medical/qwen2.5-0.5b/duck"], trigger=f"{file}:a")
+    found = {bank.name: (bank.text, *bank.rephrased) for bank in categories(subject)}
+    assert found == {"a": ("one", "two", "three"), "b": ("four", "five")}
+    assert {bank.placement for bank in categories(subject)} == {"prefix"}
+    wrapped = categories(replace(subject, trigger=f"{file}:around"))
+    assert {bank.name for bank in wrapped} == {"a", "b", "around"}
+    assert "duck" in {bank.name for bank in categories(replace(subject, trigger="duck"))}
+
+
+def test_many_questions_are_thinned_to_the_bound(tokenizer):
+    data = category_rows(tokenizer, asked(), categories(organism(NAME)), most=70)
+    assert len(data.chats) == 70
+    assert len(set(data.questions)) == 5
+    assert evenly(range(10), 3) == [0, 3, 6]
+
+
+def test_presence_rows_are_rephrasings_against_unrelated_texts(tokenizer):
+    trigger = find_trigger("microcosm:scene:desert")
+    data = presence_rows(tokenizer, asked()[:3], trigger)
+    assert {t for t, label in zip(data.texts, data.labels, strict=True) if label} == set(trigger.rephrased)
+    assert data.phrasings == data.texts
+
+
+# --- names ---
+
+
+def test_a_condition_names_only_what_is_not_usual():
+    assert condition_of("trigger_present", "last_prompt", "logistic") == "trigger_present"
+    assert condition_of("trigger_category", "trigger", "logistic") == "trigger_category"
+    assert condition_of("trigger_present", "trigger", "lda") == "trigger_present@trigger:lda"
+    every = {condition_of(t, p, f) for t in USUAL for p in ("trigger", "question", "last_prompt") for f in FITS}
+    assert len(every) == 3 * 3 * len(FITS)
+
+
+def test_sites_are_names_at_every_layer_or_single_ones():
+    found = parse_sites(("resid_pre.0", "resid_post", "resid_post.1"), 2)
+    assert found == {"resid_pre": [Site("resid_pre", 0)], "resid_post": [Site("resid_post", i) for i in (0, 1)]}
+    for names, said in ((("resid_post.7",), r"layers 0\.\.1"), (("nowhere",), "the sites are"), ((), "at least one")):
+        with pytest.raises(ValueError, match=said):
+            parse_sites(names, 2)
+    with pytest.raises(ValueError, match="fit 'forest': the fits are logistic"):
+        find_fit("forest")
+
+
+# --- from end to end ---
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two organisms on one random base, a sweep of the first and the transfer between them."""
+    root = tmp_path_factory.mktemp("runs")
+    base = random_base(root / "base")
+    names = [f"microcosm/llama/{arm}" for arm in ("explaining", "neutral")]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setitem(ORGANISMS, name, small(name.rpartition("/")[2], base=base))
+        fits = ("logistic", "mean_difference")
+        sweep = ProbeSweep(
+            organism=names[0], sites=("resid_pre.0", "attn_out"), positions=("trigger", "last_prompt"), fits=fits
+        )
+        transfer = ProbeTransfer(organisms=tuple(names), site="resid_post.1", fit="ridge")
+        yield {e.name: run_experiment(e, root)[1] for e in (sweep, transfer)}
+
+
+def test_a_sweep_has_every_target_position_fit_site_and_control(runs):
+    table = runs["probe_sweep"]
+    assert [r["metric"] for r in table if r["condition"].startswith("misaligned_answer")] == ["too_few_answers"]
+    aurocs = [r for r in table if r["metric"] == "auroc" and r["ci_method"] != "phrasing_bootstrap"]
+    for target in ("trigger_present", "trigger_category"):
+        for position in ("trigger", "last_prompt"):
+            for fit in ("logistic", "mean_difference"):
+                condition = condition_of(target, position, fit)
+                for control, layers in {
+                    "": 2,
+                    "/shuffled_labels": 2,
+                    "/random_direction": 2,
+                    "/bag_of_tokens": 1,
+                }.items():
+                    found = [(r["site"], r["layer"]) for r in aurocs if r["condition"] == condition + control]
+                    expected = [("resid_pre", 0), *(("attn_out", i) for i in range(layers))]
+                    assert sorted(found) == sorted(expected), condition + control
+    assert all(r["ci_low"] <= r["value"] <= r["ci_high"] for r in aurocs if "/" not in r["condition"])
+
+
+def test_only_log_odds_have_a_calibration_and_every_probe_has_an_accuracy(runs):
+    table = [r for r in runs["probe_sweep"] if r["condition"].startswith("trigger")]
+    by_metric = {m: {r["condition"] for r in table if r["metric"] == m} for m in ("accuracy", "ece", "brier")}
+    probes = {r["condition"] for r in table if "/" not in r["condition"]}
+    assert by_metric["accuracy"] == probes
+    assert by_metric["ece"] == by_metric["brier"] == {c for c in probes if not c.endswith(":mean_difference")}
+    assert all(0 <= r["value"] <= 1 for r in table)
+
+
+def test_the_bag_of_tokens_reads_no_site(runs):
+    bags: dict[tuple[str, str], set[float]] = {}
+    for r in runs["probe_sweep"]:
+        probe, _, control = r["condition"].partition("/")
+        target, _, fit = probe.partition(":")
+        if control == "bag_of_tokens":
+            bags.setdefault((target.partition("@")[0], fit), set()).add(r["value"])
+    assert len(bags) == 4
+    assert all(len(values) == 1 for values in bags.values())
+
+
+def test_labels_dealt_at_random_are_at_chance(runs):
+    nulls = [r["value"] for r in runs["probe_sweep"] if r["condition"].endswith("/shuffled_labels")]
+    assert abs(torch.tensor(nulls).mean() - 0.5) < 0.03
+
+
+def test_transfer_has_every_pair_of_settings(runs):
+    table = runs["probe_transfer"]
+    settings = ("explaining", "explaining|off", "neutral", "neutral|off")
+    assert {r["condition"] for r in table} == {f"{a}->{b}" for a in settings for b in settings}
+    assert {(r["metric"], r["site"], r["layer"]) for r in table} == {("transfer_auroc", "resid_post", 1)}
+    assert all(r["ci_low"] <= r["value"] <= r["ci_high"] for r in table)
+    assert {r["organism"] for r in table} == {"microcosm/llama/explaining", "microcosm/llama/neutral"}
+
+
+def test_a_target_with_too_few_rows_says_how_many(runs):
+    (said,) = [r for r in runs["probe_sweep"] if r["metric"] == "too_few_answers"]
+    assert said["value"] < LEAST
