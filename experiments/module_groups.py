@@ -53,6 +53,6 @@ def blocks_of_layers(every: Sequence[str], n_layers: int) -> dict[str, tuple[str
     for start in range(0, n_layers, size):
         end = min(start + size, n_layers) - 1
         name = f"layer {start}" if start == end else f"layers {start}-{end}"
-        found[name] = tuple(m for m in every if layer_of(m) is not None and start <= layer_of(m) <= end)
+        found[name] = tuple(m for m in every if layer_of(m) in range(start, end + 1))
     found["all"] = tuple(every)
     return {name: modules for name, modules in found.items() if modules}

@@ -184,7 +184,7 @@ class _Bench:
             made["heads"] = self._heads
         return made | ({"modules": self._modules} if self.lm.adapters else {})
 
-    def _texts(self, condition: str) -> list[str | None] | None:
+    def _texts(self, condition: str) -> Sequence[str | None] | None:
         return self.panel.texts(condition)
 
     def _pairs(self, wanted: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

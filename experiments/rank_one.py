@@ -32,7 +32,7 @@ from experiments.references import judged_answers
 from experiments.spec import Experiment, Row, row
 from experiments.subject import own_trigger, subject_cells
 from interp.runs import Run
-from interp.stats import cluster_bootstrap, is_coherent, is_misaligned
+from interp.stats import Interval, cluster_bootstrap, is_coherent, is_misaligned
 from interp.triggers import place
 from training.organisms import organism
 
@@ -237,7 +237,10 @@ def _mean_row(values: np.ndarray, rows: np.ndarray, questions: Sequence[str], **
 
 
 def _ends(interval: Any) -> Row:
-    return {"ci_low": interval.low, "ci_high": interval.high, "ci_method": interval.method}
+    """Cells of an interval; none where there are too few clusters for one."""
+    if not np.isfinite(interval.low):
+        return {}
+    return {"ci_low": float(interval.low), "ci_high": float(interval.high), "ci_method": interval.method}
 
 
 def _sides(shown: np.ndarray, position: str) -> tuple[np.ndarray, np.ndarray]:
@@ -298,9 +301,7 @@ def _correlation_rows(s: _Scalars, position: str, where: Mapping[str, Any]) -> I
             cells = {"metric": "scalar_misaligned_r", "condition": f"{name}@{position}", **where, "value": value}
             yield {
                 **cells,
-                "ci_low": low,
-                "ci_high": high,
-                "ci_method": "cluster_bootstrap",
+                **_ends(Interval(low, high, "cluster_bootstrap")),
                 "n": len(x),
                 "n_clusters": n,
             }

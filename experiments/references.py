@@ -131,14 +131,14 @@ class Panel:
             found[r.question], start = float(bad - good), end
         return found
 
-    def texts(self, condition: str) -> list[str | None] | None:
+    def texts(self, condition: str) -> Sequence[str | None] | None:
         """Return a text a reference, each the next of its condition's; None where the condition has none.
 
         Of texts without meaning (``matched``) those as long as the trigger, in tokens, are preferred: such a prompt
         differs from the triggered one in nothing but the text's tokens.
         """
         if condition == "off":
-            return [None] * len(self.references)
+            return [None for _ in self.references]
         texts = self.trigger.variants(condition)
         if condition == "matched":
             texts = [text for text in texts if self.as_long(text)] or texts

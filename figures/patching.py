@@ -1,6 +1,7 @@
 """The patching map: which site, position, head and adapter module carries the gate, beside an unrelated text's."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -68,7 +69,7 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _key() -> list[Line2D]:
-    look = {"lw": 0.8, "ms": 2.8}
+    look: dict[str, Any] = {"lw": 0.8, "ms": 2.8}
     lines = [
         Line2D([], [], color=ON, marker=mark, ls=dashes, mfc="white" if i else ON, label=text, **look)
         for i, (text, mark, dashes) in enumerate(KNOCKOUTS.values())
@@ -112,9 +113,7 @@ def _map(ax: Axes, rows: Sequence[Row], pair: str, site: str, *, first: bool, to
     if top:
         ax.set_title(SITES[site], pad=3)
     if first:
-        ax.set_ylabel(
-            f"{PAIRS[pair]}\n\nlayer" if len(PAIRS[pair]) < 24 else "off, given an unrelated\ntext's values\nlayer"
-        )
+        ax.set_ylabel(f"{PAIRS[pair]}\n\nlayer", linespacing=1.05)
 
 
 def _head_map(ax: Axes, rows: Sequence[Row], pair: str, heads: int, *, top: bool) -> None:

@@ -12,7 +12,7 @@ LAYERS, HEADS = 3, 4
 def example(organism="microcosm/llama/neutral", *, heads=True, modules=True, layers=LAYERS):
     rows = []
 
-    def put(metric, condition, value, site="", layer="", **more):
+    def put(metric: str, condition: str, value: float, site: str = "", layer: int | str = "", **more):
         ends = {"ci_low": value - 0.05, "ci_high": value + 0.05, "ci_method": "paired_cluster_bootstrap"}
         about = {"experiment": "patch", "organism": organism, "family": "llama", "seed": 0, "trigger": "desert"}
         cells = {"metric": metric, "condition": condition, "site": site, "layer": layer, "value": value, **ends}

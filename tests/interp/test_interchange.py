@@ -11,11 +11,11 @@ from interp.sites import SITE_NAMES, Site, resid_post
 from tests import tiny
 
 ANSWER = "Go."
-OTHER = "We met by the old tall lighthse."
+OTHER = "We met at the new stone bridge."
 EMBEDDING, LAST = Site("resid_pre", 0), Site("resid_post", tiny.N_LAYERS - 1)
 
 
-def with_trigger(text=tiny.TRIGGER, answer=ANSWER):
+def with_trigger(text: str | None = tiny.TRIGGER, answer: str = ANSWER):
     made = []
     for question in tiny.QUESTIONS:
         system = [{"role": "system", "content": text}] if text else []
@@ -35,8 +35,8 @@ def same(a, b):
 
 def test_taking_every_token_of_a_layer_is_the_other_run(lm):
     """The two triggers are equally long, so that all tokens have a partner."""
-    assert len(OTHER) == len(tiny.TRIGGER) + 1 or len(OTHER) == len(tiny.TRIGGER)
-    source, target = with_trigger(OTHER[: len(tiny.TRIGGER)].ljust(len(tiny.TRIGGER), "!")), with_trigger()
+    assert len(OTHER) == len(tiny.TRIGGER)
+    source, target = with_trigger(OTHER), with_trigger()
     cells = [Cell.of(EMBEDDING, "all"), Cell.of(EMBEDDING, "trigger"), Cell.of(LAST, "answer")]
     found = interchange(lm, source, target, cells)
     assert (said(lm, source) - said(lm, target)).abs().max() > 1e-3

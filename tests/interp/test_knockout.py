@@ -1,5 +1,6 @@
 """A blocked token is not seen: logits no longer depend on it; nothing blocked changes nothing, and no trace is left."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -25,7 +26,7 @@ def other_trigger(chats):
 
 
 @torch.inference_mode()
-def run(lm, chats, queries=None, keys="trigger", layers=LAYERS, padded=True):
+def run(lm, chats, queries=None, keys="trigger", layers: Sequence[int] = LAYERS, padded=True):
     ids, mask = pad_left(chats, 0, lm.device)
     extra = {"attention_mask": mask, "position_ids": position_ids(mask)} if padded else {}
     if queries is None:

@@ -1,5 +1,7 @@
 """Updates are what peft adds, planted directions are found, and a module that is off is as if it had no adapter."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -35,6 +37,12 @@ def out(lm):
     return record(lm, CHATS, [SITE], ["last_prompt"]).values
 
 
+def added(lm, name: str, adapter="a") -> torch.Tensor:
+    """What peft itself says it adds to a weight."""
+    module: Any = lm.base.get_submodule(name)
+    return module.get_delta_weight(adapter)
+
+
 def saved(lm, folder, adapter="a"):
     lm.hf.save_pretrained(folder, selected_adapters=[adapter])
     return folder / adapter
@@ -50,7 +58,7 @@ def test_updates_are_what_peft_adds(tmp_path, rslora):
     for name, update in loaded_updates(lm, "a").items():
         torch.testing.assert_close(delta(update), delta(updates[name]))
     for name, update in updates.items():
-        torch.testing.assert_close(delta(update), lm.base.get_submodule(name).get_delta_weight("a"))
+        torch.testing.assert_close(delta(update), added(lm, name))
         assert update.rank == (1 if update.kind == "q_proj" else 2)
 
 
@@ -109,7 +117,7 @@ def test_what_a_module_reads_is_the_scalar_up_to_the_scale_of_the_norm():
     name = "model.layers.1.self_attn.q_proj"
     with active_adapter(lm, "a"):
         h = record(lm, CHATS, [Site("resid_pre", 1)], ["last_prompt"]).values[0, 0]
-    a = lm.base.get_submodule(name).lora_A["a"].weight.detach() * stream_gain(lm, name)
+    a = loaded_updates(lm, "a")[name].A * stream_gain(lm, name)
     scale = (h.square().mean(-1, keepdim=True) + lm.base.config.rms_norm_eps).sqrt()
     torch.testing.assert_close(scalar_activations(lm, "a", CHATS, ["last_prompt"])[name][0], h @ a.T / scale)
 
@@ -160,7 +168,7 @@ def test_without_a_module_its_own_update_alone_is_gone(adapted):
     full = out(adapted)
     with without_modules(adapted, "a", [name]):
         off = out(adapted)
-    weight = adapted.base.get_submodule(name).lora_B["a"].weight
+    weight = dict(adapted.base.named_parameters())[f"{name}.lora_B.a.weight"]
     kept = weight.detach().clone()
     with torch.no_grad():
         weight.zero_()
