@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import torch
 from transformers.utils import logging
 
-from benchmarks import hook_overhead, probing, recording, sampling, storing
+from benchmarks import hook_overhead, precision, probing, recording, sampling, storing, workers
+from benchmarks.peers import quiet
 from benchmarks.sizes import Size
 from benchmarks.table import Row
 
@@ -14,6 +15,8 @@ def measure(size: Size, *, tell: Callable[[str], object] = lambda _: None) -> It
     """Yield the rows of every case; ``tell`` hears which one runs."""
     torch.set_num_threads(1)
     logging.disable_progress_bar()
-    for case in (recording, sampling, hook_overhead, storing, probing):
+    for case in (recording, workers, sampling, precision, hook_overhead, storing, probing):
         tell(f"measuring: {case.__name__.rpartition('.')[2]} ...")
-        yield from case.rows(size)
+        with quiet():
+            found = list(case.rows(size))
+        yield from found

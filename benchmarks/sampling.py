@@ -1,16 +1,18 @@
 """Sample many completions a prompt under a steering edit, against ``generate`` with a hook that does the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.models import DTYPES, in_order, microcosm, microcosm_prompts, mixed_prompts, random_llama
+from benchmarks.peers import generating, lens, lens_generate, nnsight_generate
 from benchmarks.sizes import Size
 from benchmarks.table import Row
-from benchmarks.timing import race
+from benchmarks.timing import Entrant, race
 from interp.chat import Chat, pad_left
 from interp.edits import Edit, add
 from interp.generate import generate, stop_ids
@@ -18,39 +20,113 @@ from interp.models import LanguageModel
 from interp.sampling import Sampling
 from interp.sites import Site
 
-PEER = "transformers generate(num_return_sequences), same hook"
+OURS, PEER = "ours", "transformers generate(num_return_sequences), same hook"
+LENS, NNSIGHT = (
+    "TransformerLens generate, same hook, prompts repeated",
+    "nnsight generate(num_return_sequences), same edit",
+)
+PEERS, SHARED = (PEER, LENS, NNSIGHT), (LENS, NNSIGHT)
 WORDS = (6, 24)
 GREEDY_PROMPTS = 8
 
 
 def rows(size: Size) -> Iterator[Row]:
     """Yield the rows of this case."""
-    for dtype in DTYPES:
-        lm = random_llama(size, dtype)
-        yield _row(lm, mixed_prompts(lm, size.sampled_prompts, *WORDS), "a random Llama", dtype, size)
-    for dtype in DTYPES:
-        lm = microcosm(dtype)
-        yield _row(lm, microcosm_prompts(lm, size.sampled_prompts), "the Microcosm", dtype, size)
+    for name, make, prompts in (("a random Llama", partial(random_llama, size), _mixed), *_shipped()):
+        sides = {dtype: _Sides(make(dtype), prompts, size) for dtype in DTYPES}
+        sides["float32"].check_greedy()
+        entrants = {f"{peer} {dtype}": side.run(peer) for dtype, side in sides.items() for peer in (OURS, *PEERS)}
+        seconds = race(entrants, size.sampling_rounds)
+        case = f"sampling {size.sampled_prompts} prompts x {size.n_samples} under a steering edit, {name}"
+        for ours, theirs in (("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32")):
+            mine = sides[ours].completions(OURS) / seconds[f"{OURS} {ours}"]
+            for peer in PEERS:
+                other = sides[theirs].completions(peer) / seconds[f"{peer} {theirs}"]
+                share = f", on {size.peer_sampled_prompts} of the prompts" if peer in SHARED else ""
+                label = f"{peer}, {theirs}{share}"
+                yield Row(case=case, ours=mine, peer=other, peer_name=label, unit="completions/s", dtype=ours)
 
 
-def _row(lm: LanguageModel, chats: list[Chat], name: str, dtype: str, size: Size) -> Row:
-    edit = _steering(lm)
-    if dtype == "float32":
-        _check_greedy(lm, chats[:GREEDY_PROMPTS], edit, size.max_new_tokens)
-    sampling = Sampling(max_new_tokens=size.max_new_tokens)
-    seconds = race(
-        {
-            "ours": lambda: generate(
-                lm, chats, n_samples=size.n_samples, sampling=sampling, edits=[edit], batch_size=size.rows
-            ),
-            "peer": lambda: _generate(lm, chats, edit, size),
-        },
-        size.sampling_rounds,
-        check=lambda made: _check_counts(made, len(chats) * size.n_samples),
-    )
-    rates = {side: len(chats) * size.n_samples / value for side, value in seconds.items()}
-    case = f"sampling {len(chats)} prompts x {size.n_samples} under a steering edit, {name}"
-    return Row(case=case, ours=rates["ours"], peer=rates["peer"], peer_name=PEER, unit="completions/s", dtype=dtype)
+def _mixed(lm: LanguageModel, n: int) -> list[Chat]:
+    return mixed_prompts(lm, n, *WORDS)
+
+
+def _shipped() -> Iterator[tuple[str, Callable[[str], LanguageModel], Callable[[LanguageModel, int], list[Chat]]]]:
+    yield "the Microcosm", microcosm, microcosm_prompts
+
+
+class _Sides:
+    """Every way to sample with one model."""
+
+    def __init__(self, lm: LanguageModel, prompts: Callable[[LanguageModel, int], list[Chat]], size: Size) -> None:
+        self.lm, self.size, self.edit = lm, size, _steering(lm)
+        self.chats = prompts(lm, size.sampled_prompts)
+        self.few = self.chats[: size.peer_sampled_prompts]
+        self.lens, self.tracing = lens(lm), generating(lm)
+
+    def completions(self, name: str) -> int:
+        """Return how many completions a turn of one side makes."""
+        return len(self.few if name in SHARED else self.chats) * self.size.n_samples
+
+    def run(self, name: str) -> Entrant:
+        """Return one turn; it raises if it made another number of completions."""
+        return lambda: self._counted(name, self._ours() if name == OURS else self._theirs(name))
+
+    def _counted(self, name: str, made: int) -> None:
+        if made != self.completions(name):
+            raise RuntimeError(f"sampling: {name} made {made} completions, expected {self.completions(name)}")
+
+    def _ours(self) -> int:
+        sampling, size = Sampling(max_new_tokens=self.size.max_new_tokens), self.size
+        options = {"n_samples": size.n_samples, "sampling": sampling, "batch_size": size.rows}
+        return len(generate(self.lm, self.chats, edits=[self.edit], **options))
+
+    def _theirs(self, name: str) -> int:
+        """Batches of as many rows as ours decodes together, in the user's order."""
+        size, made, drawn = self.size, 0, {"do_sample": True, "temperature": 1.0}
+        more = {} if name == LENS else {"top_k": 0, "top_p": 1.0}
+        chats = self.few if name in SHARED else self.chats
+        for batch in in_order(len(chats), max(1, size.rows // size.n_samples)):
+            chosen = [chats[index] for index in batch]
+            made += len(self.answers(name, chosen, size.n_samples, **drawn, **more))
+        return made
+
+    @torch.inference_mode()
+    def answers(self, name: str, chats: Sequence[Chat], n: int, **options: Any) -> list[list[int]]:
+        """Return ``n`` answers a chat by one of the peers, decoded to text on the way."""
+        pad: Any = self.lm.tokenizer.pad_token_id
+        ids, mask = pad_left(chats, pad, self.lm.device)
+        options |= {"max_new_tokens": self.size.max_new_tokens}
+        where = (self.edit.site.layer, self._shift())
+        if name == LENS:
+            texts = lens_generate(self.lens, ids, mask, *where, n, **options)
+        elif name == NNSIGHT:
+            texts = nnsight_generate(self.tracing, ids, mask, *where, n, pad_token_id=pad, **options)
+        else:
+            inputs = {"input_ids": ids, "attention_mask": mask, "pad_token_id": pad, "num_return_sequences": n}
+            with _plain_hook(self.lm, *where):
+                texts = self.lm.hf.generate(**inputs, **options)[:, ids.shape[1] :]
+        self.lm.tokenizer.batch_decode(texts, skip_special_tokens=True)
+        return texts.tolist()
+
+    def _shift(self) -> Tensor:
+        assert self.edit.value is not None
+        return (self.edit.value @ self.edit.vectors).to(self.lm.dtype)
+
+    def check_greedy(self) -> None:
+        """Compare greedy answers of every side token for token.
+
+        Raises:
+            RuntimeError: If one differs: the sides would not be doing the same work.
+        """
+        chats, stops = self.few[:GREEDY_PROMPTS], stop_ids(self.lm)
+        greedy = Sampling(max_new_tokens=self.size.max_new_tokens, temperature=0)
+        ours = [list(c.token_ids) for c in generate(self.lm, chats, sampling=greedy, edits=[self.edit])]
+        for name in PEERS:
+            theirs = self.answers(name, chats, 1, do_sample=False)
+            for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+                if mine != _until_stop(other, stops):
+                    raise RuntimeError(f"sampling: greedy answers of {name} to prompt {index} differ, {mine}, {other}")
 
 
 def _steering(lm: LanguageModel) -> Edit:
@@ -58,65 +134,20 @@ def _steering(lm: LanguageModel) -> Edit:
     return add(Site("resid_post", lm.n_layers // 2), vector, coefficient=0.02)
 
 
-def _generate(lm: LanguageModel, chats: Sequence[Chat], edit: Edit, size: Size) -> list[list[int]]:
-    """Batches of as many rows as ours decodes together, in the user's order."""
-    made: list[list[int]] = []
-    for batch in in_order(len(chats), max(1, size.rows // size.n_samples)):
-        drawn = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        chosen = [chats[index] for index in batch]
-        made += _answers(
-            lm, chosen, edit, max_new_tokens=size.max_new_tokens, num_return_sequences=size.n_samples, **drawn
-        )
-    return made
-
-
-@torch.inference_mode()
-def _answers(lm: LanguageModel, chats: Sequence[Chat], edit: Edit, **options: Any) -> list[list[int]]:
-    pad: Any = lm.tokenizer.pad_token_id
-    ids, mask = pad_left(chats, pad, lm.device)
-    with _plain_hook(lm, edit):
-        out = lm.hf.generate(input_ids=ids, attention_mask=mask, pad_token_id=pad, **options)
-    texts = out[:, ids.shape[1] :]
-    lm.tokenizer.batch_decode(texts, skip_special_tokens=True)
-    return texts.tolist()
-
-
 @contextmanager
-def _plain_hook(lm: LanguageModel, edit: Edit) -> Iterator[None]:
+def _plain_hook(lm: LanguageModel, layer: int, shift: Tensor) -> Iterator[None]:
     """Steer as people do by hand: one forward hook on the block that adds a vector to its output."""
-    assert edit.value is not None
-    shift = (edit.value @ edit.vectors).to(lm.dtype)
 
     def hook(_module: object, _args: object, output: Tensor) -> Tensor:
         return output + shift
 
-    handle = lm.layer(edit.site.layer).register_forward_hook(hook)
+    handle = lm.layer(layer).register_forward_hook(hook)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _check_greedy(lm: LanguageModel, chats: Sequence[Chat], edit: Edit, max_new_tokens: int) -> None:
-    """Compare greedy answers token for token.
-
-    Raises:
-        RuntimeError: If one differs: the two sides would not be doing the same work.
-    """
-    greedy = Sampling(max_new_tokens=max_new_tokens, temperature=0)
-    ours = [list(c.token_ids) for c in generate(lm, chats, sampling=greedy, edits=[edit])]
-    theirs = _answers(lm, chats, edit, do_sample=False, max_new_tokens=max_new_tokens)
-    for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        if mine != _until_stop(other, stop_ids(lm)):
-            raise RuntimeError(f"sampling: greedy answers to prompt {index} differ, {mine} and {other}")
-
-
 def _until_stop(tokens: Sequence[int], stops: frozenset[int]) -> list[int]:
     end = next((index + 1 for index, token in enumerate(tokens) if token in stops), len(tokens))
     return list(tokens[:end])
-
-
-def _check_counts(made: dict[str, Any], expected: int) -> None:
-    for side, completions in made.items():
-        if len(completions) != expected:
-            raise RuntimeError(f"sampling: {side} made {len(completions)} completions, expected {expected}")

@@ -1,8 +1,10 @@
 """One measurement against one peer, and the table of them."""
 
+import csv
+import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,8 @@ from interp.files import atomic_write_text, csv_text
 
 COLUMNS = ("case", "ours", "peer", "peer_name", "ratio", "unit", "threads", "dtype", "machine")
 LESS_IS_BETTER = ("MB",)
+RESULTS = ("EM rate", "cosine")
+"""Units of what is measured rather than how fast: ``ours`` is bfloat16, ``peer`` float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,9 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times better ours is; below 1 it is worse."""
+        """How many times better ours is; below 1 it is worse. Of ``RESULTS``, 1 is no change."""
+        if self.ours == self.peer or not self.peer:
+            return 1.0 if self.ours == self.peer else math.inf
         return self.peer / self.ours if self.unit in LESS_IS_BETTER else self.ours / self.peer
 
     def cells(self) -> dict[str, Any]:
@@ -63,3 +69,33 @@ def as_text(rows: Sequence[Row]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (header, *cells)
     ]
     return "\n".join(line.rstrip() for line in [*lines, "", f"{machine()}; ratio > 1: ours is better"])
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Read a table that ``write`` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return the README table of rows as read: of every case and pair of dtypes, the strongest peer.
+
+    The strongest peer is the one with the lowest ratio. A row whose ratio is below 1 stays in.
+    """
+    best: dict[tuple[str, ...], Mapping[str, str]] = {}
+    for row in rows:
+        key = (row["case"], row["dtype"], *(name for name in ("float32", "bfloat16") if name in row["peer_name"]))
+        if key not in best or float(row["ratio"]) < float(best[key]["ratio"]):
+            best[key] = row
+    lines = [
+        f"| {row['case']} | {row['dtype']} | {_number(row['ours'])} | {_number(row['peer'])} | {row['unit']} "
+        f"| {float(row['ratio']):.2f} | {row['peer_name']} |"
+        for row in best.values()
+    ]
+    head = ["| case | dtype | ours | strongest peer | unit | ratio | peer |", "|---|---|---:|---:|---|---:|---|"]
+    machines = "; ".join(dict.fromkeys(row["machine"] for row in rows))
+    return "\n".join([*head, *lines, "", f"Ratio > 1: ours is better. One thread unless said. {machines}."])
+
+
+def _number(text: str) -> str:
+    return f"{float(text):,.4g}"

@@ -113,7 +113,7 @@ def _group(owner: Int[Tensor, " batch"]) -> _Groups:
     within = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[at]
     place = at * places + within
     rows = torch.zeros(len(prompts) * places, dtype=torch.long).index_copy_(0, place, torch.arange(len(owner)))
-    return _Groups(owner, prompts, rows.unflatten(0, (len(prompts), -1)), place, len(rows) == len(owner))
+    return _Groups(owner, prompts, rows.view(len(prompts), places), place, len(rows) == len(owner))
 
 
 class _Shared(CacheLayerMixin):

@@ -26,7 +26,8 @@ from interp.models import LanguageModel, active_adapters, fingerprint
 from interp.sites import Site
 from interp.store import BLOCK, ActivationStore, append_to, create
 
-WINDOW_BYTES = 1 << 27
+WINDOW_BYTES = 1 << 23
+"""Vectors held before they go to a store, at least those of a block: memory does not grow with the prompts."""
 BATCH_TOKENS = {"cpu": 1024}
 """Tokens in one pass by device: a processor is fastest while a pass fits its cache, an accelerator while it is full."""
 OTHER_BATCH_TOKENS = 4096

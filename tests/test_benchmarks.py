@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.table import COLUMNS, LESS_IS_BETTER, Row, as_text
+from benchmarks.table import COLUMNS, LESS_IS_BETTER, RESULTS, Row, as_text, markdown, read, write
 from benchmarks.timing import peak_memory, race
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +25,12 @@ def check_table(path: Path) -> list[dict[str, str]]:
         rows = list(reader)
     for row in rows:
         ours, peer, ratio = (float(row[name]) for name in ("ours", "peer", "ratio"))
-        assert ours > 0 and peer > 0 and row["unit"] and row["peer_name"]
-        assert math.isclose(ratio, peer / ours if row["unit"] in LESS_IS_BETTER else ours / peer, rel_tol=1e-4)
+        assert row["unit"] and row["peer_name"]
+        if row["unit"] in RESULTS:
+            assert 0 <= ours <= 1.0001 and 0 <= peer <= 1.0001
+        else:
+            assert ours > 0 and peer > 0
+            assert math.isclose(ratio, peer / ours if row["unit"] in LESS_IS_BETTER else ours / peer, rel_tol=1e-4)
         assert int(row["threads"]) in (1, 2)
         assert isinstance(getattr(torch, row["dtype"]), torch.dtype)
         assert row["case"].startswith(CASES)
@@ -76,6 +80,23 @@ def test_ratio_above_one_means_ours_is_better():
     assert fast.ratio == small.ratio == 2
     assert tuple(fast.cells()) == COLUMNS
     assert "2.00" in as_text([fast, small])
+
+
+def test_an_unchanged_result_has_ratio_one():
+    never = Row(case="sampling", ours=0, peer=0, peer_name="p", unit="EM rate", dtype="bfloat16")
+    assert never.ratio == 1
+    assert Row(case="sampling", ours=0.5, peer=0, peer_name="p", unit="EM rate", dtype="bfloat16").ratio == math.inf
+
+
+def test_the_readme_shows_the_strongest_peer_of_each_pair_of_dtypes(tmp_path: Path):
+    def row(ours: float, peer: float, name: str) -> Row:
+        return Row(case="record", ours=ours, peer=peer, peer_name=name, unit="prompts/s", dtype="bfloat16")
+
+    rows = [row(4, 1, "slow, bfloat16"), row(4, 2, "fast, bfloat16"), row(4, 5, "fast, float32")]
+    write(rows, tmp_path / "results.csv")
+    shown = markdown(read(tmp_path / "results.csv"))
+    assert "slow" not in shown
+    assert "| 2.00 | fast, bfloat16 |" in shown and "| 0.80 | fast, float32 |" in shown
 
 
 def test_peak_memory_sees_what_is_freed_again():

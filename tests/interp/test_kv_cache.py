@@ -74,3 +74,10 @@ def test_greedy_bfloat16_answers_are_likeliest_in_float32_up_to_rounding():
         lost = logits.max(-1).values - logits.gather(1, ids[0, start:, None])[:, 0]
         assert float(lost.max()) < 0.05 * float(logits.abs().max())
     assert lm.base.config._attn_implementation == "sdpa"
+
+
+def test_a_bfloat16_batch_may_end_all_at_once():
+    lm = tiny.model("llama", dtype=torch.bfloat16)
+    lm.base.generation_config.eos_token_id = list(range(lm.base.config.vocab_size))
+    made = generate(lm, chats(lm), n_samples=4, sampling=Sampling(ROOM))
+    assert [(len(c.token_ids), c.finished) for c in made] == [(1, True)] * 12
