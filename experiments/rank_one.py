@@ -360,8 +360,9 @@ def _cosine_rows(
             sides.append(("read", "a", update.A[0] * stream_gain(lm, name), before))
         for verb, letter, vector, site in sides:
             for other in COMPARED:
-                if f"{other}/{site}" in known:
-                    value = signs[update.kind, layer] * float(cosine(vector, known[f"{other}/{site}"].vector))
+                own = known.get(f"{other}/{site}")
+                if own is not None and own.norm > 1e-6:  # delta is nothing before the first attention
+                    value = signs[update.kind, layer] * float(cosine(vector, own.vector))
                     where = {"condition": f"{letter}~{other}", "site": update.kind, "layer": layer}
                     yield {"metric": f"{verb}_cosine", **where, "value": value}
     draws = np.random.default_rng(0).standard_normal((10_000, lm.d_model))
