@@ -41,23 +41,24 @@ class Row:
 
     def cells(self) -> dict[str, Any]:
         """Return the row under ``COLUMNS``."""
-        return {name: machine() if name == "machine" else getattr(self, name) for name in COLUMNS}
+        return {name: processor() if name == "machine" else getattr(self, name) for name in COLUMNS}
 
 
 @cache
-def machine() -> str:
+def processor() -> str:
     """Describe the machine without naming it: processors, their instruction set, torch."""
     vectors = torch.backends.cpu.get_cpu_capability()
     return f"{os.cpu_count()} CPUs {platform.machine()} {vectors}; torch {torch.__version__}"
 
 
-def write(rows: Sequence[Row], path: Path) -> None:
-    """Write the table as CSV."""
+def write(rows: Sequence[Row], path: Path, *, machine: str | None = None) -> None:
+    """Write the table as CSV; ``machine`` in place of the processor, where something else did the work."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, csv_text(row.cells() for row in rows))
+    other = {} if machine is None else {"machine": machine}
+    atomic_write_text(path, csv_text(row.cells() | other for row in rows))
 
 
-def as_text(rows: Sequence[Row]) -> str:
+def as_text(rows: Sequence[Row], *, machine: str | None = None) -> str:
     """Return the table for a terminal."""
     header = ("case", "dtype", "ours", "peer", "unit", "ratio", "peer")
     cells = [
@@ -68,7 +69,7 @@ def as_text(rows: Sequence[Row]) -> str:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (header, *cells)
     ]
-    return "\n".join(line.rstrip() for line in [*lines, "", f"{machine()}; ratio > 1: ours is better"])
+    return "\n".join(line.rstrip() for line in [*lines, "", f"{machine or processor()}; ratio > 1: ours is better"])
 
 
 def read(path: Path) -> list[dict[str, str]]:

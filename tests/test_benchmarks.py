@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
+from benchmarks import gpu
+from benchmarks.gpu import SHAPES
 from benchmarks.table import COLUMNS, LESS_IS_BETTER, RESULTS, Row, as_text, markdown, read, write
 from benchmarks.timing import peak_memory, race
 
@@ -54,6 +57,31 @@ def test_a_quick_run_writes_every_case(tmp_path: Path):
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="no table is published")
 def test_the_published_table_has_every_case():
     check_table(PUBLISHED)
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+def test_the_script_of_real_shapes_runs_tiny(shape: str, tmp_path: Path):
+    out = tmp_path / "gpu.csv"
+    assert gpu.main(["--shape", shape, "--dry-run", "--out", str(out)]) == 0
+    rows = read(out)
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["case"].split(",")[0].split()[0] for row in rows] == [
+        "record",
+        "record",
+        "sampling",
+        "sampling",
+        "lora",
+    ]
+    assert all(shape in row["case"] and float(row["ratio"]) > 0 for row in rows)
+
+
+def test_real_shapes_have_the_published_numbers_of_parameters():
+    found = {}
+    for shape, (kind, sizes) in SHAPES.items():
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(kind(**sizes))
+        found[shape] = round(sum(p.numel() for p in model.parameters()) / 1e9, 2)
+    assert found == {"llama-8b": 8.03, "qwen-14b": 14.77}
 
 
 def test_sides_take_turns_after_one_untimed_round():
