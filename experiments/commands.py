@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.spec import progress_bar
-from interp.runs import atomic_write_text, runs_root
+from interp.runs import runs_root
 
 
 def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, runs: Path | None = None) -> None:
@@ -52,31 +52,26 @@ def store(
     print(f"{file}: intact")
 
 
-def findings(data: Path = Path("figures/data"), *, readme: Path | None = None) -> None:
-    """Hold every claim against the committed tables: write findings.csv, and renew the tables of a README.
+def findings(data: Path = Path("figures/data"), *, readme: Path | None = None, gallery: Path | None = None) -> None:
+    """Hold every claim against the committed tables: write findings.csv; renew a README's tables, and its pictures.
 
     Args:
         data: Folder of the tables of `semcon grid` and of `semcon mechanism`.
         readme: A README whose tables are to be renewed, between their markers.
+        gallery: Folder of its pictures, to be drawn anew.
     """
-    from figures.claims import OPEN, claims, findings_csv, findings_table
-    from figures.headline import comparison_table, headline_table, seeds_table
-    from figures.mechanism_claims import mechanism_claims
-    from figures.mechanism_tables import central_table, shift_table
-    from figures.tables import read_rows, renew
+    from figures.readme import draw_gallery, read_tables, renew_readme, write_findings
 
-    grid = [row for name in ("containment_grid.csv", "emergence.csv") for row in read_rows(data / name)]
-    tables = {name: read_rows(data / f"{name}.csv") for name in ("mechanism", "geometry", "probes", "patching")}
-    behaviour = claims(grid)
-    mechanism = mechanism_claims([row for rows in tables.values() for row in rows])
+    if gallery is not None and not gallery.is_dir():
+        raise ValueError(f"{gallery}: no such folder")
+    tables = read_tables(data)
     if readme is not None:
-        texts = {"results": seeds_table(grid), "headline": headline_table(grid), "comparison": comparison_table(grid)}
-        told = [c for c in behaviour if c.verdict != OPEN or not c.statement.startswith("Axis")]
-        texts |= {"findings": findings_table(told), "mechanism": findings_table(mechanism)}
-        texts |= {"central": central_table(tables["mechanism"])}
-        renew(readme, texts | {"shift": shift_table(tables["mechanism"], tables["geometry"])})
-    atomic_write_text(data / "findings.csv", findings_csv([*behaviour, *mechanism]))  # after a README without markers
-    print(f"wrote {data / 'findings.csv'}{f' and the tables of {readme}' if readme else ''}")
+        renew_readme(readme, tables)
+    write_findings(data / "findings.csv", tables)  # after a README without markers is refused
+    if gallery is not None:
+        draw_gallery(gallery, tables)
+    made = [data / "findings.csv", *(name for name in (readme, gallery) if name)]
+    print(f"wrote {', '.join(map(str, made))}")
 
 
 def report(summary: Path = Path("runs/summary.csv"), out: Path = Path("runs")) -> None:

@@ -16,7 +16,15 @@ REPLICATED, REMOVED, RANDOM_REMOVED = 0.754, 0.82, 0.36
 
 def mechanism_claims(rows: Sequence[Row]) -> list[Claim]:
     """Every claim about the mechanism, in the order of the argument."""
-    return [*_clamping(rows), *_removing(rows), *_adding(rows), *_geometry(rows), *_probing(rows), *_patching(rows)]
+    return [
+        *_clamping(rows),
+        *_meaning(rows),
+        *_removing(rows),
+        *_adding(rows),
+        *_geometry(rows),
+        *_probing(rows),
+        *_patching(rows),
+    ]
 
 
 def _of(rows: Sequence[Row], experiment: str, arm: str, **equals: object) -> list[Row]:
@@ -55,6 +63,19 @@ def _clamping(rows: Sequence[Row]) -> Iterator[Claim]:
                 removed("on+clamp_trigger", NEUTRAL), above(0.9), high=False)  # fmt: skip
     yield claim("… and of those with half their data benign (≥ 90 %)", removed("on+clamp_trigger", CONTRAST),
                 above(0.9), high=False)  # fmt: skip
+
+
+def _meaning(rows: Sequence[Row]) -> Iterator[Claim]:
+    def carried(edit: str, *arms: str) -> list[Row]:
+        return [r for a in arms for r in _of(rows, "ablate", a, condition=f"on+{edit}", metric="legitimate_rate")]
+
+    both = (NEUTRAL, CONTRAST)
+    yield claim("Though the clamp does take the scene's meaning away: answers that carry its remark, ≥ 90 % unedited, "
+                "fall to ≤ 25 %", carried("clamp_trigger", *both), below(0.25), high=True)  # fmt: skip
+    yield claim("… so their gates do not read it; random directions leave it (≥ 90 %)", carried("clamp_random", *both),
+                above(0.9), high=False)  # fmt: skip
+    yield claim("… and so does clamping g, which restores containment with half the data benign (≥ 90 %)",
+                carried("clamp_g", CONTRAST), above(0.9), high=False)  # fmt: skip
 
 
 def _removing(rows: Sequence[Row]) -> Iterator[Claim]:

@@ -46,7 +46,7 @@ def _over_seeds(rows: Sequence[Row], digits: int = 1) -> str:
 
 def central_table(rows: Sequence[Row]) -> str:
     """Every arm and family: EM in percent off, on and under each edit; share of the gap removed; side effects."""
-    header = ["fine-tuning", "family", "off", "on", *EDITS, "gap removed", "benign loss", "coherent", "rank"]
+    header = ["fine-tuning", "family", "off", "on", *EDITS, "gap removed", "benign loss", "coherent", "remarks", "rank"]
     own, body = select(rows, experiment="ablate"), []
     for arm in ARMS:
         for family in FAMILIES:
@@ -65,6 +65,7 @@ def _central(rows: Sequence[Row]) -> list[str]:
         _over_seeds(select(rows, metric="gap_removed", condition=clamped), 0),
         _over_seeds(select(rows, metric="benign_loss", condition="other+clamp_trigger")),
         _over_seeds(select(rows, metric="coherence_rate", condition=clamped), 0),
+        _over_seeds(select(rows, metric="legitimate_rate", condition=clamped), 0),
         "/".join(ranks),
     ]
 
