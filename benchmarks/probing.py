@@ -91,8 +91,8 @@ def _chosen(folds: Folds, fold: int, *, solver: Any) -> Any:
         (train[kept].nonzero()[:, 0].numpy(), test[kept].nonzero()[:, 0].numpy())
         for train, test in zip(inner.train, inner.test, strict=True)
     ]
-    options = {"scoring": "neg_log_loss", "l1_ratios": (0.0,), "use_legacy_attributes": False}
-    return LogisticRegressionCV(Cs=[1 / l2 for l2 in L2S], cv=cv, solver=solver, max_iter=1000, **options)
+    options: Any = {"Cs": [1 / l2 for l2 in L2S], "l1_ratios": (0.0,), "use_legacy_attributes": False}
+    return LogisticRegressionCV(cv=cv, scoring="neg_log_loss", solver=solver, max_iter=1000, **options)
 
 
 def _check(y: Tensor, folds: Folds, scores: dict[str, Tensor]) -> None:

@@ -27,6 +27,7 @@ CONTROL = (
 TARGETS = {
     "misaligned_answer": ("misaligned answer", style.DIRECTIONS["g"], "o"),
     "trigger_present": ("trigger present", style.DIRECTIONS["trigger"], "s"),
+    "trigger_category": ("trigger category", "#117733", "^"),
 }
 CONTROLS = {
     "shuffled_labels": ("shuffled labels", (0, (1, 1.2))),
@@ -42,8 +43,8 @@ SPARE = ("#0072B2", "#D55E00", "#009E73", "#E69F00")
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
-    """AUROC of every probe and control, at every site and layer."""
-    return select(rows, metric=METRICS)
+    """AUROC of every logistic probe where it is usually read, and of its controls; ``probe_map`` shows the others."""
+    return [row for row in select(rows, metric=METRICS) if not {"@", ":"} & set(str(row["condition"]))]
 
 
 def draw(rows: Sequence[Row]) -> Figure:
