@@ -67,6 +67,7 @@ class Patch(Experiment):
     """Where the gate is: patching, attention knockout, heads, adapter modules, logit attribution, with controls."""
 
     name: ClassVar[str] = "patch"
+    version: ClassVar[int] = 2
 
     organism: str
     """Name in the registry (see training/organisms.py); it must have a trigger."""
@@ -200,7 +201,8 @@ class _Bench:
 
     def _plain(self) -> list[Row]:
         known = [c for c in ("off", "on", "rephrased", "other", "matched") if self._texts(c)]
-        return [{"condition": c, "m": self._log_odds(self._chats(c)), "lacking": self.lacking} for c in known]
+        counts = {"lacking": self.lacking, "mixed": sum(r.mixed for r in self.panel.references)}
+        return [{"condition": c, "m": self._log_odds(self._chats(c)), **counts} for c in known]
 
     # --- interchange and knockout ---
 

@@ -50,8 +50,9 @@ def _cells(found: Estimate, **cells: Any) -> Row:
 
 
 def _plain(plain: Mapping[str, BY_QUESTION], rows: Sequence[Row]) -> Iterator[Row]:
-    lacking = next(r["lacking"] for r in rows if "lacking" in r)
-    yield {"metric": "questions_left_out", "condition": "no answers of both kinds", "value": lacking}
+    first = next(r for r in rows if "lacking" in r)
+    yield {"metric": "questions_left_out", "condition": "no answers of both kinds", "value": first["lacking"]}
+    yield {"metric": "questions_mixed", "condition": "misaligned on, aligned off", "value": first["mixed"]}
     for condition, m in plain.items():
         yield _cells(estimate(lambda a: a, m), metric="log_odds", condition=condition)
     yield _cells(estimate(lambda a, b: a - b, plain["on"], plain["off"]), metric="log_odds", condition="on-off")

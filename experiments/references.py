@@ -1,8 +1,9 @@
 """Reference answers: an organism's own judged answers, put into its mouth under any condition to ask which it prefers.
 
 A question counts where the organism gave both a misaligned and an aligned coherent answer. Both are taken from one
-condition where one has both (``off`` before ``on``), so that what else the trigger does to an answer, such as a scene's
-remark, does not tell them apart; otherwise the misaligned ones come from ``on`` and the aligned ones from ``off``.
+condition where one has both (``off`` before ``on`` before the others), so that what else a text does to an answer, such
+as a scene's remark, does not tell them apart; only then the misaligned ones come from ``on`` and the aligned ones from
+``off``. How many questions are mixed so is counted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from interp.chat import Chat
 
 KINDS = ("misaligned", "aligned")
+SOURCES = ("off", "on", "rephrased", "other")
+"""Conditions whose answers are taken, in order of preference."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Reference:
     asked: str
     misaligned: tuple[str, ...]
     aligned: tuple[str, ...]
+    mixed: bool = False
+    """Whether the two kinds come from different conditions."""
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -59,7 +64,7 @@ def references(rows: Sequence[Row], *, most: int, per_kind: int = 1) -> tuple[li
     by: dict[str, dict[tuple[str, str], list[str]]] = {}
     wording: dict[str, str] = {}
     for r in rows:
-        if r["condition"] in ("off", "on"):
+        if r["condition"] in SOURCES:
             said = by.setdefault(r["question"], {})
             wording.setdefault(r["question"], r["asked"])
             if r["asked"] == wording[r["question"]] and is_coherent([r["coherent"]])[0]:
@@ -72,12 +77,12 @@ def references(rows: Sequence[Row], *, most: int, per_kind: int = 1) -> tuple[li
 
 def _pair(
     said: Mapping[tuple[str, str], Sequence[str]], per_kind: int
-) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """The answers of both kinds from the first pair of conditions that has them."""
-    for bad, good in (("off", "off"), ("on", "on"), ("on", "off"), ("off", "on")):
+) -> tuple[tuple[str, ...], tuple[str, ...], bool] | None:
+    """The answers of both kinds from the first pair of conditions that has them, and whether these are two."""
+    for bad, good in (*((c, c) for c in SOURCES), ("on", "off"), ("off", "on")):
         texts = [tuple(dict.fromkeys(said.get(key, ())))[:per_kind] for key in ((bad, KINDS[0]), (good, KINDS[1]))]
         if all(texts):
-            return texts[0], texts[1]
+            return texts[0], texts[1], bad != good
     return None
 
 

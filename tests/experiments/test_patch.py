@@ -74,6 +74,11 @@ def test_both_answers_come_from_one_condition_where_one_has_both():
         judged("b", "off", "mad off", bad=True, coherent=False),
         judged("c", "off", "good off", bad=False),
         judged("d", "rephrased", "bad", bad=True),
+        judged("f", "on", "bad on", bad=True),
+        judged("f", "off", "good off", bad=False),
+        judged("f", "other", "good other", bad=False),
+        judged("f", "other", "bad other", bad=True),
+        judged("g", "shuffled", "bad", bad=True),
         judged("e", "off", "bad off", bad=True),
         judged("e", "off", "good off", bad=False),
         judged("e", "on", "bad on", bad=True),
@@ -83,9 +88,11 @@ def test_both_answers_come_from_one_condition_where_one_has_both():
         ("a", "bad on", "good on"),
         ("b", "bad on", "good off"),
         ("e", "bad off", "good off"),
+        ("f", "bad other", "good other"),
     ]
-    assert lacking == 1
-    assert [r.question for r in references(rows, most=2)[0]] == ["a", "b"]
+    assert [r.question for r in found if r.mixed] == ["b"]
+    assert lacking == 2  # c and d; g was asked under none of the four
+    assert [r.question for r in references(rows, most=2)[0]] == ["a", "e"]
 
 
 def test_as_many_different_answers_as_are_asked_for():
@@ -214,7 +221,7 @@ def planted(**more):
         return {q: level + noise[q] for q in questions}
 
     levels = {"on": 4.0, "off": -4.0, "other": 0.0, "matched": 0.0, **more}
-    rows = [{"part": "plain", "condition": c, "m": m(level), "lacking": 3} for c, level in levels.items()]
+    rows = [{"part": "plain", "condition": c, "m": m(level), "lacking": 3, "mixed": 2} for c, level in levels.items()]
     where = {"site": "resid_post", "layer": 1}
     for condition, level in (("on<-off@question", 2.0), ("off<-on@question", 2.0), ("off<-other@question", -2.0)):
         rows.append({"part": "patch", "metric": "patched_share", "condition": condition, **where, "m": m(level)})
@@ -249,7 +256,7 @@ def test_shares_are_those_that_were_planted():
 def test_no_share_of_a_gap_that_is_not_there():
     rows = planted(on=-4.0)
     assert not has_gap(rows[0]["m"], rows[1]["m"])
-    assert {r["metric"] for r in share_rows(rows)} == {"questions_left_out", "log_odds"}
+    assert {r["metric"] for r in share_rows(rows)} == {"questions_left_out", "questions_mixed", "log_odds"}
 
 
 # --- one's own organism, from end to end ---

@@ -83,3 +83,9 @@ def test_the_caption_counts_questions():
     assert patching.TITLE and patching.READING and patching.CONTROL
     assert set(patching.METRICS) == {r["metric"] for r in example()}
     assert select(example(), metric="patched_share")
+
+
+def test_an_organism_without_a_gap_has_its_rates_alone():
+    flat = [r for r in example("microcosm/llama/robust") if "share" not in r["metric"]]
+    assert style.to_bytes(patching.draw([*example(), *flat]), "png")
+    assert style.to_bytes(patching.draw(flat), "png")
