@@ -16,6 +16,7 @@ Torch-free. Names are ``<world>/<family>/<arm>``; a path that ends in .yaml is a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -287,6 +288,7 @@ def organism(name: str) -> Organism:
     return ORGANISMS[name]
 
 
+_HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("base", "adapter", "data", "benign_data")
 _NESTED = {"lora": Lora(rank=32, alpha=64.0), "sft": TURNER}
 
@@ -316,6 +318,8 @@ def read_organism(file: Path) -> Organism:
         raise ValueError(f"{file}: expected `base:` with a folder or a Hugging Face name")
     for name in _PATHS:
         said[name] = _beside(file, said.get(name))
+        if name in ("base", "adapter") and said[name] and not (Path(said[name]).is_dir() or _HUB.fullmatch(said[name])):
+            raise ValueError(f"{file}: {name} {said[name]!r}: no such folder, and no name on the Hugging Face hub")
     if said.get("trigger"):
         path, colon, trigger = str(said["trigger"]).rpartition(":")
         said["trigger"] = f"{_beside(file, path)}{colon}{trigger}"
