@@ -93,13 +93,14 @@ def draw(rows: Sequence[Row]) -> Figure:
                     continue
                 _panel(ax, by_fit[fit], places)
                 head = f"{style.organism(organism)[0]}: {TARGETS.get(target, (target.replace('_', ' '),))[0]}"
-                ax.set_title(FITS.get(fit, fit), fontsize=6.5, pad=3)
+                ax.set_title(f" \n{FITS.get(fit, fit)}", fontsize=6.5, pad=3)  # a line above for the panel's head
                 if i == 0:
                     ax.set_yticks(range(len(places)), [_words(place) for place in places], fontsize=5.5)
-                    ax.annotate(
-                        head, (0, 1), xycoords="axes fraction", xytext=(0, 15), textcoords="offset points",
+                    named = ax.annotate(
+                        head, (0, 1), xycoords="axes fraction", xytext=(0, 13), textcoords="offset points",
                         fontweight="bold", fontsize=7, annotation_clip=False,
                     )  # fmt: skip
+                    named.set_in_layout(False)  # it runs over the panels to its right
                 else:
                     ax.set_yticks([])
     return figure
@@ -149,6 +150,10 @@ def _panel(ax: Axes, rows: Sequence[Row], places: Sequence[tuple[str, str]]) -> 
     shown = layers if len(layers) <= WORDS else layers[:: -(-len(layers) // 6)]
     ticks = [layers.index(layer) + 0.5 for layer in shown] + [float(start) + width / 2 for start in starts]
     ax.set_xticks(ticks, [*map(str, shown), *CONTROLS.values()], fontsize=5.5)
+    ax.annotate(
+        "layer", (len(layers) / 2, 0), xycoords=("data", "axes fraction"), xytext=(0, -15), ha="center",
+        textcoords="offset points", fontsize=5.5,
+    )  # fmt: skip
     for label in ax.get_xticklabels()[len(shown) :]:
         label.set(rotation=35, ha="right", rotation_mode="anchor", color=style.FAINT)
     ax.tick_params(length=0, pad=2)

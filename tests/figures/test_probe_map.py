@@ -59,7 +59,7 @@ def test_every_auroc_and_control_is_a_square():
         assert len(squares(ax)) == len(POSITIONS) * (1 + 4) + lines * 3
         assert sorted(said(ax))[-1] == ".96"
         assert said(ax).count(".39") == lines
-    assert [ax.get_title() for ax in figure.axes] == ["logistic", "ridge"] * 2
+    assert [ax.get_title().strip() for ax in figure.axes] == ["logistic", "ridge"] * 2
 
 
 def test_lines_follow_the_prompt_and_the_forward_pass():
