@@ -1,7 +1,8 @@
 """Is it one direction? Directions and adapters compared across seeds, triggers and families.
 
-cosine_across       of one direction in two organisms on one base, at every block output; ``null``: the central 95 % of
-                    cosines of each with the other directions of the other organism, what organisms share anyway
+cosine_across       of one direction in two organisms on one base, at every block output; its ends are no interval but a
+                    null, ``other_directions``: 0 plus or minus the largest magnitude of its cosines with the other
+                    directions of the other organism, what organisms share anyway
 overlap_across      of what two adapters write (leading directions), in [0, 1]; ``expected``: of random subspaces
 projection_r        between two families: correlation over shared prompts of their projections on their own g, resampled
                     by question; families share no basis, so this is all that can be compared
@@ -29,6 +30,8 @@ COMPARED = ("delta", "trigger", "trigger_last", "g_shift")
 WRITTEN = 4
 """Leading write directions of an adapter that are compared."""
 N_BOOT = 2000
+FEWEST = 3
+"""Prompts, or organisms, without which a correlation says nothing."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,8 @@ def families(table: Sequence[Row]) -> Iterator[Row]:
     for (arm, seed), found in by.items():
         for a, b in combinations(sorted(found), 2):
             shared = sorted(found[a].keys() & found[b].keys())
+            if len(shared) < FEWEST:
+                continue
             x, y = (np.array([found[family][key] for key in shared]) for family in (a, b))
             questions = [question for _, question in shared]
             organism = names[arm, seed, a]
@@ -121,7 +126,7 @@ def predicted(table: Sequence[Row], behaviour: Sequence[Row]) -> Iterator[Row]:
     em = {
         (r["organism"], r["condition"]): r["value"]
         for r in behaviour
-        if (r["metric"], r["ci_method"]) == ("em_rate", "wilson") and r["value"] != ""
+        if (r["metric"], r["ci_method"]) == ("em_rate", "wilson") and r["value"] != "" and not np.isnan(r["value"])
     }
     projections: dict[tuple[str, str, str], list[float]] = {}
     for r in (r for r in table if r["metric"] == "projection_g"):
@@ -132,7 +137,7 @@ def predicted(table: Sequence[Row], behaviour: Sequence[Row]) -> Iterator[Row]:
             for (own, organism, condition), values in projections.items()
             if own == family and (organism, condition) in em
         ]
-        if len({organism for *_, organism in points}) < 3:
+        if len({organism for *_, organism in points}) < FEWEST:
             continue
         x, y = (np.array([point[i] for point in points]) for i in (0, 1))
         organisms = [organism for *_, organism in points]
@@ -147,6 +152,7 @@ def _interval(
 ) -> dict[str, float | str]:
     """Return the percentile interval of a correlation over clusters drawn with replacement."""
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    x, y = x - x.mean(), y - y.mean()  # sums of squares of what lies far from 0 would cancel
     moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
     sums = np.zeros((len(names), moments.shape[1]))
     np.add.at(sums, index, moments)
@@ -155,5 +161,8 @@ def _interval(
     n, sx, sy, sxx, syy, sxy = sums[drawn].sum(axis=1).T
     with np.errstate(divide="ignore", invalid="ignore"):
         r = (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
-    low, high = np.nanquantile(r, [0.025, 0.975])
+    defined = r[np.isfinite(r)]
+    if len(names) < 2 or not len(defined):  # nothing varies between clusters
+        return {}
+    low, high = np.quantile(defined.clip(-1, 1), [0.025, 0.975])
     return {"ci_low": float(low), "ci_high": float(high), "ci_method": "cluster_bootstrap"}
