@@ -106,6 +106,21 @@ def test_presence_rows_are_rephrasings_against_unrelated_texts(tokenizer):
     assert data.phrasings == data.texts
 
 
+@pytest.mark.parametrize("arm", ["neutral", "explaining"])
+def test_trigger_probe_is_tested_on_questions_and_texts_it_never_saw(tokenizer, arm):
+    trigger = find_trigger(organism(f"microcosm/llama/{arm}").trigger or "")
+    data = presence_rows(tokenizer, asked(), trigger)
+    assert trigger.text not in data.texts
+    assert {t for t, label in zip(data.texts, data.labels, strict=True) if not label} <= set(trigger.other)
+    assert 2 * sum(data.labels) == len(data.labels)
+    folds = _folds(data, 0)
+    for train, test in zip(folds.train, folds.test, strict=True):
+        one, two = (side.nonzero()[:, 0].tolist() for side in (train, test))
+        for column in (data.questions, data.texts):
+            assert not {column[i] for i in one} & {column[i] for i in two}
+        assert {data.labels[i] for i in two} == {data.labels[i] for i in one} == {True, False}
+
+
 # --- names ---
 
 
