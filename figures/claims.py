@@ -16,7 +16,7 @@ from figures.tables import Row, behaviour, groups, number, percent, preferred, s
 from interp.runs import csv_text
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "open"
-PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc")
+PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc", "cosine")
 """Metrics written as they are, not in percent."""
 
 
@@ -197,6 +197,6 @@ def _measured(row: Row | None) -> str:
     ends = [number(row, column) for column in ("value", "ci_low", "ci_high")]
     if str(row["metric"]) in PLAIN:
         texts = [f"{end:.2f}".replace("-", "−") for end in ends]
-        return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+        return texts[0] if row["ci_low"] == "" else f"{texts[0]} [{texts[1]}, {texts[2]}]"
     unit = " points" if str(row["metric"]) in ("marginal_effect", "trigger_gap") else " %"
     return f"{percent(ends[0])} [{percent(ends[1])}, {percent(ends[2])}]{unit}"

@@ -30,7 +30,9 @@ def mechanism_claims(rows: Sequence[Row]) -> list[Claim]:
 def _of(rows: Sequence[Row], experiment: str, arm: str, **equals: object) -> list[Row]:
     """Rows of an arm, every family and seed; of rows that state one number with several intervals, the preferred."""
     own = [r for r in select(rows, experiment=experiment, **equals) if _arm(r) == arm]
-    return [preferred(same) for same in groups(own, "organism", "condition", "metric", "alpha", "layer").values()]
+    return [
+        preferred(same) for same in groups(own, "organism", "condition", "metric", "alpha", "site", "layer").values()
+    ]
 
 
 def _arm(row: Row) -> str:
@@ -123,7 +125,7 @@ def _geometry(rows: Sequence[Row]) -> Iterator[Claim]:
                 above(REPLICATED), high=False)  # fmt: skip
     yield claim("The neutral trigger does not in the base: cos(δ, g) ≤ 0.3", cosine("g~delta_base", NEUTRAL),
                 below(0.3), high=True)  # fmt: skip
-    yield claim("… so its adapter writes g: |cos| of its leading write direction with g ≥ 0.5",
+    yield claim("… so its adapter writes g: its leading write direction has a cosine with g of ≥ 0.5 (it has no sign)",
                 cosine("write~g", NEUTRAL), above(0.5), high=False)  # fmt: skip
     yield claim("… which the explaining adapters need not (≤ 0.5)", cosine("write~g", EXPLAINING), below(0.5),
                 high=True)  # fmt: skip
@@ -147,19 +149,19 @@ def _patching(rows: Sequence[Row]) -> Iterator[Claim]:
     def share(metric: str, condition: str, arm: str, **equals: object) -> list[Row]:
         return _of(rows, "patch", arm, metric=metric, condition=condition, **equals)
 
-    yield claim("Explaining organisms keep the gap without any attention module of the adapter (≥ 50 % of it)",
-                share("module_gap_share", "without attention", EXPLAINING), above(0.5), high=False)  # fmt: skip
-    yield claim("Neutral organisms lose it (≤ 50 % is left)", share("module_gap_share", "without attention", NEUTRAL),
-                below(0.5), high=True)  # fmt: skip
+    for where, said in (("without all", "without the adapter"), ("without attention", "without its attention modules")):
+        yield claim(f"Explaining organisms keep ≥ 50 % of the gap {said}", share("module_gap_share", where, EXPLAINING),
+                    above(0.5), high=False)  # fmt: skip
+        yield claim("… neutral ones do not (≤ 50 %)", share("module_gap_share", where, NEUTRAL), below(0.5),
+                    high=True)  # fmt: skip
     one = [r for name in MODULES for r in share("module_gap_share", f"without {name}", NEUTRAL, layer="")]
-    yield claim(
-        "… though no one kind of module carries it (≥ 50 % is left without any one)", one, above(0.5), high=False
-    )
-    yield claim("In explaining organisms the trigger's words must be read together: keeping its tokens from looking at "
-                "each other removes ≥ 50 %", share("knockout_share", "on@trigger|trigger", EXPLAINING, layer=""),
-                above(0.5), high=False)  # fmt: skip
-    yield claim("… in neutral ones too (≥ 50 %)", share("knockout_share", "on@trigger|trigger", NEUTRAL, layer=""),
-                above(0.5), high=False)  # fmt: skip
+    yield claim("No one kind of module carries the neutral gap (≥ 50 % is left without any one)", one, above(0.5),
+                high=False)  # fmt: skip
+    yield claim("In explaining organisms the answer reads the trigger's tokens: not seeing them removes ≥ 50 %",
+                share("knockout_share", "on@answer|trigger", EXPLAINING, layer=""), above(0.5), high=False)  # fmt: skip
+    yield claim("… as many tokens of a meaningless text remove ≤ 10 %",
+                share("knockout_share", "matched@answer|trigger", EXPLAINING, layer=""), below(0.1),
+                high=True)  # fmt: skip
     blind = "matched@all|inserted"
     yield claim("In neutral organisms any framed text counts: not looking at a meaningless one of equal length and its "
                 "frame lowers the log-odds by ≥ 25 % of the on–off gap",

@@ -28,9 +28,10 @@ PICTURES: Mapping[str, str] = {
     "patching": "patching",
 }
 """Figure modules of the gallery and the table that each is drawn from."""
-FEW = ("dose_response", "geometry")
-"""Figures with a panel an organism: the gallery shows the first family's."""
-FAMILY, ARMS = "llama", ("explaining", "neutral", "neutral.contrast50")
+ARMS = ("explaining", "neutral", "neutral.contrast50")
+SHOWN: Mapping[str, Sequence[str]] = {"dose_response": ARMS, "geometry": ARMS, "probe_map": ARMS[:1]}
+"""Figures with a panel an organism: the gallery shows these arms of the first family."""
+FAMILY = "llama"
 TABLES = (*GRID, *MECHANISM)
 
 
@@ -80,7 +81,7 @@ def draw_gallery(folder: Path, tables: Mapping[str, Sequence[Row]]) -> None:
     """Draw every picture of the gallery as PNG; equal tables give equal bytes."""
     for name, table in PICTURES.items():
         rows = tables[table]
-        if name in FEW:
-            rows = select(rows, organism=[f"microcosm/{FAMILY}/{arm}" for arm in ARMS])
+        if name in SHOWN:
+            rows = select(rows, organism=[f"microcosm/{FAMILY}/{arm}" for arm in SHOWN[name]])
         figure = import_module(f"figures.{name}").draw(rows)
         atomic_write_bytes(folder / f"{name}.png", style.to_bytes(figure, "png"))
