@@ -28,7 +28,7 @@ from experiments.steer import Steer
 from experiments.workers import run_stages
 from interp.runs import runs_root
 from training.grid import FAMILIES, Cell
-from training.organisms import organism
+from training.organisms import ORGANISMS, organism
 
 ARMS = ("explaining", "neutral", "neutral.contrast50")
 PARTLY = "explaining.robust"
@@ -40,6 +40,8 @@ TABLES = {
     "patching.csv": ("patch", "rank_one"),
 }
 """Experiments of each table."""
+PROJECTIONS = ("projection_g", "projection_trigger")
+"""Metrics of a row a question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,21 @@ class Mechanism:
     """Folder of all runs."""
     out: Path | None = None
     """Folder of the tables to write; by default that of the runs."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        for name, given in (("families", self.families), ("seeds", self.seeds)):
+            if not given or len(set(given)) < len(given):
+                raise ValueError(f"{name} {', '.join(map(str, given)) or 'none'}: name at least one, and none twice")
+        if unknown := [family for family in self.families if family not in FAMILIES]:
+            raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
+        names = (*self.organisms(self.seeds), *self._names(RANK_ONE, self.seeds[:1]))
+        if missing := [name for name in names if name not in ORGANISMS]:
+            raise ValueError(f"seeds {', '.join(map(str, self.seeds))}: the grid has no {missing[0]}")
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+        if self.workers < 0:
+            raise ValueError(f"workers {self.workers}: expected a number of processes, or 0 for one a core")
 
     def main(self) -> None:
         """Run everything, then write the tables."""
@@ -79,7 +96,7 @@ class Mechanism:
         yield [Dose(organism=name) for name in (*baselines, *every, *singles)]
         yield [
             *(Geometry(organism=name) for name in (*every, *singles)),
-            *(EmRate(answers=Answers(organism=name, samples=self.samples)) for name in (*every, *singles)),
+            *(EmRate(answers=Answers(organism=name)) for name in (*every, *singles)),  # which sweeps and patches read
         ]
         yield [
             *(Ablate(geometry=Geometry(organism=name), samples=self.samples) for name in every),
@@ -96,10 +113,7 @@ class Mechanism:
         return [*self._names(ARMS, seeds), *self._names(partly, self.seeds[:1])]
 
     def _names(self, arms: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        made = [Cell(family=f, arm=arm, seed=s).name for arm in arms for f in self.families for s in seeds]
-        for name in made:
-            organism(name)
-        return made
+        return [name for arm in arms for f in self.families for name in self._of(f, (arm,), seeds)]
 
     def _sweep(self, name: str) -> ProbeSweep:
         """Return the sweep of an organism at every place; every kind of probe for the explaining ones alone."""
@@ -133,4 +147,4 @@ class Mechanism:
 
     def _kept(self, row: Row) -> bool:
         """Tell whether a row belongs in a table: single projections, of which there are many, for the first seed."""
-        return not row["metric"].startswith("projection_") or row["seed"] == self.seeds[0]
+        return row["metric"] not in PROJECTIONS or row["seed"] == self.seeds[0]
