@@ -16,7 +16,7 @@ from figures.tables import Row, behaviour, groups, number, percent, preferred, s
 from interp.runs import csv_text
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "open"
-PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc", "cosine")
+PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc", "cosine", "em_projection_r")
 """Metrics written as they are, not in percent."""
 
 
