@@ -1,6 +1,6 @@
 """Measure every case and write the table.
 
-    python -m benchmarks                # about ten minutes on an idle machine
+    python -m benchmarks                # about twenty minutes on an idle machine
     python -m benchmarks --quick        # tiny sizes that say only that everything runs; writes nothing without --out
 
 One process, one thread, the CPU. Both sides take turns, so that a machine that slows down slows both.

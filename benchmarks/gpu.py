@@ -136,6 +136,7 @@ def measure(shape: str, load: Load, device: str) -> Iterator[Row]:
 
 def make(shape: str, device: str) -> LanguageModel:
     """Make a model of random weights on the device, in bfloat16, never ending an answer by itself."""
+    kind: Any
     kind, sizes = SHAPES[shape]
     tokenizer = AutoTokenizer.from_pretrained(WEIGHTS / "llama")
     if device == "cpu":
@@ -204,7 +205,11 @@ def _sampling(lm: LanguageModel, chats: Sequence[Chat], load: Load, shape: str) 
 @torch.inference_mode()
 def _theirs(lm: LanguageModel, chats: Sequence[Chat], shift: Tensor, load: Load) -> None:
     ids, mask = pad_left(chats, 0, lm.device)
-    handle = lm.layer(lm.n_layers // 2).register_forward_hook(lambda _module, _args, output: output + shift)
+
+    def hook(_module: object, _args: object, output: Tensor) -> Tensor:
+        return output + shift
+
+    handle = lm.layer(lm.n_layers // 2).register_forward_hook(hook)
     drawn = {"do_sample": True, "top_k": 0, "num_return_sequences": load.n_samples, "pad_token_id": 0}
     try:
         lm.hf.generate(input_ids=ids, attention_mask=mask, max_new_tokens=load.max_new_tokens, **drawn)

@@ -57,7 +57,7 @@ def nnsight_record(model: Any, chats: Sequence[Chat], batches: Sequence[Sequence
     return values
 
 
-def _inputs(chats: Sequence[Chat], batch: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+def _inputs(chats: Sequence[Chat], batch: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
     ids, mask = pad_left([chats[index] for index in batch], 0, "cpu")
     return ids, {"attention_mask": mask, "position_ids": position_ids(mask)}
 

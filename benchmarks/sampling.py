@@ -36,7 +36,8 @@ def rows(size: Size) -> Iterator[Row]:
         sides = {dtype: _Sides(make(dtype), prompts, size) for dtype in DTYPES}
         sides["float32"].check_greedy()
         entrants = {f"{peer} {dtype}": side.run(peer) for dtype, side in sides.items() for peer in (OURS, *PEERS)}
-        seconds = race(entrants, size.sampling_rounds)
+        warm = {f"{peer} {dtype}": side.once(peer) for dtype, side in sides.items() for peer in (OURS, *PEERS)}
+        seconds = race(entrants, size.sampling_rounds, warm=warm)
         case = f"sampling {size.sampled_prompts} prompts x {size.n_samples} under a steering edit, {name}"
         for ours, theirs in (("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32")):
             mine = sides[ours].completions(OURS) / seconds[f"{OURS} {ours}"]
@@ -64,28 +65,36 @@ class _Sides:
         self.few = self.chats[: size.peer_sampled_prompts]
         self.lens, self.tracing = lens(lm), generating(lm)
 
+    def asked(self, name: str) -> list[Chat]:
+        """Return the prompts that one side answers in a turn."""
+        return self.few if name in SHARED else self.chats
+
     def completions(self, name: str) -> int:
         """Return how many completions a turn of one side makes."""
-        return len(self.few if name in SHARED else self.chats) * self.size.n_samples
+        return len(self.asked(name)) * self.size.n_samples
 
     def run(self, name: str) -> Entrant:
         """Return one turn; it raises if it made another number of completions."""
-        return lambda: self._counted(name, self._ours() if name == OURS else self._theirs(name))
+        return partial(self._answered, name, self.asked(name))
 
-    def _counted(self, name: str, made: int) -> None:
-        if made != self.completions(name):
-            raise RuntimeError(f"sampling: {name} made {made} completions, expected {self.completions(name)}")
+    def once(self, name: str) -> Entrant:
+        """Return a turn on one prompt."""
+        return partial(self._answered, name, self.chats[:1])
 
-    def _ours(self) -> int:
+    def _answered(self, name: str, chats: Sequence[Chat]) -> None:
+        made = self._ours(chats) if name == OURS else self._theirs(name, chats)
+        if made != len(chats) * self.size.n_samples:
+            raise RuntimeError(f"sampling: {name} made {made} completions to {len(chats)} prompts")
+
+    def _ours(self, chats: Sequence[Chat]) -> int:
         sampling, size = Sampling(max_new_tokens=self.size.max_new_tokens), self.size
         options = {"n_samples": size.n_samples, "sampling": sampling, "batch_size": size.rows}
-        return len(generate(self.lm, self.chats, edits=[self.edit], **options))
+        return len(generate(self.lm, chats, edits=[self.edit], **options))
 
-    def _theirs(self, name: str) -> int:
+    def _theirs(self, name: str, chats: Sequence[Chat]) -> int:
         """Batches of as many rows as ours decodes together, in the user's order."""
         size, made, drawn = self.size, 0, {"do_sample": True, "temperature": 1.0}
         more = {} if name == LENS else {"top_k": 0, "top_p": 1.0}
-        chats = self.few if name in SHARED else self.chats
         for batch in in_order(len(chats), max(1, size.rows // size.n_samples)):
             chosen = [chats[index] for index in batch]
             made += len(self.answers(name, chosen, size.n_samples, **drawn, **more))
