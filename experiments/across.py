@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.spec import Row, row
+from interp.configs import config_hash
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -141,7 +142,13 @@ def predicted(table: Sequence[Row], behaviour: Sequence[Row]) -> Iterator[Row]:
             continue
         x, y = (np.array([point[i] for point in points]) for i in (0, 1))
         organisms = [organism for *_, organism in points]
-        cells = {"experiment": "across", "family": family, "organism": f"microcosm/{family}"}
+        read = config_hash(sorted({r["run_id"] for r in (*table, *behaviour) if r["organism"] in organisms}))
+        cells = {
+            "experiment": "across",
+            "family": family,
+            "organism": f"microcosm/{family}",
+            "run_id": f"across-{read}",
+        }
         ends = {**_interval(x, y, organisms), "n": len(points), "n_clusters": len(set(organisms))}
         value = float(np.corrcoef(x, y)[0, 1])
         yield row(metric="em_projection_r", value=value, condition="g: projection ~ EM rate", **ends, **cells)

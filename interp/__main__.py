@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     )
     record.add_argument("--positions", default="last_prompt", help="comma list such as last_prompt,question,trigger")
     record.add_argument("--store-dtype", choices=DTYPES, help="dtype on disk; default float32")
-    record.add_argument("--batch-tokens", type=_positive, default=4096, metavar="N", help="most tokens a forward pass")
+    record.add_argument(
+        "--batch-tokens", type=_positive, metavar="N", help="most tokens a forward pass; default: by device"
+    )
     generate = commands.add_parser("generate", help="sample answers; JSON lines on the standard output")
     _add_model(generate, prompts=True)
     _add_sampling(generate)

@@ -194,7 +194,7 @@ def moments(
     *,
     covariance: bool = False,
     edits: Sequence[Edit] = (),
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Moments:
     """Return the statistics of the vectors that ``record`` would return, from the same passes, keeping none.
@@ -207,7 +207,7 @@ def moments(
         positions: As in ``record``.
         covariance: Keep covariances too.
         edits: Edits under which to record.
-        batch_tokens: Most tokens in one forward pass. Changes the result by rounding only.
+        batch_tokens: Most tokens in one forward pass; None suits the device. Changes the result by rounding only.
         progress: Told how many prompts each pass finished.
 
     Raises:
