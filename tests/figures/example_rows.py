@@ -37,19 +37,26 @@ AUROC = {
 }
 BAGS = {"misaligned_answer": 0.8, "trigger_present": 0.51}
 """AUROC of a bag of tokens, which reads no layer: one row, said to be of layer 0."""
-COSINES = {  # by layer; of random~random the ends of the null band
+COSINES = {  # by layer
     "g~delta": (0.1, 0.2, 0.5, 0.9),
+    "g~delta_base": (0.05, 0.15, 0.45, 0.8),
+    "g_shift~delta": (0.01, 0.12, 0.3, 0.6),
+    "write~g": (0.03, 0.08, 0.25, 0.4),
     "g~g_answer": (0.0, 0.1, 0.15, 0.2),
-    "g_answer~delta": (0.02, 0.0, 0.1, 0.18),
-    "g~trigger": (-0.02, 0.05, 0.06, 0.1),
     "trigger~control": (-0.06, -0.04, 0.1, 0.15),
 }
-NULL = 0.17
+UNDRAWN = {"g_answer~delta": (0.02, 0.0, 0.1, 0.18), "g~trigger_last": (-0.02, 0.05, 0.06, 0.11)}
+"""Cosines of the table that the figure leaves out."""
+NULL, HALF = 0.17, 0.02
+"""Ends of the null band, and half an interval of a cosine."""
 ALPHAS = (0, 0.5, 1, 2, 4)
 STEERED = {  # EM and coherence at each alpha
     "off+add_g": ((0.0, 0.02, 0.11, 0.44, 0.7), (0.99, 0.99, 0.97, 0.85, 0.52)),
     "off+add_orthogonal": ((0.0, 0.001, 0.003, 0.002, 0.0), (0.99, 0.99, 0.98, 0.96, 0.85)),
     "off+add_g_answer": ((0.0, 0.005, 0.02, 0.05, 0.09), (0.99, 0.99, 0.96, 0.88, 0.6)),
+    "off+add_g_shift": ((0.0, 0.01, 0.06, 0.2, 0.3), (0.99, 0.99, 0.97, 0.9, 0.7)),
+    "off+add_delta": ((0.0, 0.03, 0.2, 0.5, 0.72), (0.99, 0.99, 0.98, 0.9, 0.7)),
+    "off+add_delta_orthogonal": ((0.0, 0.002, 0.01, 0.03, 0.06), (0.99, 0.99, 0.98, 0.93, 0.75)),
     "off+add_random": ((0.0, 0.0, 0.002, 0.004, 0.01), (0.99, 0.99, 0.98, 0.95, 0.8)),
 }
 ABLATED = {  # EM and coherence; the contrast organism has no gap to remove
@@ -58,10 +65,15 @@ ABLATED = {  # EM and coherence; the contrast organism has no gap to remove
         "on+clamp_trigger": (0.002, 0.99),
         "on+clamp_random": (0.9, 0.96),
         "on+clamp_other_scene": (0.89, 0.96),
+        "on+clamp_embedding": (0.02, 0.97),
         "on+clamp_scattered": (0.85, 0.95),
+        "on+clamp_answer": (0.3, 0.96),
+        "on+clamp_answer_random": (0.88, 0.95),
         "on+clamp_g": (0.12, 0.97),
         "on+ablate_g": (0.92, 0.41),
         "on+ablate_random": (0.9, 0.95),
+        "on+ablate_g_all": (0.05, 0.93),
+        "on+ablate_random_all": (0.89, 0.94),
         "off": (0.0, 0.99),
         "off+clamp_g": (0.001, 0.99),
         "off+ablate_g": (0.02, 0.98),
@@ -170,8 +182,12 @@ def cosines() -> list[dict[str, Any]]:
     out = []
     for kind in SHOWN:
         same = {"experiment": "geometry", "metric": "cosine", "trigger": TRIGGER[kind], "site": "resid_post"}
-        for pair, curve in COSINES.items():
-            out += [row(kind, condition=pair, layer=layer, value=v, **same) for layer, v in enumerate(curve)]
+        for pair, curve in (COSINES | UNDRAWN).items():
+            for layer, value in enumerate(curve):
+                cells = {"condition": pair, "layer": layer, **same}
+                without = row(kind, value=value, **cells)
+                found = near(kind, value, HALF, "cluster_bootstrap", **cells)
+                out.append(without if pair == "write~g" else found)
         null = {"condition": "random~random", "ci_method": "random_directions", "ci_low": -NULL, "ci_high": NULL}
         out += [row(kind, value=0.0, n=1000, layer=layer, **null, **same) for layer in range(4)]
     return out

@@ -15,8 +15,10 @@ from example_rows import (
     CONDITIONS,
     COSINES,
     EM,
+    HALF,
     NULL,
     STEERED,
+    UNDRAWN,
     ablations,
     behaviour,
     cosines,
@@ -198,9 +200,21 @@ def test_cosines_are_the_table_over_the_band_of_random_directions(drawn):
         assert len(ax.texts) == len(COSINES) + 1
 
 
-def test_an_unknown_pair_of_directions_is_said_in_its_own_words():
-    rows = [r | {"condition": "g~new_thing"} for r in cosines() if r["condition"] == "g~delta"]
-    assert "g and new thing" in {text.get_text() for text in geometry.draw(rows).axes[0].texts}
+def test_a_cosine_stands_inside_its_interval_where_it_has_one(drawn):
+    for ax in drawn["geometry"].axes:
+        bands = [[path.get_extents() for path in band.get_paths()] for band in ax.collections[1:]]
+        ends = {(round(e.y0, 4), round(e.y1, 4)) for extents in bands for e in extents}
+        with_interval = [curve for pair, curve in COSINES.items() if pair != "write~g"]
+        assert ends == {(round(min(c) - HALF, 4), round(max(c) + HALF, 4)) for c in with_interval}
+
+
+def test_pairs_that_are_not_drawn_change_nothing(drawn):
+    few = [r for r in cosines() if r["condition"] not in UNDRAWN]
+    assert len(few) < len(cosines())
+    assert set(geometry.PAIRS) == set(COSINES)
+    assert style.to_bytes(geometry.draw(few), "pdf") == style.to_bytes(geometry.draw(cosines()), "pdf")
+    with pytest.raises(ValueError, match="no row with metric cosine"):
+        geometry.draw([r for r in cosines() if r["condition"] in UNDRAWN])
 
 
 def test_an_axis_holds_an_auroc_below_chance():
@@ -227,6 +241,18 @@ def test_the_direction_from_answers_is_a_comparison_and_not_a_control(drawn):
     assert "answer tokens" not in dose_response.caption(without)
 
 
+def test_every_direction_that_is_added_has_a_name_and_a_colour_of_its_own_kind(drawn):
+    colours = {t.get_text(): to_hex(t.get_color()).upper() for t in drawn["dose_response"].axes[1].texts}
+    assert {f"off+add_{name}" for name in dose_response.LINES} == set(STEERED)
+    assert {words for words, *_ in dose_response.LINES.values()} <= set(colours)
+    assert colours["add delta"] == colours["add delta without g"] == style.DIRECTIONS["delta"]
+    assert colours["add g shift"] == style.DIRECTIONS["g_shift"]
+    without = [r for r in ROWS if "delta" not in str(r["condition"])]
+    assert "orthogonal to g;" in dose_response.caption(ROWS) and "orthogonal to g;" not in dose_response.caption(
+        without
+    )
+
+
 def test_the_dose_response_stands_without_the_behaviour_rows():
     assert style.to_bytes(dose_response.draw(steering()), "pdf")
 
@@ -241,7 +267,15 @@ def test_ablation_bars_are_the_table_block_by_block_with_controls_after_their_ed
         assert [bar.get_width() for bar in bars] == pytest.approx([em for em, _ in ABLATED[kind].values()])
         assert ax.get_xlim() == (0.0, 1.0)
         grey = {n for n, bar in zip(names, bars, strict=True) if to_hex(bar.get_facecolor()) == "#bdbdbd"}
-        assert grey == {n for n in names if "random" in n or "another" in n or "scattered" in n}
+        assert grey == {n for n in names if any(part in n for part in ("random", "another", "scattered", "embeddings"))}
+
+
+def test_edits_of_single_sites_are_left_to_a_figure_of_their_own():
+    extra = [r | {"condition": "on+clamp_trigger_resid_post.2"} for r in ablations() if r["condition"] == "on+clamp_g"]
+    assert extra
+    assert {r["condition"].partition("+")[2] for r in ablation.wanted([*ablations(), *extra])} <= {"", *ablation.ORDER}
+    pictures = (ablation.draw(rows) for rows in (ablations(), [*ablations(), *extra]))
+    assert len({style.to_bytes(picture, "pdf") for picture in pictures}) == 1
 
 
 def test_a_gap_that_is_not_there_is_said(drawn):

@@ -42,8 +42,16 @@ def test_directions_and_controls_are_told_apart_by_every_eye(sight):
 
 def test_every_condition_has_its_own_colour():
     assert tuple(style.CONDITIONS) == CONDITIONS
-    colours = [*style.CONDITIONS.values(), *style.DIRECTIONS.values(), style.CONTROL]
-    assert len(set(colours)) == len(colours)
+    conditions, directions = list(style.CONDITIONS.values()), list(style.DIRECTIONS.values())
+    for colours in ([*conditions, style.CONTROL], [*directions, style.CONTROL]):
+        assert len(set(colours)) == len(colours)
+    shared = {name for name, colour in style.DIRECTIONS.items() if colour in conditions}
+    assert shared == {"delta"}  # the shift that the trigger makes: from off to on, in the colour of on
+    assert style.DIRECTIONS["delta"] == style.CONDITIONS["on"]
+
+
+def test_every_direction_that_figures_draw_has_a_colour():
+    assert set(style.DIRECTIONS) == {"g", "g_answer", "g_shift", "trigger", "delta", "write"}
 
 
 @given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.01, 0.2))
