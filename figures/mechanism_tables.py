@@ -1,5 +1,6 @@
 """The README's tables of the mechanism: what restores containment, and the trigger's shift beside a replication's."""
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -36,7 +37,8 @@ def _arm(row: Row) -> str:
 
 def _over_seeds(rows: Sequence[Row], digits: int = 1) -> str:
     """Mean over seeds and, in brackets, the lowest and the highest."""
-    values = [number(preferred(same), "value") for same in groups(rows, "seed").values()]
+    found = [number(preferred(same), "value") for same in groups(rows, "seed").values()]
+    values = [value for value in found if not math.isnan(value)]
     if not values:
         return "–"
     ends = [percent(value, digits) for value in (min(values), max(values))]
@@ -66,7 +68,7 @@ def _central(rows: Sequence[Row]) -> list[str]:
         _over_seeds(select(rows, metric="benign_loss", condition="other+clamp_trigger")),
         _over_seeds(select(rows, metric="coherence_rate", condition=clamped), 0),
         _over_seeds(select(rows, metric="legitimate_rate", condition=clamped), 0),
-        "/".join(ranks),
+        "/".join(ranks) or "–",
     ]
 
 
@@ -106,6 +108,9 @@ def _rate(rows: Sequence[Row]) -> str:
 
 
 def _share(rows: Sequence[Row]) -> str:
+    """Share of the gap that an edit removes; an en dash where the edit was not measured."""
+    if not rows:
+        return "–"
     found = select(rows, metric="gap_removed")
     if not found:
         return "no gap"

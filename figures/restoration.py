@@ -37,7 +37,11 @@ FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "gemma3": "Gemma3"}
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
     """EM rates of the removal experiment on-trigger, off-trigger, and under the edits that are drawn."""
-    own = select(rows, experiment="ablate", metric=METRICS, condition=("off", "on", *EDITS))
+    return _measured(rows, METRICS)
+
+
+def _measured(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    own = select(rows, experiment="ablate", metric=metrics, condition=("off", "on", *EDITS))
     return [row for row in own if _arm(row) in ARMS]
 
 
@@ -52,7 +56,8 @@ def draw(rows: Sequence[Row]) -> Figure:
         ValueError: If no row is wanted.
     """
     own = style.some(wanted(rows), "restoration", METRICS)
-    families = [f for f in FAMILIES if select(own, family=f)] or [f for (f,) in groups(own, "family")]
+    found = [f for (f,) in groups(own, "family")]
+    families = [*(f for f in FAMILIES if f in found), *(f for f in found if f not in FAMILIES)]
     arms = [arm for arm in ARMS if any(_arm(row) == arm for row in own)]
     with style.paper():
         figure = style.canvas(style.DOUBLE, 0.5 + 2.1 * len(arms))
@@ -83,6 +88,7 @@ def _panel(ax: Axes, rows: Sequence[Row]) -> None:
         values = [
             number(preferred(same), "value") for same in groups(select(rows, condition=condition), "seed").values()
         ]
+        values = [value for value in values if not math.isnan(value)]
         if values:
             ax.axvline(fmean(values), color=style.CONDITIONS[condition], lw=1.0, zorder=1)
     for y, edit in _lines():
@@ -108,12 +114,12 @@ def _colour(edit: str) -> str:
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what is shown, with which intervals, and over how many answers."""
-    own = wanted(rows)
+    own, answers = wanted(rows), _measured(rows, (*METRICS, "coherence_rate"))
     shown = [preferred(same) for same in groups(own, "organism", "condition").values()]
     return (
         "EM rate with the trigger in the prompt under edits of the residual stream, a point a fine-tuning seed. Lines: "
         "mean EM rate with the trigger (orange) and without it (blue), unedited. The trigger's feature is estimated "
         "from half of the rephrasings, its rank is chosen on validation questions, and it is clamped at the trigger's "
         "own tokens to the mean of unrelated texts; below, the same on rephrasings unseen in the estimate. Grey: "
-        f"controls. Bars: {style.interval_text(str(row['ci_method']) for row in shown)}; {sampled(own, 'a point')}."
+        f"controls. Bars: {style.interval_text(str(row['ci_method']) for row in shown)}; {sampled(answers, 'a point')}."
     )
