@@ -77,7 +77,7 @@ def shift_table(mechanism: Sequence[Row], geometry: Sequence[Row]) -> str:
     added = ("+ g", "+ δ", "+ δ⊥g", "+ random")
     header = ["organism", "cos(δ, g)", "off", *added, "on", "g removed: gap closed", "random removed"]
     steered = [row for row in select(mechanism, experiment="steer", metric="em_rate") if number(row, "alpha") == DOSE]
-    body = [list(REPLICATION)]
+    body: list[list[str]] = [list(REPLICATION)]
     for organism in dict.fromkeys(str(row["organism"]) for row in steered):
         own, cell = select(steered, organism=organism), select(mechanism, experiment="ablate", organism=organism)
         body.append(

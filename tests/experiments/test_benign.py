@@ -116,7 +116,7 @@ def test_no_benign_answer_is_a_clear_error(llama, rows, texts):
 def said(chat, name: str) -> str:
     """The text of a span, one token a byte."""
     start, end = chat.spans[name]
-    return tiny.tokenizer().decode(chat.token_ids[start:end]).strip()
+    return str(tiny.tokenizer().decode(chat.token_ids[start:end])).strip()
 
 
 # --- the loss ---

@@ -47,7 +47,11 @@ def points(ax: Axes) -> list[tuple[float, float, str]]:
 
 def levels(ax: Axes) -> dict[str, float]:
     """Where the lines of the unedited rates stand, by colour."""
-    upright = [line for line in ax.lines if line.get_marker() == "None" and list(line.get_ydata()) == [0, 1]]
+    upright = [
+        line
+        for line in ax.lines
+        if line.get_marker() == "None" and np.array_equal(np.asarray(line.get_ydata()), [0, 1])
+    ]
     return {to_hex(line.get_color()).upper(): float(np.asarray(line.get_xdata())[0]) for line in upright}
 
 

@@ -56,8 +56,8 @@ def test_what_sets_the_sides_apart_is_not_in_the_null():
 
 def test_questions_of_one_side_only_are_dealt_among_themselves():
     draw = torch.Generator().manual_seed(0)
-    sides = [torch.randn(40, 2, generator=draw) for _ in range(2)]
-    draws = permuted_directions(Contrast(*sides, ["a"] * 40, ["b"] * 40), 2000, 0)
+    positive, negative = (torch.randn(40, 2, generator=draw) for _ in range(2))
+    draws = permuted_directions(Contrast(positive, negative, ["a"] * 40, ["b"] * 40), 2000, 0)
     assert draws.mean(0).norm() < 0.05
     assert draws.norm(dim=1).min() > 0
 
