@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = list(measure(options.shape, DRY if options.dry_run else FULL, device))
     print(as_text(rows, machine=_machine(device)))
     if options.out is not None:
-        write(rows, options.out, machine=_machine(device))
+        write([row.cells() for row in rows], options.out, machine=_machine(device))
     return 0
 
 

@@ -11,6 +11,7 @@ class Size:
     """Turns of each side, of which the median counts."""
     recording_rounds: int
     sampling_rounds: int
+    storing_rounds: int
     d_model: int
     n_layers: int
     prompts: int
@@ -50,6 +51,7 @@ FULL = Size(
     rounds=5,
     recording_rounds=3,
     sampling_rounds=2,
+    storing_rounds=21,
     d_model=384,
     n_layers=6,
     prompts=2000,
@@ -74,6 +76,7 @@ QUICK = Size(
     rounds=1,
     recording_rounds=1,
     sampling_rounds=1,
+    storing_rounds=1,
     d_model=32,
     n_layers=2,
     prompts=6,

@@ -32,16 +32,16 @@ def rows(size: Size) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         files = _Files(Path(folder), _activations(size))
         writers = {OURS: files.write_store, MEMMAP: files.write_memmap, FILE: files.write_file}
-        yield from files.rows("store write", race(writers, size.rounds, before=files.clear), threads=2)
+        yield from files.rows("store write", race(writers, size.storing_rounds, before=files.clear), threads=2)
         if hasattr(os, "sched_setaffinity"):
             with _one_processor():
-                seconds = race(writers, size.rounds, before=files.clear)
+                seconds = race(writers, size.storing_rounds, before=files.clear)
             yield from files.rows("store write, on one processor", seconds)
         files.clear()
         files.write_store()
         files.values.numpy().tofile(files.raw)  # pages that a memory map wrote are slower to read back
         readers = {OURS: files.read_store, MEMMAP: files.read_memmap}
-        yield from files.rows("store read, one layer at a time", race(readers, size.rounds, check=_check))
+        yield from files.rows("store read, one layer at a time", race(readers, size.storing_rounds, check=_check))
 
 
 def _activations(size: Size) -> Tensor:

@@ -4,9 +4,10 @@ import csv
 import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from interp.files import atomic_write_text, csv_text
 
 COLUMNS = ("case", "ours", "peer", "peer_name", "ratio", "unit", "threads", "dtype", "machine")
 LESS_IS_BETTER = ("MB",)
+BY_HAND = ("sorted by length", "plain file")
+"""Marks of peers that are no library: a loop tuned by hand, a bare file."""
 RESULTS = ("EM rate", "cosine")
 """Units of what is measured rather than how fast: ``ours`` is bfloat16, ``peer`` float32."""
 
@@ -51,11 +54,19 @@ def processor() -> str:
     return f"{os.cpu_count()} CPUs {platform.machine()} {vectors}; torch {torch.__version__}"
 
 
-def write(rows: Sequence[Row], path: Path, *, machine: str | None = None) -> None:
+def write(cells: Iterable[Mapping[str, Any]], path: Path, *, machine: str | None = None) -> None:
     """Write the table as CSV; ``machine`` in place of the processor, where something else did the work."""
     path.parent.mkdir(parents=True, exist_ok=True)
     other = {} if machine is None else {"machine": machine}
-    atomic_write_text(path, csv_text(row.cells() | other for row in rows))
+    atomic_write_text(path, csv_text({**row, **other} for row in cells))
+
+
+def renewed(path: Path, rows: Sequence[Row]) -> list[Mapping[str, Any]]:
+    """Return the table at ``path`` with ``rows`` in place of those of the same case, dtype and peer; new ones last."""
+    key = itemgetter("case", "dtype", "peer_name")
+    new = {key(row.cells()): row.cells() for row in rows}
+    held = [new.pop(key(row), row) for row in (read(path) if path.exists() else [])]
+    return [*held, *new.values()]
 
 
 def as_text(rows: Sequence[Row], *, machine: str | None = None) -> str:
@@ -81,11 +92,13 @@ def read(path: Path) -> list[dict[str, str]]:
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """Return the README table of rows as read: of every case and pair of dtypes, the strongest peer.
 
-    The strongest peer is the one with the lowest ratio. A row whose ratio is below 1 stays in.
+    The strongest peer is the one with the lowest ratio; what people write by hand (``BY_HAND``) has a line of its own.
+    A row whose ratio is below 1 stays in.
     """
     best: dict[tuple[str, ...], Mapping[str, str]] = {}
     for row in rows:
-        key = (row["case"], row["dtype"], *(name for name in ("float32", "bfloat16") if name in row["peer_name"]))
+        marks = [name for name in ("float32", "bfloat16", *BY_HAND) if name in row["peer_name"]]
+        key = (row["case"], row["dtype"], *marks)
         if key not in best or float(row["ratio"]) < float(best[key]["ratio"]):
             best[key] = row
     lines = [

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks import gpu
 from benchmarks.gpu import SHAPES
-from benchmarks.table import COLUMNS, LESS_IS_BETTER, RESULTS, Row, as_text, markdown, read, write
+from benchmarks.table import COLUMNS, LESS_IS_BETTER, RESULTS, Row, as_text, markdown, read, renewed, write
 from benchmarks.timing import peak_memory, race
 
 ROOT = Path(__file__).parents[1]
@@ -121,10 +121,26 @@ def test_the_readme_shows_the_strongest_peer_of_each_pair_of_dtypes(tmp_path: Pa
         return Row(case="record", ours=ours, peer=peer, peer_name=name, unit="prompts/s", dtype="bfloat16")
 
     rows = [row(4, 1, "slow, bfloat16"), row(4, 2, "fast, bfloat16"), row(4, 5, "fast, float32")]
-    write(rows, tmp_path / "results.csv")
+    write([row.cells() for row in rows], tmp_path / "results.csv")
     shown = markdown(read(tmp_path / "results.csv"))
     assert "slow" not in shown
     assert "| 2.00 | fast, bfloat16 |" in shown and "| 0.80 | fast, float32 |" in shown
+
+
+def test_one_case_measured_again_takes_the_place_of_its_rows(tmp_path: Path):
+    def row(case: str, ours: float, peer: str = "p") -> Row:
+        return Row(case=case, ours=ours, peer=1, peer_name=peer, unit="MB/s", dtype="float32")
+
+    path = tmp_path / "results.csv"
+    write([row("record", 1).cells(), row("store write", 2).cells(), row("probe", 3).cells()], path)
+    write(renewed(path, [row("store write", 5), row("store write", 6, "q")]), path)
+    found = [(r["case"], float(r["ours"]), float(r["ratio"]), r["peer_name"]) for r in read(path)]
+    assert found == [
+        ("record", 1, 1, "p"),
+        ("store write", 5, 5, "p"),
+        ("probe", 3, 3, "p"),
+        ("store write", 6, 6, "q"),
+    ]
 
 
 def test_peak_memory_sees_what_is_freed_again():

@@ -10,6 +10,7 @@ import pytest
 from experiments.__main__ import main, usage
 from experiments.launch import launch
 from experiments.spec import REGISTRY, run_experiment
+from figures.readme import TABLES
 from interp.configs import restore
 from tests.experiments.coin import Coin
 
@@ -108,7 +109,7 @@ def test_no_family_is_built_if_one_is_unknown(tmp_path, capsys):
 def test_findings_name_the_table_or_the_marker_that_is_missing_and_write_nothing(tmp_path, capsys):
     assert main(["findings", "--data", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"semcon findings: {tmp_path / 'containment_grid.csv'}: no such table\n"
-    for table in ("containment_grid.csv", "emergence.csv", "microcosm.csv"):
+    for table in (f"{name}.csv" for name in TABLES):
         lines = (ROOT / "figures" / "data" / table).read_text(encoding="utf-8").splitlines(keepends=True)
         (tmp_path / table).write_text("".join(lines[:40]), encoding="utf-8")
     readme = tmp_path / "README.md"

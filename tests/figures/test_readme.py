@@ -1,0 +1,35 @@
+"""The README's tables are those of the committed tables, and its pictures are all drawn."""
+
+from pathlib import Path
+
+import pytest
+
+from figures.readme import PICTURES, every_claim, read_tables, renew_readme
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return read_tables(ROOT / "figures" / "data")
+
+
+def test_the_readme_says_what_the_tables_say(tables, tmp_path):
+    copy = tmp_path / "README.md"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    copy.write_text(text, encoding="utf-8")
+    renew_readme(copy, tables)
+    assert copy.read_text(encoding="utf-8") == text
+
+
+def test_every_picture_is_in_the_gallery_and_in_the_readme():
+    gallery = {path.stem for path in (ROOT / "figures" / "gallery").glob("*.png")}
+    assert gallery == set(PICTURES)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in PICTURES if f"figures/gallery/{name}.png" not in text] == []
+
+
+def test_every_claim_about_the_mechanism_is_measured(tables):
+    _, mechanism = every_claim(tables)
+    assert [claim.statement for claim in mechanism if claim.row is None] == []
+    assert [claim.statement for claim in mechanism if "|" in claim.statement] == []
