@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out is not None:
         write(renewed(options.out, rows) if options.only else [row.cells() for row in rows], options.out)
         print(f"\nwrote {options.out}")
-    if options.readme is not None:
+    if options.readme is not None and options.out is not None:
         from figures.tables import renew
 
         renew(options.readme, {"speed": markdown(read(options.out))})
