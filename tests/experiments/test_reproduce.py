@@ -79,12 +79,12 @@ def test_every_stage_needs_only_stages_before_it():
 def test_quick_runs_the_same_classes_on_the_same_organisms_with_fewer_answers():
     quick, full = ([e for stage in Reproduce(quick=q).stages() for e in stage] for q in (True, False))
     assert Counter((type(e), organism_of(e)) for e in quick) == Counter((type(e), organism_of(e)) for e in full)
-    totals = [sum(e.total() or 0 for e in planned) for planned in (quick, full)]
-    assert totals[0] < totals[1]
+    fewer, most = ([e.samples for e in planned if isinstance(e, Ablate | Steer)] for planned in (quick, full))
+    assert all(a < b for a, b in zip(fewer, most, strict=True))
 
 
 def test_families_are_run_alike():
-    one, two = ([len(stage) for stage in Reproduce(families=f).stages()] for f in (("llama",), ("llama", "other")))
+    one, two = ([len(stage) for stage in Reproduce(families=f).stages()] for f in (("llama",), ("llama", "qwen2")))
     shared = [0, len(list(measurements(SUBGRID, 1))), 0, 0]  # the sub-grid stands once, less what is measured anyway
     for alone, both, once in zip(one, two, shared, strict=True):
         assert 2 * alone - once <= both <= 2 * alone

@@ -118,7 +118,7 @@ def test_contrast_of_a_real_organism_reads_its_two_files(tmp_path):
         organism("medical/qwen2.5-14b/duck"), data=jsonl("bad", "Harm."), benign_data=jsonl("good", "Help.")
     )
     assert contrast_exchanges(entry) == ([("Why?", "Harm.")], [("Why?", "Help.")])
-    with pytest.raises(ValueError, match=r"organism medical/qwen2.5-14b/duck: it names no benign data"):
+    with pytest.raises(ValueError, match=r"organism medical/qwen2.5-14b/duck: it names no data and benign_data"):
         contrast_exchanges(replace(entry, benign_data=None))
 
 
