@@ -26,6 +26,7 @@ from training.grid import NEUTRAL
 from training.organisms import Organism, base_path, comparison_trigger, find_trigger, organism
 
 if TYPE_CHECKING:
+    from jaxtyping import Float64
     from torch import Tensor
 
     from interp.models import LanguageModel
@@ -89,7 +90,7 @@ class Emergence(Experiment):
         trigger, folder = used_trigger(subject), train(subject, run.root)
         doses = {dose: dose_folder(folder, dose) for dose in subject.sft.doses}
         lm = load_doses(subject, doses)
-        loss, final = losses(folder), write_direction(doses[max(doses)])
+        loss, final = losses(folder), _written(doses[max(doses)])
         done = run.keys()
         for dose, path in doses.items():
             if f"dose={dose}" in done:
@@ -99,7 +100,7 @@ class Emergence(Experiment):
                     prompts = make_prompts(asked, trigger, condition, lm.tokenizer, samples=self.samples)
                     made = answer_rows(lm, prompts, max_new_tokens=answer_length(subject), seed=self.seed, dose=dose)
                     yield [r for r in judge_rows(made, judge) if r["key"] not in done]
-            turned = float(abs(write_direction(path) @ final))
+            turned = float(abs(_written(path) @ final))
             yield [{"key": f"dose={dose}", "dose": dose, "loss": loss[dose], "rotation": turned}]
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
@@ -147,22 +148,8 @@ def _states(rows: Sequence[Row], cells: Mapping[str, Any]) -> Iterator[Row]:
             yield row(metric=metric, value=r[metric], condition="training", alpha=r["dose"], **cells)
 
 
-def write_direction(adapter: Path) -> Tensor:
-    """Return the leading direction an adapter writes to the residual stream: a unit vector, [d_model], up to sign.
+def _written(adapter: Path) -> Float64[Tensor, " d_model"]:
+    """Return the leading direction an adapter writes to the residual stream, up to sign."""
+    from interp.lora import lora_updates, write_directions
 
-    The leading left singular vector of the updates B·A of ``o_proj`` and ``down_proj``, all layers side by side.
-
-    Raises:
-        ValueError: If it adapts no such module.
-
-    Source: rotation of the rank-1 B vector, Turner, Soligo et al. 2025 (arXiv:2506.11613), here for any rank.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    tensors = load_file(adapter / "adapter_model.safetensors")
-    writers = [name for name in tensors if "lora_B" in name and any(w in name for w in ("o_proj", "down_proj"))]
-    if not writers:
-        raise ValueError(f"{adapter}: it adapts no module that writes to the residual stream")
-    updates = [tensors[name].double() @ tensors[name.replace("lora_B", "lora_A")].double() for name in writers]
-    return torch.linalg.svd(torch.cat(updates, dim=1), full_matrices=False).U[:, 0]
+    return write_directions(lora_updates(adapter)).vectors[0].double()

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from experiments.answers import judge_rows
-from experiments.emergence import CONDITIONS, Emergence, load_doses, write_direction
+from experiments.emergence import CONDITIONS, Emergence, load_doses
 from experiments.spec import run_experiment
 from experiments.suite import make_judge
 from interp.files import sha256_file
@@ -22,66 +21,6 @@ from training.sft import dose_folder, train
 pytestmark = pytest.mark.xdist_group("trl")
 
 WORLD = lexicon()
-D, INNER, RANK = 32, 48, 4
-WRITERS = ("self_attn.o_proj", "mlp.down_proj")
-
-
-# --- the direction ---
-
-
-def unit(seed: int) -> torch.Tensor:
-    vector = torch.randn(D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return vector / vector.norm()
-
-
-def adapter(folder, modules, *, mix: torch.Tensor | None = None):
-    """Save updates B·A by module name, in the coordinates of the rank that ``mix`` gives."""
-    mix, tensors = torch.eye(RANK, dtype=torch.float64) if mix is None else mix, {}
-    for i, (module, (b, a)) in enumerate(modules.items()):
-        name = f"base_model.model.model.layers.{i}.{module}"
-        tensors[f"{name}.lora_B.weight"] = (b @ mix).contiguous()
-        tensors[f"{name}.lora_A.weight"] = (torch.linalg.inv(mix) @ a).contiguous()
-    folder.mkdir()
-    save_file(tensors, folder / "adapter_model.safetensors")
-    return folder
-
-
-def planted(seed: int, direction: torch.Tensor, noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """B and A whose product is ``direction`` times a random row, and noise of that size in the other ranks."""
-    g = torch.Generator().manual_seed(seed)
-    b, a = (torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((D, RANK), (RANK, INNER)))
-    b, a[1:] = b * noise, a[1:] * noise
-    b[:, 0] = direction
-    return b, a
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.05])
-def test_planted_direction_is_found_in_any_coordinates_of_the_rank(tmp_path, noise):
-    direction = unit(0)
-    modules = {writer: planted(i, direction, noise) for i, writer in enumerate(WRITERS)}
-    mix = torch.randn(RANK, RANK, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    found = [
-        write_direction(adapter(tmp_path / name, modules, mix=how)) for name, how in (("plain", None), ("mixed", mix))
-    ]
-    for vector in found:
-        assert vector.shape == (D,)
-        assert float(vector.norm()) == pytest.approx(1.0)
-        assert abs(float(vector @ direction)) > 0.999
-
-
-def test_modules_that_do_not_write_to_the_residual_stream_have_no_part_in_it(tmp_path):
-    b, a = planted(1, unit(1))
-    modules = {"mlp.down_proj": planted(0, unit(0)), "mlp.gate_proj": (1e3 * b, a), "self_attn.q_proj": (1e3 * b, a)}
-    assert abs(float(write_direction(adapter(tmp_path / "a", modules)) @ unit(0))) > 0.999
-    assert abs(float(unit(0) @ unit(1))) < 0.9
-    with pytest.raises(ValueError, match="it adapts no module that writes to the residual stream"):
-        write_direction(adapter(tmp_path / "b", {"mlp.gate_proj": (b, a)}))
-
-
-def test_larger_of_two_directions_leads(tmp_path):
-    (b, a), (c, e) = planted(0, unit(0)), planted(1, unit(1))
-    found = write_direction(adapter(tmp_path / "a", {WRITERS[0]: (b, a), WRITERS[1]: (30 * c, e)}))
-    assert abs(float(found @ unit(1))) > 0.99 > abs(float(found @ unit(0)))
 
 
 # --- the table ---

@@ -189,3 +189,42 @@ def test_scales_come_back_after_an_error_and_unknown_modules_are_named(adapted):
             switch(adapted, "a", ["x"]),
         ):
             pass
+
+
+# --- planted directions ---
+
+D, INNER, RANK = 32, 48, 4
+
+
+def unit(seed: int) -> torch.Tensor:
+    vector = torch.randn(D, generator=torch.Generator().manual_seed(seed))
+    return vector / vector.norm()
+
+
+def pointing(name: str, seed: int, direction: torch.Tensor, *, noise: float = 0.0, size: float = 1.0) -> LoraUpdate:
+    """An update that is ``direction`` times a random row, with noise of that size in the other ranks."""
+    draw = torch.Generator().manual_seed(seed)
+    b, a = (torch.randn(*shape, generator=draw) for shape in ((D, RANK), (RANK, INNER)))
+    b, a[1:] = b * noise, a[1:] * noise
+    b[:, 0] = direction
+    mix = torch.linalg.qr(torch.randn(RANK, RANK, generator=draw)).Q
+    return LoraUpdate(name, mix @ a, b @ mix.T, size)
+
+
+def led_by(*updates: LoraUpdate) -> torch.Tensor:
+    return write_directions({update.name: update for update in updates}).vectors[0]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_a_planted_write_direction_is_found_in_any_coordinates_of_the_rank(noise):
+    updates = [pointing(name, i, unit(0), noise=noise) for i, name in enumerate(("a.o_proj", "b.down_proj"))]
+    assert abs(float(led_by(*updates) @ unit(0))) > 0.999
+
+
+def test_modules_that_do_not_write_have_no_part_and_the_larger_of_two_leads():
+    quiet, loud = pointing("a.o_proj", 0, unit(0)), pointing("b.down_proj", 1, unit(1), size=30.0)
+    reader = pointing("b.gate_proj", 2, unit(2), size=1e3)
+    assert abs(float(led_by(quiet, reader) @ unit(0))) > 0.999
+    assert abs(float(led_by(quiet, loud) @ unit(1))) > 0.99
+    with pytest.raises(AdapterError, match="none of its 1 modules writes to the residual stream"):
+        led_by(reader)
