@@ -68,9 +68,16 @@ class Geometry(Experiment):
     inputs = subject_inputs
 
     def depends(self) -> Mapping[str, Any]:
-        """Return the definitions of the organism, which must have a trigger, and of its baseline."""
-        own_trigger(organism(self.organism))
-        baseline = baseline_name(self)
+        """Return the definitions of the organism, which must have a trigger, and of its baseline, on the same base.
+
+        Raises:
+            ValueError: If the organism has no trigger, its baseline is on another base, or the control is unknown.
+        """
+        subject, baseline = organism(self.organism), baseline_name(self)
+        own_trigger(subject)
+        find_trigger(self.control_trigger)
+        if baseline and organism(baseline).base != subject.base:
+            raise ValueError(f"baseline {baseline}: its base is {organism(baseline).base}, not {subject.base}")
         about = {"baseline": definition(organism(baseline))} if self.baseline and baseline else {}
         return {**subject_definition(self), **about}
 

@@ -89,8 +89,18 @@ class Patch(Experiment):
     """Of the sampling."""
 
     label = subject_label
-    depends = subject_definition
     inputs = subject_inputs
+
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        for name in ("most_questions", "per_kind", "stride", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
+
+    def depends(self) -> Mapping[str, Any]:
+        """Return the definition of the organism, which must have a trigger."""
+        own_trigger(organism(self.organism))
+        return subject_definition(self)
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the log-odds of one part after the other, a question each, then the sampled answers."""

@@ -90,6 +90,10 @@ class ProbeSweep(Experiment):
     depends = subject_definition
     inputs = subject_inputs
 
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        check_sites(self.sites)
+
     def rows(self, run: Run) -> Iterator[Row | Sequence[Row]]:
         """Yield the scores of one target after the other; of a target with too few rows, their number."""
         lm = load_subject(self.organism, run.root, questions=self.questions, judge=self.judge)
@@ -159,12 +163,25 @@ class ProbeSweep(Experiment):
                         yield {"key": key, **where, **_cells(scores, i)}
 
 
-def parse_sites(names: Sequence[str], n_layers: int) -> Mapping[str, list[Site]]:
-    """Return the sites by name: every layer of ``resid_post``, or the one layer of ``resid_pre.0``.
+def check_sites(names: Sequence[str]) -> None:
+    """Refuse sites that no model has.
 
     Raises:
         ValueError: If there is no such site, or none is named.
     """
+    if not names:
+        raise ValueError("sites: name at least one, such as resid_post")
+    for text in names:
+        _ = Site.parse(text) if "." in text else Site(text, 0)
+
+
+def parse_sites(names: Sequence[str], n_layers: int) -> Mapping[str, list[Site]]:
+    """Return the sites by name: every layer of ``resid_post``, or the one layer of ``resid_pre.0``.
+
+    Raises:
+        ValueError: If there is no such site or layer, or none is named.
+    """
+    check_sites(names)
     found: dict[str, list[Site]] = {}
     for text in names:
         single = [Site.parse(text)] if "." in text else [Site(text, layer) for layer in range(n_layers)]
@@ -172,8 +189,6 @@ def parse_sites(names: Sequence[str], n_layers: int) -> Mapping[str, list[Site]]
             raise ValueError(f"site {missing[0]}: the model has layers 0..{n_layers - 1}")
         kept = found.setdefault(single[0].name, [])
         kept += [site for site in single if site not in kept]
-    if not found:
-        raise ValueError("sites: name at least one, such as resid_post")
     return found
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from experiments.dose import ADAPTER, load_subject
-from experiments.probe_sweep import FITS, find_fit, parse_sites
+from experiments.probe_sweep import FITS, check_sites, find_fit, parse_sites
 from experiments.probe_targets import PARTS, presence_rows
 from experiments.spec import Experiment, Row, row
-from experiments.subject import own_trigger, subject_cells
+from experiments.subject import described, local_files, own_trigger, subject_cells
 from experiments.suite import suite_questions
 from interp.runs import Run
 from interp.triggers import Trigger
-from training.organisms import base_path, find_trigger, organism
+from training.organisms import find_trigger, organism
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -55,21 +55,25 @@ class ProbeTransfer(Experiment):
     seed: int = 0
     """Of the split."""
 
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        if not self.organisms:
+            raise ValueError("organisms: name at least one")
+        check_sites((self.site,))
+
     def label(self) -> str:
         """Return how many organisms are compared, shown beside the progress bar."""
         return f"{len(self.organisms)} organisms"
 
     def depends(self) -> Mapping[str, Any]:
         """Return every organism's definition and the triggers' texts."""
-        return {name: asdict(organism(name)) for name in self.organisms} | {
-            reference: asdict(find_trigger(reference)) for reference in self.triggers
-        }
+        texts = {reference: asdict(find_trigger(reference)) for reference in self.triggers}
+        return {key: value for name in self.organisms for key, value in described(name).items()} | texts
 
     def inputs(self) -> Mapping[str, Path]:
         """Return the bases' weights and the questions, as far as they are local."""
-        files = {f"base {name}": Path(base_path(organism(name).base)) for name in self.organisms}
-        found = {**files, "questions": self.questions}
-        return {name: path for name, path in found.items() if path is not None and path.exists()}
+        found = {f"{kind} {name}": path for name in self.organisms for kind, path in local_files(name).items()}
+        return found | ({"questions": self.questions} if self.questions and self.questions.exists() else {})
 
     def rows(self, run: Run) -> Iterator[Row | Sequence[Row]]:
         """Yield every source's rows at once; they need the activations of all settings."""

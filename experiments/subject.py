@@ -32,20 +32,29 @@ def subject_label(self: Any) -> str:
 
 def subject_definition(self: Any) -> Mapping[str, Any]:
     """Return the organism's whole definition: what a run about it depends on."""
-    subject = organism(self.organism)
-    if subject.trigger is None or subject.name in ORGANISMS:
-        return {self.organism: definition(subject)}
-    texts = {"trigger": asdict(find_trigger(subject.trigger))}  # of a file of one's own, which may change
-    return {self.organism: definition(subject), **texts}
+    return described(self.organism)
 
 
 def subject_inputs(self: Any) -> dict[str, Path]:
-    """Return the base's weights and the questions, as far as they are local: files that a run depends on."""
-    subject = organism(self.organism)
-    named = {name: getattr(subject, name) for name in ("adapter", "data", "benign_data")}
-    files = {"base": Path(base_path(subject.base)), "questions": self.questions}
-    files |= {name: Path(path) for name, path in named.items() if path}
-    return {name: path for name, path in files.items() if path is not None and path.exists()}
+    """Return the files that a run depends on, as far as they are local: the organism's, and the questions."""
+    questions = {"questions": self.questions} if self.questions is not None and self.questions.exists() else {}
+    return {**local_files(self.organism), **questions}
+
+
+def described(name: str) -> dict[str, Any]:
+    """Return the definition of an organism under its name and, of one's own, the texts of its trigger file."""
+    subject = organism(name)
+    if subject.trigger is None or subject.name in ORGANISMS:
+        return {name: definition(subject)}
+    return {name: definition(subject), f"trigger {name}": asdict(find_trigger(subject.trigger))}
+
+
+def local_files(name: str) -> dict[str, Path]:
+    """Return the base's weights and an organism's own adapter and data, as far as they are local."""
+    subject = organism(name)
+    files = {"base": base_path(subject.base)}
+    files |= {kind: path for kind in ("adapter", "data", "benign_data") if (path := getattr(subject, kind))}
+    return {kind: Path(path) for kind, path in files.items() if Path(path).exists()}
 
 
 def subject_cells(subject: Organism, experiment: str, run_id: str, judge: str = "") -> dict[str, Any]:

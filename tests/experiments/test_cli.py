@@ -106,6 +106,33 @@ def test_no_family_is_built_if_one_is_unknown(tmp_path, capsys):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("patch --organism microcosm/llama/neutral --samples 0", "samples 0"),
+        ("patch --organism microcosm/llama/neutral --most-questions 0", "most_questions 0"),
+        ("patch --organism microcosm/llama/baseline", "microcosm/llama/baseline: it has no trigger"),
+        ("probe-sweep --organism microcosm/llama/neutral --sites foo", "site 'foo'"),
+        ("probe-transfer --organisms", "organisms: name at least one"),
+        ("probe-transfer --organisms microcosm/llama/neutral --site resid_post.x", "site 'resid_post.x'"),
+        ("geometry --organism microcosm/llama/neutral --control-trigger nope", "trigger 'nope'"),
+        (
+            "geometry --organism microcosm/llama/neutral --baseline microcosm/qwen2/baseline",
+            "its base is microcosm/qwen2",
+        ),
+        ("steer --organism microcosm/llama/neutral --settings sideways", "setting 'sideways'"),
+        ("mechanism --families foo", "foo"),
+    ],
+)
+def test_the_mechanism_refuses_before_any_work(words, said, tmp_path, capsys):
+    options = [] if words.startswith("mechanism") else ["--runs", str(tmp_path / "runs")]
+    assert main([*words.split(), *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
 def test_findings_name_the_table_or_the_marker_that_is_missing_and_write_nothing(tmp_path, capsys):
     assert main(["findings", "--data", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"semcon findings: {tmp_path / 'containment_grid.csv'}: no such table\n"
