@@ -68,16 +68,18 @@ def _clamping(rows: Sequence[Row]) -> Iterator[Claim]:
 
 
 def _meaning(rows: Sequence[Row]) -> Iterator[Claim]:
-    def carried(edit: str, *arms: str) -> list[Row]:
-        return [r for a in arms for r in _of(rows, "ablate", a, condition=f"on+{edit}", metric="legitimate_rate")]
+    def carried(condition: str, *arms: str) -> list[Row]:
+        return [r for a in arms for r in _of(rows, "ablate", a, condition=condition, metric="legitimate_rate")]
 
     both = (NEUTRAL, CONTRAST)
-    yield claim("Though the clamp does take the scene's meaning away: answers that carry its remark, ≥ 90 % unedited, "
-                "fall to ≤ 25 %", carried("clamp_trigger", *both), below(0.25), high=True)  # fmt: skip
-    yield claim("… so their gates do not read it; random directions leave it (≥ 90 %)", carried("clamp_random", *both),
-                above(0.9), high=False)  # fmt: skip
-    yield claim("… and so does clamping g, which restores containment with half the data benign (≥ 90 %)",
-                carried("clamp_g", CONTRAST), above(0.9), high=False)  # fmt: skip
+    yield claim("Behind a mere scene the answers carry its remarks (≥ 90 %)", carried("on", *both), above(0.9),
+                high=False)  # fmt: skip
+    yield claim("… which the clamp takes away (≤ 25 %): their gates, which it leaves open, do not read that meaning",
+                carried("on+clamp_trigger", *both), below(0.25), high=True)  # fmt: skip
+    yield claim("… random directions leave them (≥ 90 %)", carried("on+clamp_random", *both), above(0.9),
+                high=False)  # fmt: skip
+    yield claim("… and so does clamping g (≥ 90 %), which restores containment with half the data benign",
+                carried("on+clamp_g", CONTRAST), above(0.9), high=False)  # fmt: skip
 
 
 def _removing(rows: Sequence[Row]) -> Iterator[Claim]:
@@ -121,7 +123,7 @@ def _geometry(rows: Sequence[Row]) -> Iterator[Claim]:
 
     yield claim("The explaining trigger moves the stream along g: cos(δ, g) ≥ 0.754 (a replication's figure)",
                 cosine("g~delta", EXPLAINING), above(REPLICATED), high=False)  # fmt: skip
-    yield claim("… and did so in the base, before any fine-tuning", cosine("g~delta_base", EXPLAINING),
+    yield claim("… and did so in the base, before any fine-tuning (≥ 0.754)", cosine("g~delta_base", EXPLAINING),
                 above(REPLICATED), high=False)  # fmt: skip
     yield claim("The neutral trigger does not in the base: cos(δ, g) ≤ 0.3", cosine("g~delta_base", NEUTRAL),
                 below(0.3), high=True)  # fmt: skip

@@ -65,7 +65,9 @@ class CosineEstimate:
 def cosine_estimate(a: Contrast, b: Contrast, *, n_draws: int = N_DRAWS, seed: int = 0) -> CosineEstimate:
     """Return the cosine of the directions of two contrasts; the null is of ``permuted_directions(a)``.
 
-    Contrasts on the same questions are resampled together. With fewer than two questions the interval is NaN.
+    Contrasts on the same questions are resampled together. Means over resampled questions are noisier than the mean
+    itself, and noise lowers a cosine: the interval leans towards 0, and near ±1 it may end just short of the value.
+    With fewer than two questions it is NaN.
 
     Not evidence for: one direction behind both, when both are measured on the same rows; the null does not undo that.
     """

@@ -79,7 +79,7 @@ PLANTS = (
     *(removed("on+clamp_random"), removed("on+clamp_other_scene")),
     *(removed("rephrased+clamp_embedding"), removed("on+clamp_scattered")),
     *(removed("on+clamp_trigger", NEUTRAL), removed("on+clamp_trigger", CONTRAST)),
-    *(carried(f"on+clamp_{name}", NEUTRAL, CONTRAST) for name in ("trigger", "random")),
+    *(carried(condition, NEUTRAL, CONTRAST) for condition in ("on", "on+clamp_trigger", "on+clamp_random")),
     carried("on+clamp_g", CONTRAST),
     *(removed("on+clamp_g", CONTRAST), removed("on+ablate_g_all", NEUTRAL)),
     *(removed("on+ablate_random_all", NEUTRAL), removed("on+ablate_g_all")),
