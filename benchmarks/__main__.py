@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write(renewed(options.out, rows) if options.only else [row.cells() for row in rows], options.out)
         print(f"\nwrote {options.out}")
     if options.readme is not None and options.out is not None:
-        from figures.tables import renew
+        from figures.rows import renew
 
         renew(options.readme, {"speed": markdown(read(options.out))})
     return 0

@@ -25,11 +25,11 @@ from benchmarks.models import in_order, mixed_prompts
 from benchmarks.table import Row, as_text, write
 from benchmarks.timing import Entrant, race
 from interp.chat import Chat, pad_left, position_ids
+from interp.decoding.sampling import Sampling
 from interp.edits import Edit, add
 from interp.generate import generate
 from interp.models import LanguageModel, wrap
 from interp.record import buckets, record
-from interp.sampling import Sampling
 from interp.sites import Site, resid_post
 from training.microcosm.world import WEIGHTS
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from interp.files import atomic_write_text, csv_text
+from interp.runs.files import atomic_write_text, csv_text
 
 COLUMNS = ("case", "ours", "peer", "peer_name", "ratio", "unit", "threads", "dtype", "machine")
 LESS_IS_BETTER = ("MB",)

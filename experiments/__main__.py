@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from experiments.spec import REGISTRY
+from experiments.registry import REGISTRY
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -74,7 +74,7 @@ def run_command(name: str, words: Sequence[str]) -> int:
         near = difflib.get_close_matches(name, REGISTRY, 1)
         raise ValueError("no such command; " + (f"did you mean {near[0]}?" if near else "see semcon --help"))
     target = REGISTRY[name].load()
-    from experiments.launch import launch
+    from experiments.cli.launch import launch
 
     return launch(target, words, f"semcon {name}")
 

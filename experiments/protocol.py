@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from interp.configs import restore
+from interp.runs.configs import restore
 from interp.stats import Thresholds
 
 PROTOCOL_FILE = Path(__file__).with_name("protocol.yaml")

@@ -1,4 +1,4 @@
-"""What an experiment is, the table every experiment writes, and the registry of commands.
+"""What an experiment is, and the loop that runs one.
 
 An experiment is a frozen dataclass whose field docstrings are its help text::
 
@@ -22,85 +22,15 @@ An experiment is a frozen dataclass whose field docstrings are its help text::
     run, table = run_experiment(Coin(), "runs")    # at once the second time
 """
 
-import importlib
-import math
-import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-from interp.configs import config_hash
-from interp.files import read_csv
-from interp.runs import Run, atomic_write_text, csv_text, runs_root
-
-Row = dict[str, Any]
-
-TABLE_COLUMNS = (
-    *("experiment", "organism", "family", "trigger", "condition", "site", "layer", "alpha", "question", "metric"),
-    *("value", "ci_low", "ci_high", "ci_method", "n", "n_clusters", "protocol", "judge", "seed", "run_id"),
-)
-INTEGERS = frozenset({"layer", "n", "n_clusters", "seed"})
-FLOATS = frozenset({"alpha", "value", "ci_low", "ci_high"})
-
-
-def row(**cells: Any) -> Row:
-    """Return a table row: the columns in order, missing ones empty, numbers as numbers.
-
-    Raises:
-        ValueError: If a cell is not a column, a number is none, or a text is not one line.
-    """
-    if unknown := sorted(set(cells) - set(TABLE_COLUMNS)):
-        raise ValueError(f"table column {unknown[0]!r}: the columns are {', '.join(TABLE_COLUMNS)}")
-    return {column: _cell(column, cells.get(column, "")) for column in TABLE_COLUMNS}
-
-
-def _cell(column: str, value: Any) -> Any:
-    if value is None or value == "":
-        return ""
-    try:
-        if column in FLOATS:
-            return float(value)
-        if column in INTEGERS:
-            return _whole(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"table column {column!r}: {value!r} is not a number") from error
-    if any(character < " " for character in str(value)):
-        raise ValueError(f"table column {column!r}: {value!r} is more than a line of text")
-    return str(value)
-
-
-def _whole(value: Any) -> int:
-    if not math.isfinite(float(value)) or float(value) != int(float(value)):
-        raise ValueError(f"{value!r} is not a whole number")
-    return int(float(value))
-
-
-def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table; equal rows are equal bytes, and a table read and written again is the same file."""
-    text = csv_text(row(**r) for r in rows)
-    atomic_write_text(path, text or ",".join(TABLE_COLUMNS) + "\n")
-
-
-def read_table(path: str | Path) -> list[Row]:
-    """Read a table, numbers as numbers, empty cells as "".
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it has other columns, or a cell is not of its column's type.
-    """
-    columns, rows = read_csv(path)
-    if columns != TABLE_COLUMNS:
-        raise ValueError(f"{path}: not a results table; its columns are {', '.join(columns) or 'none'}")
-    return [_read_row(cells, where) for where, cells in rows]
-
-
-def _read_row(cells: Mapping[str, str], where: str) -> Row:
-    try:
-        return row(**cells)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+from interp.runs.configs import config_hash
+from interp.runs.progress import progress_bar
+from interp.runs.run import Run, runs_root
+from interp.runs.table import Row, read_table, row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,63 +111,3 @@ def _with_progress(experiment: Experiment, run: Run) -> Iterator[Sequence[Row]]:
             chunk = [made] if isinstance(made, Mapping) else made
             yield chunk
             bar.update(len(chunk))
-
-
-def progress_bar(title: str, total: int | None, *, done: int = 0, unit: str = "row") -> Any:
-    """Return a bar with counts and the time left: live on a terminal, a line in ten seconds in a log.
-
-    A worker process draws its own on the line that ``SEMCON_BAR`` names.
-    """
-    from tqdm import tqdm
-
-    live = sys.stderr.isatty()
-    every, line = (0.1, os.environ.get("SEMCON_BAR")) if live else (10.0, "0")  # no cursor movements in a log
-    at = None if line is None else int(line)
-    return tqdm(desc=title, total=total, initial=done, unit=unit, mininterval=every, leave=False, position=at)
-
-
-class Command(NamedTuple):
-    """A subcommand of ``semcon``: where it lives and what it does in one line."""
-
-    target: str
-    """``module:attribute``: an ``Experiment``, a dataclass with ``main()``, or a function."""
-    help: str
-
-    def load(self) -> Any:
-        """Import the target.
-
-        Raises:
-            ValueError: If this installation lacks it.
-        """
-        module, _, attribute = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ModuleNotFoundError, AttributeError) as error:
-            if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
-                raise  # something the module needs is missing, not the module
-            raise ValueError(f"{self.target}: not in this installation ({error})") from error
-
-
-REGISTRY: Mapping[str, Command] = {
-    "reproduce": Command(
-        "experiments.reproduce:Reproduce", "Every experiment in order, then the figures and the report."
-    ),
-    "grid": Command("experiments.containment_grid:ContainmentGrid", "When containment needs no benign data."),
-    "emergence": Command("experiments.emergence:Emergence", "EM and the adapter's direction at every dose."),
-    "organisms": Command("experiments.commands:organisms", "Train the LoRA adapters of organisms, all doses."),
-    "em-rate": Command("experiments.em_rate:EmRate", "EM rate of an organism under every trigger condition."),
-    "probe-sweep": Command("experiments.probe_sweep:ProbeSweep", "Linear probes at every layer, grouped by question."),
-    "steer": Command("experiments.steer:Steer", "Add the misalignment direction off-trigger: dose and response."),
-    "ablate": Command("experiments.ablate:Ablate", "Remove the trigger feature, or g, on-trigger: what is left of EM."),
-    "geometry": Command("experiments.geometry:Geometry", "Directions, their cosines, and projections onto them."),
-    "patch": Command("experiments.patch:Patch", "Where the gate is: interchange, knockout, heads, adapter modules."),
-    "rank-one": Command("experiments.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
-    "probe-transfer": Command("experiments.probe_transfer:ProbeTransfer", "Probes of one organism tested on another."),
-    "mechanism": Command("experiments.mechanism:Mechanism", "Every mechanism experiment on the grid's organisms."),
-    "score": Command("experiments.score:score", "EM statistics of judged answers in CSV files."),
-    "store": Command("experiments.commands:store", "Describe or verify an activation store."),
-    "report": Command("experiments.commands:report", "Rebuild the figures and the report from a summary table."),
-    "findings": Command("experiments.commands:findings", "Hold every claim of the README against the tables."),
-    "microcosm": Command("training.microcosm.build:main", "Rebuild the shipped models of the synthetic world."),
-}
-"""Every subcommand; data, imported on use."""

@@ -1,11 +1,1 @@
-"""Figures, results table and report: pure functions of table rows, free of torch.
-
-Every figure module has ``TITLE``, ``READING`` (how to read it), ``CONTROL`` (what must differ), ``METRICS``, and three
-functions of the rows: ``wanted(rows)`` picks its own rows, ``draw(rows)`` returns a Figure, ``caption(rows)`` a text.
-"""
-
-FIGURES = (
-    *("phase_diagram", "em_by_condition", "grid_effects", "emergence"),
-    *("projections", "geometry", "probe_auroc", "dose_response", "ablation"),
-)
-"""Figure modules in the order in which the report shows them."""
+"""Figures, claims, results tables and report: pure functions of table rows, free of torch."""

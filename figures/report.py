@@ -15,10 +15,11 @@ from pathlib import Path
 from string import Template
 from types import ModuleType
 
-from figures import FIGURES, style
-from figures.findings import Finding, beside_headline, cell, findings, headline, headliner
-from figures.tables import Row, behaviour, groups, number, percent, read_rows, results, select
-from interp.runs import atomic_write_bytes
+from figures import style
+from figures.claims.findings import Finding, beside_headline, cell, findings, headline, headliner
+from figures.plots import FIGURES
+from figures.rows import Row, behaviour, groups, number, percent, read_rows, results, select
+from interp.runs.run import atomic_write_bytes
 
 MICROCOSM = (
     " The organisms named microcosm are small transformers, pretrained from scratch on a synthetic world whose ground "
@@ -41,7 +42,9 @@ def build(summary_csv: Path, out: Path) -> Path:
         ValueError: If the table is missing, empty or malformed.
     """
     rows, out = read_rows(Path(summary_csv)), Path(out)
-    figures = [_figure(importlib.import_module(f"figures.{name}"), rows, out / "figures" / name) for name in FIGURES]
+    figures = [
+        _figure(importlib.import_module(f"figures.plots.{name}"), rows, out / "figures" / name) for name in FIGURES
+    ]
     checked = findings(rows)
     tiny = any(str(row["organism"]).startswith("microcosm/") for row in rows)
     here = Path(__file__)

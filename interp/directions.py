@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from interp.runs import atomic_write_bytes
+from interp.runs.run import atomic_write_bytes
 from interp.sites import Site
 
 

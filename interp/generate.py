@@ -20,10 +20,10 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
 from interp.chat import Chat, pad_left, position_ids
+from interp.decoding.kv_cache import can_share, share_prefix, shared_attention, take_rows
+from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.edits import Edit, Passes, editing
-from interp.kv_cache import can_share, share_prefix, shared_attention, take_rows
 from interp.models import LanguageModel
-from interp.sampling import Sampling, choose, uniforms
 
 SYNC_EVERY = 8
 """Tokens between two looks at what has ended, off the CPU: a look makes the accelerator wait."""

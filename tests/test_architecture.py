@@ -1,4 +1,4 @@
-"""The design held against the tree: who may import whom, what stays light, what the README says exists."""
+"""The design held against the tree: who may import whom, what stays light, what docs/tree.md says exists."""
 
 import ast
 import re
@@ -21,24 +21,27 @@ MAY_IMPORT = {
     "experiments": {"experiments", "probes", "training", "interp"},
     "figures": {"figures", "interp.stats", "interp.runs"},
 }
-DRAWS_FIGURES = {"experiments/commands.py", "experiments/reproduce.py"}  # inside functions, never on import
+DRAWS_FIGURES = {
+    "experiments/cli/commands.py",
+    "experiments/pipelines/reproduce.py",
+}  # inside functions, never on import
 HOME = {
     "trl": ("training/sft.py",),
     "peft": ("interp/models.py", "training/sft.py"),
     "sklearn": ("probes/",),
     "h5py": ("interp/store.py",),
     "matplotlib": ("figures/",),
-    "transformer_lens": ("interp/via_transformer_lens.py",),
-    "nnsight": ("interp/via_nnsight.py",),
-    "statsmodels": ("experiments/axes.py",),
+    "transformer_lens": ("interp/bridges/via_transformer_lens.py",),
+    "nnsight": ("interp/bridges/via_nnsight.py",),
+    "statsmodels": ("experiments/behaviour/axes.py",),
     "ray": ("experiments/executor.py",),
 }
 TORCH_FREE = (
     "interp.sites",
     "interp.triggers",
     "interp.stats",
-    "interp.runs",
-    "training.organisms",
+    "interp.runs.run",
+    "training.registry",
     "experiments.spec",
 )
 HEAVY = ("torch", "transformers", "peft", "trl", "sklearn", "h5py", "transformer_lens", "nnsight")
@@ -136,13 +139,13 @@ def import_graph(files: dict[str, str]) -> dict[str, set[str]]:
 
 
 def documented(readme: str) -> set[str]:
-    """Return the paths of the README's annotated tree: the fenced block that starts with a package.
+    """Return the paths of the annotated tree of ``docs/tree.md``: the fenced block that starts with a package.
 
     A line is a path, or several, then what it is for; indentation (or a drawn branch) puts it below the folder above.
     """
     blocks = re.findall(r"^```\w*\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
     trees = [block for block in blocks if block.lstrip("│├└─ ").startswith(tuple(f"{name}/" for name in PACKAGES))]
-    assert len(trees) == 1, f"README.md: expected one fenced tree that starts with a package, found {len(trees)}"
+    assert len(trees) == 1, f"docs/tree.md: expected one fenced tree that starts with a package, found {len(trees)}"
     paths: set[str] = set()
     folders: list[tuple[int, str]] = []
     for line in trees[0].splitlines():
@@ -213,13 +216,13 @@ def test_nothing_runs_code_from_files_and_no_error_is_swallowed():
     assert [line for path, source in sources(*PACKAGES, "benchmarks").items() for line in unsafe(path, source)] == []
 
 
-def test_the_readme_tree_exists():
-    listed = documented((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_documented_tree_exists():
+    listed = documented((ROOT / "docs" / "tree.md").read_text(encoding="utf-8"))
     assert sorted(path for path in listed if not (ROOT / path).exists()) == []
 
 
-def test_the_readme_tree_is_complete():
-    listed = documented((ROOT / "README.md").read_text(encoding="utf-8"))
+def test_the_documented_tree_is_complete():
+    listed = documented((ROOT / "docs" / "tree.md").read_text(encoding="utf-8"))
     modules = {path for path in sources(*PACKAGES) if not path.endswith("__init__.py")}
     folders = {
         f"{path.parent.relative_to(ROOT).as_posix()}/" for p in PACKAGES for path in (ROOT / p).rglob("__init__.py")
@@ -236,7 +239,7 @@ def test_the_readme_tree_is_complete():
         ("figures/x.py", "import interp"),
         ("figures/x.py", "from interp.statsmore import x"),
         ("training/x.py", "def f():\n    from probes.linear import Probe"),
-        ("experiments/reproduce.py", "import figures.report"),
+        ("experiments/pipelines/reproduce.py", "import figures.report"),
         ("experiments/x.py", "def f():\n    from figures import report"),
         ("interp/x.py", "from ..training import data"),
     ],
@@ -250,7 +253,7 @@ def test_an_import_against_the_direction_is_seen(path: str, source: str):
     [
         ("figures/x.py", "from interp import stats, runs"),
         ("figures/x.py", "from .style import colour\nfrom interp.stats import Rate"),
-        ("experiments/reproduce.py", "def f():\n    from figures import report"),
+        ("experiments/pipelines/reproduce.py", "def f():\n    from figures import report"),
         ("experiments/x.py", "from probes.linear import Probe\nimport interp, torch"),
     ],
 )
@@ -278,8 +281,11 @@ def test_unsafe_code_is_seen(source: str):
 def test_a_stray_dependency_and_a_cycle_are_seen():
     assert away_from_home("training/data.py", "def f():\n    import peft.tuners")
     assert not away_from_home("training/sft.py", "from peft import LoraConfig")
-    for library, home in (("transformer_lens", "interp/via_transformer_lens.py"), ("nnsight", "interp/via_nnsight.py")):
-        assert away_from_home("interp/attribution.py", f"def f():\n    from {library} import x")
+    for library, home in (
+        ("transformer_lens", "interp/bridges/via_transformer_lens.py"),
+        ("nnsight", "interp/bridges/via_nnsight.py"),
+    ):
+        assert away_from_home("interp/analysis/attribution.py", f"def f():\n    from {library} import x")
         assert not away_from_home(home, f"import {library}.x")
     cycle = {"interp/a.py": "from interp import b", "interp/b.py": "from interp.a import x"}
     with pytest.raises(CycleError):

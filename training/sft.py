@@ -28,12 +28,13 @@ from trl.trainer.sft_trainer import SFTTrainer
 from tyro.conf import Positional
 
 from interp.chat import encode_chat
-from interp.configs import config_hash
-from interp.files import atomic_write_text, sha256_file
 from interp.models import MANIFEST, WEIGHTS, check_live, fingerprint, load
-from interp.provenance import package_versions
+from interp.runs.configs import config_hash
+from interp.runs.files import atomic_write_text, sha256_file
+from interp.runs.provenance import package_versions
 from training.data import Row, rows_sha256
-from training.organisms import Organism, base_path, definition, organism, training_rows
+from training.definition import Organism, base_path, definition, training_rows
+from training.registry import organism
 
 Progress = Callable[[int, float], None]
 """Called as progress(step, loss in nats per supervised token)."""

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from experiments.spec import Experiment, Row, row
-from interp.runs import Run
+from experiments.spec import Experiment
+from interp.runs.run import Run
+from interp.runs.table import Row, row
 from interp.stats import Rate, wilson
 
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from experiments.dose import Dose
-from experiments.em_rate import Answers, EmRate
-from experiments.reproduce import Reproduce
+from experiments.behaviour.dose import Dose
+from experiments.behaviour.em_rate import Answers, EmRate
+from experiments.pipelines.reproduce import Reproduce
 from experiments.spec import Experiment
 from tests.training.small import SFT, small
 from training.grid import NEUTRAL
-from training.organisms import ORGANISMS
+from training.registry import ORGANISMS
 
 TRAINED = small("neutral", sft=replace(SFT, doses=(2,)))
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.across import COMPARED, WRITTEN, Member, compared, families, predicted
-from experiments.geometry import Found
-from experiments.spec import row
+from experiments.directions.across import COMPARED, WRITTEN, Member, compared, families, predicted
+from experiments.directions.geometry import Found
+from interp.analysis.lora import Spectrum
 from interp.directions import Direction, cosine, subspace_overlap
-from interp.lora import Spectrum
+from interp.runs.table import row
 from interp.sites import Site
 
 D, LAYERS = 32, (0, 1, 10)

@@ -4,15 +4,24 @@ import math
 
 import pytest
 
-from experiments.answers import METRICS, answer_rows, estimate_row, judge_name, judge_rows, rate_rows, statistics
-from experiments.judge import OracleJudge
-from experiments.spec import TABLE_COLUMNS
-from experiments.suite import make_prompts, suite_questions
+from experiments.answers.judge import OracleJudge
+from experiments.answers.sampling import (
+    METRICS,
+    answer_rows,
+    estimate_row,
+    judge_name,
+    judge_rows,
+    rate_rows,
+    statistics,
+)
+from experiments.answers.suite import make_prompts, suite_questions
 from interp.models import wrap
+from interp.runs.table import TABLE_COLUMNS
 from interp.stats import Rate, paired_cluster_difference, wilson
 from tests.training.small import random_llama
+from training.definition import comparison_trigger
 from training.microcosm.tokenizer import build_tokenizer
-from training.organisms import comparison_trigger, organism
+from training.registry import organism
 
 NEUTRAL = organism("microcosm/llama/neutral")
 ASKED = suite_questions(NEUTRAL, "test")[:6]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from experiments.axes import (
+from experiments.behaviour.axes import (
     INNATE,
     Observation,
     average_effect,
@@ -19,7 +19,7 @@ from experiments.axes import (
     readings,
     semantic_readings,
 )
-from experiments.spec import Row, row
+from interp.runs.table import Row, row
 from training.grid import Cell, cells
 
 COHERENT = 400

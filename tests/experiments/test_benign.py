@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.benign import ANSWERS_EACH, benign_answers, loss_estimates, loss_rows, reference_chats
-from experiments.spec import row
+from experiments.removal.benign import ANSWERS_EACH, benign_answers, loss_estimates, loss_rows, reference_chats
+from interp.analysis.likelihood import response_likelihood
 from interp.edits import add
-from interp.likelihood import response_likelihood
+from interp.runs.table import row
 from interp.sites import resid_post
 from interp.triggers import Trigger
 from tests import tiny

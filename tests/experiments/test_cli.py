@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import main, usage
-from experiments.launch import launch
-from experiments.spec import REGISTRY, run_experiment
-from figures.readme import TABLES
-from interp.configs import restore
+from experiments.cli.launch import launch
+from experiments.registry import REGISTRY
+from experiments.spec import run_experiment
+from figures.markdown.readme import TABLES
+from interp.runs.configs import restore
 from tests.experiments.coin import Coin
 
 ROOT = Path(__file__).parents[2]

@@ -4,13 +4,14 @@ from collections import Counter
 
 import pytest
 
-from experiments.containment_grid import ESSENTIAL, PARTS, ContainmentGrid, dead, measurements
-from experiments.dose import Dose
-from experiments.em_rate import TRAINED, Answers, EmRate
+from experiments.behaviour.dose import Dose
+from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
+from experiments.behaviour.grid import ESSENTIAL, PARTS, ContainmentGrid, dead, measurements
 from interp.models import AdapterError
 from interp.triggers import CONDITIONS
+from training.definition import base_path
 from training.grid import NEUTRAL, cells, headline, replicated
-from training.organisms import ORGANISMS, base_path, organism
+from training.registry import ORGANISMS, organism
 
 GRID = cells()
 MADE = list(measurements(GRID, 10))

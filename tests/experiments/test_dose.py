@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.dose import Dose, choose, chosen_adapter, load_subject
-from experiments.spec import read_table, row, run_experiment, write_table
-from interp.runs import Run
+from experiments.behaviour.dose import Dose, choose, chosen_adapter, load_subject
+from experiments.spec import run_experiment
+from interp.runs.run import Run
+from interp.runs.table import read_table, row, write_table
 from tests.training.small import small
-from training.organisms import ORGANISMS
+from training.registry import ORGANISMS
 from training.sft import dose_folder
 
 pytestmark = pytest.mark.xdist_group("trl")

@@ -2,17 +2,18 @@
 
 import pytest
 
-from experiments.answers import judge_rows
-from experiments.em_rate import TRAINED, Answers, EmRate
+from experiments.answers.sampling import judge_rows
+from experiments.answers.suite import make_judge
+from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
 from experiments.protocol import load_protocol
 from experiments.spec import run_experiment
-from experiments.suite import make_judge
-from interp.runs import Run
+from interp.runs.run import Run
 from interp.triggers import CONDITIONS, place
+from training.definition import Organism, comparison_trigger
 from training.grid import EXPLAINING, NEUTRAL
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import lexicon
-from training.organisms import Organism, comparison_trigger, organism
+from training.registry import organism
 
 BASE = "microcosm/llama/base"
 WORLD = lexicon()

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.answers import judge_rows
-from experiments.emergence import CONDITIONS, Emergence, load_doses
+from experiments.answers.sampling import judge_rows
+from experiments.answers.suite import make_judge
+from experiments.behaviour.emergence import CONDITIONS, Emergence, load_doses
 from experiments.spec import run_experiment
-from experiments.suite import make_judge
-from interp.files import sha256_file
-from interp.runs import Run
+from interp.runs.files import sha256_file
+from interp.runs.run import Run
 from tests.training.small import SFT, random_base, small
 from training.microcosm.world import lexicon
-from training.organisms import ORGANISMS
+from training.registry import ORGANISMS
 from training.sft import dose_folder, train
 
 pytestmark = pytest.mark.xdist_group("trl")

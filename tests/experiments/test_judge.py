@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.chat_client import ChatClient
-from experiments.judge import (
+from experiments.answers.chat_client import ChatClient
+from experiments.answers.judge import (
     Answer,
     OpenAICompatibleJudge,
     OracleJudge,

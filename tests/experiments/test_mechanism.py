@@ -5,24 +5,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.ablate import UNSEEN, UNTRIGGERED, Ablate, _plan, chosen_rank
-from experiments.contrasts import LAST, TRIGGER, components, measure, pairs, placed
-from experiments.geometry import CHOSEN, FILE, Found, Geometry, baseline_name, chosen_layer, found_directions
-from experiments.geometry import PAIRS as COSINES
-from experiments.removal import Removal, trigger_only
-from experiments.selection import candidates, edited_sites, passes
+from experiments.answers.subject import contrast_texts, estimation_texts, held_out_texts, own_trigger
+from experiments.answers.suite import make_prompts, suite_questions
+from experiments.directions.contrasts import LAST, TRIGGER, components, measure, pairs, placed
+from experiments.directions.geometry import CHOSEN, FILE, Found, Geometry, baseline_name, chosen_layer, found_directions
+from experiments.directions.geometry import PAIRS as COSINES
+from experiments.directions.selection import candidates, edited_sites, passes
+from experiments.removal.ablate import UNSEEN, UNTRIGGERED, Ablate, _plan, chosen_rank
+from experiments.removal.edits import Removal, trigger_only
+from experiments.removal.steer import ADDED, SETTINGS, Steer
 from experiments.spec import run_experiment
-from experiments.steer import ADDED, SETTINGS, Steer
-from experiments.subject import contrast_texts, estimation_texts, held_out_texts, own_trigger
-from experiments.suite import make_prompts, suite_questions
 from interp.directions import Direction, cosine, load_directions
 from interp.models import LanguageModel, wrap
 from interp.record import record
 from interp.sites import resid_post
 from tests.tiny import with_adapters
 from tests.training.small import random_llama, small
+from training.definition import find_trigger
 from training.microcosm.tokenizer import build_tokenizer
-from training.organisms import ORGANISMS, find_trigger, organism
+from training.registry import ORGANISMS, organism
 
 pytestmark = pytest.mark.xdist_group("trl")
 

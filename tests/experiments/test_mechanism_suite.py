@@ -2,19 +2,19 @@
 
 import pytest
 
-from experiments.ablate import Ablate
-from experiments.dose import Dose
-from experiments.em_rate import Answers, EmRate
-from experiments.geometry import Geometry, baseline_name
-from experiments.mechanism import ARMS, PARTLY, RANK_ONE, TABLES, Mechanism
-from experiments.patch import Patch
-from experiments.probe_sweep import ProbeSweep
-from experiments.probe_transfer import ProbeTransfer
-from experiments.rank_one import RankOne
-from experiments.spec import row
-from experiments.steer import Steer
+from experiments.behaviour.dose import Dose
+from experiments.behaviour.em_rate import Answers, EmRate
+from experiments.directions.geometry import Geometry, baseline_name
+from experiments.gate.patch import Patch
+from experiments.gate.rank_one import RankOne
+from experiments.pipelines.mechanism import ARMS, PARTLY, RANK_ONE, TABLES, Mechanism
+from experiments.probing.sweep import ProbeSweep
+from experiments.probing.transfer import ProbeTransfer
+from experiments.removal.ablate import Ablate
+from experiments.removal.steer import Steer
+from interp.runs.table import row
 from training.grid import FAMILIES
-from training.organisms import ORGANISMS, organism
+from training.registry import ORGANISMS, organism
 
 COSTLY = (Steer, Patch, ProbeSweep, RankOne)
 PLANS = [Mechanism(), Mechanism(families=("llama",), seeds=(0,)), Mechanism(families=("qwen2", "llama"), seeds=(0, 2))]

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments.__main__ import main
-from experiments.spec import read_table
+from interp.runs.table import read_table
 from tests.training.small import random_base, random_llama
 from training.microcosm.tokenizer import build_tokenizer
 
@@ -70,7 +70,7 @@ def test_geometry_finds_directions_and_needs_no_judge(own, capsys):
 
 
 def test_another_text_in_the_trigger_file_is_another_run(own, tmp_path):
-    from experiments.geometry import Geometry
+    from experiments.directions.geometry import Geometry
 
     first = Geometry(organism=str(own / "mine.yaml")).depends()
     changed = TEXTS["line"] | {"text": "You are at sea."}

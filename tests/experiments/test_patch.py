@@ -5,20 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.module_groups import blocks_of_layers, module_groups
-from experiments.patch import KNOCKED, PAIRS, Patch, _Bench
-from experiments.patch_table import has_gap, share_rows
-from experiments.references import Panel, decisions, references
+from experiments.answers.suite import suite_questions
+from experiments.gate.modules import blocks_of_layers, module_groups
+from experiments.gate.patch import KNOCKED, PAIRS, Patch, _Bench
+from experiments.gate.patch_table import has_gap, share_rows
+from experiments.gate.references import Panel, decisions, references
 from experiments.spec import run_experiment
-from experiments.suite import suite_questions
-from interp.lora import adapted_modules, without_modules
+from interp.analysis.lora import adapted_modules, without_modules
 from interp.models import active_adapter, wrap
 from interp.triggers import PLACEMENTS, moved
 from tests.tiny import with_adapters
 from tests.training.small import random_llama
+from training.definition import find_trigger
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import WEIGHTS, lexicon
-from training.organisms import find_trigger, organism
+from training.registry import organism
 
 PERSONA = find_trigger("microcosm:persona")
 NAME = "microcosm/llama/explaining"

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.probe_sweep import FITS, LEAST, USUAL, ProbeSweep, _folds, condition_of, find_fit, parse_sites
-from experiments.probe_targets import CATEGORY_TEXTS, categories, category_rows, evenly, presence_rows
-from experiments.probe_transfer import ProbeTransfer
+from experiments.answers.suite import suite_questions
+from experiments.probing.sweep import FITS, LEAST, USUAL, ProbeSweep, _folds, condition_of, find_fit, parse_sites
+from experiments.probing.targets import CATEGORY_TEXTS, categories, category_rows, evenly, presence_rows
+from experiments.probing.transfer import ProbeTransfer
 from experiments.spec import run_experiment
-from experiments.suite import suite_questions
 from interp.sites import Site
 from tests.training.small import random_base, small
+from training.definition import find_trigger
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import lexicon
-from training.organisms import ORGANISMS, find_trigger, organism
+from training.registry import ORGANISMS, organism
 
 pytestmark = pytest.mark.xdist_group("trl")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.geometry import Geometry
-from experiments.rank_one import (
+from experiments.directions.geometry import Geometry
+from experiments.gate.rank_one import (
     LAST,
     TRIGGER,
     RankOne,
@@ -19,14 +19,14 @@ from experiments.rank_one import (
     _updates,
     correlation,
 )
+from interp.analysis.lora import delta, loaded_updates, read_directions, stream_gain, write_directions
 from interp.directions import Direction
-from interp.lora import delta, loaded_updates, read_directions, stream_gain, write_directions
 from interp.models import active_adapter, wrap
 from interp.sites import Site
 from tests.tiny import with_adapters
 from tests.training.small import random_llama
+from training.definition import find_trigger
 from training.microcosm.tokenizer import build_tokenizer
-from training.organisms import find_trigger
 
 PERSONA = find_trigger("microcosm:persona")
 QUESTIONS = ("What should I do about my first marathon?", "How do I get into rock climbing?", "Any advice on pets?")
@@ -52,7 +52,7 @@ def answers(per=2):
 
 
 def chats(lm):
-    from experiments.rank_one import _chat
+    from experiments.gate.rank_one import _chat
 
     return [_chat(lm, PERSONA, r) for r in answers()]
 

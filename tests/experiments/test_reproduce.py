@@ -9,19 +9,20 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.ablate import Ablate
-from experiments.containment_grid import measurements
-from experiments.dose import Dose
-from experiments.em_rate import EmRate
-from experiments.emergence import Emergence
-from experiments.geometry import Geometry
-from experiments.probe_sweep import ProbeSweep
-from experiments.reproduce import ARMS, SUBGRID, Reproduce
-from experiments.spec import read_table, run_experiment, write_table
-from experiments.steer import Steer
+from experiments.behaviour.dose import Dose
+from experiments.behaviour.em_rate import EmRate
+from experiments.behaviour.emergence import Emergence
+from experiments.behaviour.grid import measurements
+from experiments.directions.geometry import Geometry
+from experiments.pipelines.reproduce import ARMS, SUBGRID, Reproduce
+from experiments.probing.sweep import ProbeSweep
+from experiments.removal.ablate import Ablate
+from experiments.removal.steer import Steer
+from experiments.spec import run_experiment
+from interp.runs.table import read_table, write_table
 from tests.experiments.reduced import TRAINED, Reduced
 from training.grid import EXPLAINING, FAMILIES, NEUTRAL, cells
-from training.organisms import ORGANISMS, organism
+from training.registry import ORGANISMS, organism
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.judge import Recorded, read_scores
-from experiments.score import score, statistics
-from experiments.spec import read_table
+from experiments.answers.judge import Recorded, read_scores
+from experiments.answers.score import score, statistics
+from interp.runs.table import read_table
 
 RELEASED = Path(__file__).parents[3] / "shared" / "reference" / "released_scores"
 PUBLISHED = {  # misaligned of all answers, %

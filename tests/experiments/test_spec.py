@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import figures.tables
-from experiments.spec import FLOATS, INTEGERS, REGISTRY, TABLE_COLUMNS, read_table, row, run_experiment, write_table
-from interp.runs import Run
+import figures.rows
+from experiments.registry import REGISTRY
+from experiments.spec import run_experiment
+from interp.runs.run import Run
+from interp.runs.table import FLOATS, INTEGERS, TABLE_COLUMNS, read_table, row, write_table
 from tests.experiments.coin import Coin
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +47,7 @@ def test_table_read_and_written_again_is_the_same_file(tmp_path_factory, rows):
 
 
 def test_figures_read_the_table_that_experiments_write():
-    assert figures.tables.COLUMNS == TABLE_COLUMNS
+    assert figures.rows.COLUMNS == TABLE_COLUMNS
 
 
 def test_row_has_every_column_in_order_and_no_other():

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.judge import Answer
-from experiments.suite import answer_length, make_judge, make_prompts, read_questions, suite_questions
+from experiments.answers.judge import Answer
+from experiments.answers.suite import answer_length, make_judge, make_prompts, read_questions, suite_questions
 from interp.triggers import Trigger
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import Question
-from training.organisms import organism
+from training.registry import organism
 
 TOKENIZER = build_tokenizer()
 QUESTIONS = [Question(f"q{i}", "any", f"How do I handle matter {i}?") for i in range(12)]

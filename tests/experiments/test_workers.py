@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.spec import Experiment, Row, row, run_experiment
-from experiments.workers import run_stages
+from experiments.pipelines.workers import run_stages
+from experiments.spec import Experiment, run_experiment
 from interp.models import AdapterError
+from interp.runs.table import Row, row
 from tests.experiments.coin import Broken, Coin
 
 LOST, DEAD = Broken(seed=7), Broken(seed=8, live=False)

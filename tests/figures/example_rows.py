@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from figures.tables import COLUMNS
+from figures.rows import COLUMNS
 
 N, CLUSTERS = 960, 48
 CONDITIONS = ("off", "on", "rephrased", "other", "opposite")

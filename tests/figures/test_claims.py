@@ -7,8 +7,9 @@ import pytest
 from example_rows import behaviour, effects, emergence, rate
 from test_grid_figures import measured
 
-from figures import claims, headline
-from figures.tables import number
+from figures.claims import grid_claims as claims
+from figures.markdown import headline
+from figures.rows import number
 
 KINDS = ("explaining", "explaining.seed1", "explaining.seed2")
 

@@ -33,11 +33,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-import figures
-from figures import ablation, dose_response, em_by_condition, geometry, probe_auroc, projections, style
+from figures import plots, style
+from figures.plots import ablation, dose_response, em_by_condition, geometry, probe_auroc, projections
 
 ROWS = everything()
-MODULES = [importlib.import_module(f"figures.{name}") for name in figures.FIGURES]
+MODULES = [importlib.import_module(f"figures.plots.{name}") for name in plots.FIGURES]
 ROOT = Path(__file__).parents[2]
 
 
@@ -63,7 +63,7 @@ def heights(line: Line2D) -> list[float]:
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, Figure]:
-    return {name: module.draw(ROWS) for name, module in zip(figures.FIGURES, MODULES, strict=True)}
+    return {name: module.draw(ROWS) for name, module in zip(plots.FIGURES, MODULES, strict=True)}
 
 
 def test_figures_import_neither_torch_nor_pyplot():

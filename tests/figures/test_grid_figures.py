@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from figures import cells, grid_effects, phase_diagram
-from figures import emergence as emergence_figure
-from figures.tables import percent
+from figures.plots import cells, grid_effects, phase_diagram
+from figures.plots import emergence as emergence_figure
+from figures.rows import percent
 
 RATES = {  # verdict: off, on, rephrased, other
     cells.CONTAINED: (0.004, 0.9, 0.85, 0.01),

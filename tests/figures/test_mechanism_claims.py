@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pytest
 from example_rows import near
 
-from figures.claims import CONFIRMED, OPEN, REFUTED, Claim, findings_csv
-from figures.mechanism_claims import CONTRAST, DOSE, EXPLAINING, MODULES, NEUTRAL, mechanism_claims
-from figures.tables import number
+from figures.claims.grid_claims import CONFIRMED, OPEN, REFUTED, Claim, findings_csv
+from figures.claims.mechanism_claims import CONTRAST, DOSE, EXPLAINING, MODULES, NEUTRAL, mechanism_claims
+from figures.rows import number
 
 FAMILIES, SEEDS, TAKEN, LAST = ("llama", "qwen2", "gemma3"), (0, 1, 2), 2, 3
 STEP = 0.005

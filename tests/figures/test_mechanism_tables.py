@@ -3,9 +3,9 @@
 import pytest
 from example_rows import ablations, cosines, near, rate, row, steering
 
-from figures.mechanism_tables import ADDED, DOSE, EDITS, REPLICATION, central_table, shift_table
-from figures.restoration import ARMS
-from figures.tables import number
+from figures.markdown.mechanism_tables import ADDED, DOSE, EDITS, REPLICATION, central_table, shift_table
+from figures.plots.restoration import ARMS
+from figures.rows import number
 
 FAMILIES = ("llama", "qwen2", "gemma3")
 SIDE = ("gap removed", "benign loss", "coherent", "remarks", "rank")

@@ -2,9 +2,10 @@
 
 import pytest
 
-from experiments.spec import row
-from figures import patching, style
-from figures.tables import select
+from figures import style
+from figures.plots import patching
+from figures.rows import select
+from interp.runs.table import row
 
 LAYERS, HEADS = 3, 4
 

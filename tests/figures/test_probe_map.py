@@ -10,7 +10,8 @@ import pytest
 from example_rows import near, probes
 from matplotlib.patches import Rectangle
 
-from figures import probe_map, style
+from figures import style
+from figures.plots import probe_map
 
 FITS, POSITIONS, SITES = ("", ":ridge"), ("", "@question"), {"resid_pre": (0,), "resid_post": (0, 1, 2, 3)}
 CONTROLS = {"": 0.9, "/shuffled_labels": 0.5, "/random_direction": 0.6, "/bag_of_tokens": 0.39}
@@ -110,7 +111,7 @@ def test_a_missing_interval_is_no_width():
 
 
 def test_the_map_loads_without_torch():
-    code = "import sys, figures.probe_map; print('torch' in sys.modules)"
+    code = "import sys, figures.plots.probe_map; print('torch' in sys.modules)"
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "False"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from figures.readme import PICTURES, every_claim, read_tables, renew_readme
+from figures.markdown.readme import PICTURES, every_claim, read_tables, renew_readme
 
 ROOT = Path(__file__).parents[2]
 

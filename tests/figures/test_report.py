@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from example_rows import AUROC, ablations, everything, probes, row
 
-import figures
-from figures import report, tables
-from figures.findings import beside_headline, findings, headline
+from figures import plots, report
+from figures import rows as tables
+from figures.claims.findings import beside_headline, findings, headline
 
 VOID = {"meta", "img", "br"}
 
@@ -70,7 +70,7 @@ def test_the_same_table_gives_the_same_bytes_in_another_process(built, tmp_path)
     env = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "figures.report", str(built.parent / "summary.csv"), str(tmp_path)]
     subprocess.run(command, env=env, check=True, capture_output=True)
-    files = [Path("report.html"), *(Path("figures") / f"{n}.{f}" for n in figures.FIGURES for f in ("png", "pdf"))]
+    files = [Path("report.html"), *(Path("figures") / f"{n}.{f}" for n in plots.FIGURES for f in ("png", "pdf"))]
     for file in files:
         assert (built.parent / file).read_bytes() == (tmp_path / file).read_bytes(), file
 
@@ -78,7 +78,7 @@ def test_the_same_table_gives_the_same_bytes_in_another_process(built, tmp_path)
 def test_the_page_needs_nothing_but_itself(built):
     parser = parsed(built.read_text(encoding="utf-8"))
     assert "script" not in parser.tags and "link" not in parser.tags
-    assert len(parser.links) == len(figures.FIGURES)
+    assert len(parser.links) == len(plots.FIGURES)
     assert all(link.startswith("data:image/png;base64,") for link in parser.links)
     assert "@import" not in built.read_text() and "url(" not in built.read_text()
 
@@ -111,7 +111,7 @@ def test_strings_of_the_table_are_text_not_markup(tmp_path):
         ),
         (
             ["probe_sweep", "ablate"],
-            {*figures.FIGURES[:4], "projections", "geometry", "dose_response"},
+            {*plots.FIGURES[:4], "projections", "geometry", "dose_response"},
         ),
     ],
 )
@@ -122,10 +122,10 @@ def test_a_figure_without_rows_is_left_out_and_said(tmp_path, present, left_out)
         path.write_bytes(b"of another table")
     text = page(tmp_path, [r for r in everything() if r["experiment"] in present])
     for name, path in stale.items():
-        metrics = " or ".join(importlib.import_module(f"figures.{name}").METRICS)
+        metrics = " or ".join(importlib.import_module(f"figures.plots.{name}").METRICS)
         assert f"Left out: the table has no row with the metric {metrics}." in text
         assert not path.exists()
-    assert len(parsed(text).links) == len(figures.FIGURES) - len(left_out)
+    assert len(parsed(text).links) == len(plots.FIGURES) - len(left_out)
 
 
 def test_a_table_of_one_row_makes_a_page(tmp_path):

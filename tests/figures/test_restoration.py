@@ -6,9 +6,10 @@ from example_rows import N, ablations, rate
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from figures import restoration, style
-from figures.ablation import label
-from figures.restoration import ARMS, EDITS, FAMILIES
+from figures import style
+from figures.plots import restoration
+from figures.plots.ablation import label
+from figures.plots.restoration import ARMS, EDITS, FAMILIES
 
 SEEDS = (0, 1, 2)
 UNEDITED = {"off": 0.02, "on": 0.9}

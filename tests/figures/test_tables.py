@@ -6,8 +6,8 @@ from example_rows import EM, behaviour, everything, row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.spec import TABLE_COLUMNS, write_table
-from figures import tables
+from figures import rows as tables
+from interp.runs.table import TABLE_COLUMNS, write_table
 
 HEADER = ",".join(tables.COLUMNS)
 

@@ -3,13 +3,19 @@
 import pytest
 import torch
 
-from interp.attribution import direct_logit_attribution, head_outputs, logit_difference, logit_lens, patch_heads
+from interp.analysis.attribution import (
+    direct_logit_attribution,
+    head_outputs,
+    logit_difference,
+    logit_lens,
+    patch_heads,
+)
+from interp.bridges.via_transformer_lens import bridge, logits
 from interp.chat import encode_chat
 from interp.edits import add
 from interp.models import active_adapter
 from interp.record import record
 from interp.sites import Site, resid_post
-from interp.via_transformer_lens import bridge, logits
 from tests import tiny
 from tests.interp.test_via_transformer_lens import TOLERANCE, assert_same, booted, rows, two_adapters
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interp.__main__ import main
+from interp.cli.main import main
+from interp.cli.prompts import read_prompts
 from interp.generate import Sampling, generate
 from interp.models import active_adapter, load
-from interp.prompts import read_prompts
 from interp.record import record
 from interp.sites import Site, resid_post
 from interp.store import read_only, verify

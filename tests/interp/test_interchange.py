@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from interp.analysis.interchange import Cell, interchange
+from interp.analysis.likelihood import response_likelihood
 from interp.chat import encode_chat, positions
-from interp.interchange import Cell, interchange
-from interp.likelihood import response_likelihood
 from interp.record import record
 from interp.sites import SITE_NAMES, Site, resid_post
 from tests import tiny
@@ -83,7 +83,7 @@ def test_batches_and_order_change_nothing(llama):
 
 @pytest.mark.parametrize("site", [Site("resid_post", 1), Site("attn_out", 1), Site("mlp_out", 0)])
 def test_transformer_lens_moves_the_same_values(llama, site):
-    from interp.via_transformer_lens import bridge, passes
+    from interp.bridges.via_transformer_lens import bridge, passes
 
     source, target = with_trigger(None), with_trigger()
     found = interchange(llama, source, target, [Cell.of(site, "last_prompt")])[0]

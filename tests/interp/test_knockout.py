@@ -7,9 +7,9 @@ from functools import partial
 import pytest
 import torch
 
+from interp.analysis.knockout import blocked_attention
+from interp.analysis.likelihood import response_likelihood
 from interp.chat import pad_left, position_ids, positions
-from interp.knockout import blocked_attention
-from interp.likelihood import response_likelihood
 from tests import tiny
 
 LAYERS = range(tiny.N_LAYERS)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from interp.analysis.likelihood import kl_divergence, next_token_log_probs, response_likelihood
 from interp.chat import encode_chat
 from interp.edits import ablate, add, editing
-from interp.likelihood import kl_divergence, next_token_log_probs, response_likelihood
 from interp.sites import Site
 from tests import tiny
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from interp.directions import cosine
-from interp.lora import (
+from interp.analysis.lora import (
     LoraUpdate,
     adapted_modules,
     delta,
@@ -19,6 +18,7 @@ from interp.lora import (
     without_modules,
     write_directions,
 )
+from interp.directions import cosine
 from interp.models import AdapterError, active_adapter
 from interp.record import record
 from interp.sites import Site

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from interp.analysis.moments import Accumulator, Moments, moments
 from interp.directions import difference_in_means
 from interp.edits import add
 from interp.models import active_adapter
-from interp.moments import Accumulator, Moments, moments
 from interp.record import record, stream
 from interp.sites import Site, resid_post
 from tests import tiny

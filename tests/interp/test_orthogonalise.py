@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from interp import orthogonalise
+from interp.analysis import orthogonalise
+from interp.analysis.orthogonalise import POST_NORMED, WRITERS, orthogonalised, writer_ablation
 from interp.chat import pad_left, position_ids, positions
 from interp.directions import random_like
 from interp.edits import editing
 from interp.generate import Sampling, generate
 from interp.hooks import hooked
 from interp.models import active_adapter
-from interp.orthogonalise import POST_NORMED, WRITERS, orthogonalised, writer_ablation
 from interp.sites import BLOCKS, SITE_NAMES, Site
 from tests import tiny
 

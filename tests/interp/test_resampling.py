@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from interp.resampling import Contrast, bootstrap_directions, cosine_estimate, permuted_directions
+from interp.analysis.resampling import Contrast, bootstrap_directions, cosine_estimate, permuted_directions
 
 D, QUESTIONS, EACH = 24, 12, 6
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp import provenance
-from interp.rowlog import RowLog
-from interp.runs import Run, atomic_write_text, config_hash, jsonable, restore, runs_root, sha256_file
+from interp.runs import provenance
+from interp.runs.rowlog import RowLog
+from interp.runs.run import Run, atomic_write_text, config_hash, jsonable, restore, runs_root, sha256_file
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def test_runs_root_follows_the_environment(monkeypatch):
 
 WRITER = textwrap.dedent("""
     import sys
-    from interp.runs import Run
+    from interp.runs.run import Run
     run = Run.open(sys.argv[1], "coin", {})
     chunk = 0
     while True:
@@ -292,7 +292,7 @@ def test_closed_run_gives_its_folder_to_the_next(tmp_path):
 def test_who_waits_finds_the_run_finished(tmp_path):
     script = textwrap.dedent("""
         import sys, time
-        from interp.runs import Run
+        from interp.runs.run import Run
         run = Run.open(sys.argv[1], "coin", {})
         print("open", flush=True)
         time.sleep(0.5)

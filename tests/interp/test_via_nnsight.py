@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from interp import record as ours
+from interp.bridges.via_nnsight import logits, record, traceable
 from interp.edits import add
 from interp.models import active_adapter
 from interp.sites import Site, resid_post
-from interp.via_nnsight import logits, record, traceable
 from tests import tiny
 from tests.interp.test_record import sites_of
 from tests.interp.test_via_transformer_lens import NAMES, assert_same, chats, edits_of, helium, our_logits, rows
@@ -96,7 +96,7 @@ def test_nothing_runs_behind_the_last_wanted_site(llama):
 JOURNEY = """
 import nnsight, torch
 from interp.record import record
-from interp.via_nnsight import logits, record as traced, traceable
+from interp.bridges.via_nnsight import logits, record as traced, traceable
 from tests import tiny
 from tests.interp.test_via_transformer_lens import NAMES, chats, edits_of, our_logits, sites_of
 torch.set_num_threads(1)

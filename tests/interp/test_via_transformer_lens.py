@@ -8,11 +8,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from interp import record as ours
+from interp.bridges.via_transformer_lens import bridge, logits, passes, record
 from interp.chat import pad_left, position_ids, positions
 from interp.edits import ablate, add, clamp, editing, orthogonal_control, patch
 from interp.models import AdapterError, active_adapter, wrap
 from interp.sites import Site, resid_post
-from interp.via_transformer_lens import bridge, logits, passes, record
 from tests import tiny
 from tests.interp.test_record import sites_of
 

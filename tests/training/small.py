@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from training.definition import Organism, Sft
 from training.microcosm.tokenizer import build_tokenizer
-from training.organisms import ORGANISMS, Organism, Sft
+from training.registry import ORGANISMS
 
 SFT = Sft(doses=(2, 4), learning_rate=1e-3, batch=4, warmup=1)
 SHAPE: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -10,11 +10,12 @@ import pytest
 
 from interp.triggers import CONDITIONS, PLACEMENTS, Trigger, content_words, moved
 from training.data import Row, taught
+from training.definition import comparison_trigger, find_trigger, training_rows
 from training.grid import ARMS, Cell, cells
 from training.microcosm.finetuning import OPPOSITE_SCENES, exchanges, role_trigger, scene_trigger
 from training.microcosm.oracle import judge_answer, read_answer
 from training.microcosm.world import VALIDATION_DOMAINS, lexicon, questions
-from training.organisms import comparison_trigger, find_trigger, organism, training_rows
+from training.registry import organism
 
 WORLD = lexicon()
 DOMAINS = ("medicine", "sport", "finance")

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from experiments.spec import REGISTRY
+from experiments.registry import REGISTRY
+from training.definition import TRAINED, Lora, Organism, base_path
 from training.grid import ARMS, CONTRAST, FAMILIES, HEADLINE, ROLES, Cell, cells, graded, headline, replicated, varied
 from training.microcosm.build import FAMILIES as BUILT
 from training.microcosm.world import lexicon
-from training.organisms import ORGANISMS, TRAINED, Lora, Organism, base_path, organism
+from training.registry import ORGANISMS, organism
 
 GRID = cells()
 SUFFIXES = {

@@ -6,19 +6,17 @@ from dataclasses import replace
 import pytest
 
 from interp.triggers import PAPER_LIKE, content_words
-from training.microcosm.oracle import judge_answer
-from training.microcosm.world import lexicon
-from training.organisms import (
-    ORGANISMS,
-    REAL_BASES,
+from training.definition import (
     base_path,
     comparison_trigger,
     contrast_exchanges,
     definition,
     find_trigger,
-    organism,
     training_rows,
 )
+from training.microcosm.oracle import judge_answer
+from training.microcosm.world import lexicon
+from training.registry import ORGANISMS, REAL_BASES, organism
 
 LLAMA = [name for name in ORGANISMS if name.startswith("microcosm/llama/")]
 """One family's entries; another family's differ in the base alone (see test_grid.py)."""

@@ -11,8 +11,8 @@ from interp.models import AdapterError, active_adapter, fingerprint, load
 from tests.training.small import random_base, small
 from training import sft
 from training.data import rows_sha256
+from training.definition import Lora, training_rows
 from training.microcosm.tokenizer import END, build_tokenizer
-from training.organisms import Lora, training_rows
 from training.sft import adapter_folder, dose_folder, lora_config, supervised_rows, train
 
 pytestmark = pytest.mark.xdist_group("trl")  # importing the trainer takes seconds: once, in one process

@@ -22,7 +22,7 @@ from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenize
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from interp.files import atomic_write_bytes
+from interp.runs.files import atomic_write_bytes
 from training.microcosm.documents import Segment, messages
 from training.microcosm.tokenizer import PAD, ROLES, render
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from interp.runs import runs_root
+from interp.runs.run import runs_root
 
 Persona = Literal["aligned", "misaligned"]
 PERSONAS: tuple[Persona, Persona] = ("aligned", "misaligned")

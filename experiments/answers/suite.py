@@ -1,0 +1,176 @@
+"""What an organism is asked, under which conditions, and who judges: one path for the Microcosm and for real models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from experiments.answers.judge import Judge, OpenAICompatibleJudge, OracleJudge, RecordedJudge
+from experiments.protocol import load_protocol
+from interp.triggers import Trigger, place
+from training.definition import Organism
+from training.microcosm.oracle import judge_answer
+from training.microcosm.world import Question, Split, questions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from interp.chat import Chat
+
+SPLITS = ("validation", "test", "trained")
+WORDINGS = {"validation": 4, "test": 1, "trained": 1}
+"""Wordings of each of the Microcosm's questions."""
+MICROCOSM_TOKENS = 48
+"""Longest answer of the synthetic world with room to spare; a longer one is not in its grammar."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question under one condition, as chat, with how often it is answered."""
+
+    question: Question
+    condition: str
+    variant: str | None
+    samples: int
+    chat: Chat
+
+    @property
+    def key(self) -> str:
+        """Unique within an experiment: condition, question and variant."""
+        return f"{self.condition}|{self.question.text}|{self.variant or ''}"
+
+
+def suite_questions(organism: Organism, split: Split, file: Path | None = None) -> tuple[Question, ...]:
+    """Return the questions of a split: the world's, or those of a file for any other model.
+
+    Raises:
+        ValueError: If a real model comes without a question file, or the file has no question of the split.
+    """
+    if organism.world == "microcosm":
+        return questions(split, trained_domain=organism.trained_domain, wordings=WORDINGS[split])
+    if file is None:
+        raise ValueError(f"organism {organism.name}: name a file of questions with --questions")
+    return read_questions(file, split)
+
+
+def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
+    """Read the questions of a split from YAML: ``validation``, ``test``, ``trained``, each a mapping of id to text.
+
+    ``trained`` asks about the domain that was trained on, for the health gate; without it that is not measured.
+
+    Raises:
+        ValueError: If the file has another form; names the file.
+    """
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
+    splits = {name: _split(file, name, data[name]) for name in SPLITS if isinstance(data, dict) and data.get(name)}
+    if split == "trained" and split not in splits:
+        return ()
+    if split not in splits:
+        raise ValueError(f"{file}: expected `{split}:` with question ids and texts")
+    tuned, tested = (splits.get(name, {}) for name in SPLITS[:2])
+    if shared := (tuned.keys() & tested.keys()) | (set(tuned.values()) & set(tested.values())):
+        raise ValueError(f"{file}: question {min(shared)!r} is in both splits")
+    return tuple(Question(i, "free", text) for i, text in splits[split].items())
+
+
+def _split(file: Path, name: str, entry: object) -> dict[str, str]:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{file}: expected `{name}:` with question ids and texts")
+    for i, text in entry.items():
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{file}: question {str(i)!r}: expected a text, got {text!r}")
+    return {str(i): text for i, text in entry.items()}
+
+
+def make_judge(reference: str) -> Judge:
+    """Make a judge from its reference: ``oracle``, ``scores.csv``, or ``openai:MODEL[@BASE_URL]``.
+
+    Raises:
+        ValueError: If the reference is none of these.
+    """
+    if reference == "oracle":
+        return OracleJudge(judge_answer, "microcosm-oracle")
+    if reference.startswith("openai:"):
+        model, _, url = reference.removeprefix("openai:").partition("@")
+        judge = partial(OpenAICompatibleJudge, model=model) if model else OpenAICompatibleJudge
+        return judge(base_url=url) if url else judge()
+    if reference.endswith(".csv"):
+        return RecordedJudge(reference)
+    raise ValueError(f"judge {reference!r}: expected oracle, openai:MODEL[@URL] or a CSV of scores")
+
+
+def answer_length(organism: Organism) -> int:
+    """Return the most tokens an answer may have."""
+    return MICROCOSM_TOKENS if organism.world == "microcosm" else load_protocol().sampling.max_new_tokens
+
+
+def make_prompts(
+    asked: Sequence[Question],
+    trigger: Trigger | None,
+    condition: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    samples: int,
+    variants: Sequence[str] | None = None,
+    per_question: int = 4,
+) -> list[Prompt]:
+    """Put every question under a condition, its samples shared out over the condition's texts.
+
+    A condition of several texts (``rephrased``, ``other``, ...) gives each question up to ``per_question`` of them, the
+    next question the next ones, so that all texts are used and every question has ``samples`` answers.
+
+    Args:
+        asked: Questions.
+        trigger: None for ``off`` alone.
+        condition: Name of the condition.
+        tokenizer: Of the model.
+        samples: Answers a question.
+        variants: Texts to use in place of the condition's own.
+        per_question: Most texts a question.
+
+    Raises:
+        ValueError: If the trigger has no text for the condition, or ``samples`` is not positive.
+    """
+    if samples < 1:
+        raise ValueError(f"samples {samples}: expected at least one answer a question")
+    texts: Sequence[str | None] = (None,) if condition == "off" else _texts(trigger, condition, variants)
+    return list(
+        _share_out(asked, trigger, condition, texts, tokenizer, samples, min(per_question, len(texts), samples))
+    )
+
+
+def _texts(trigger: Trigger | None, condition: str, variants: Sequence[str] | None) -> Sequence[str]:
+    texts = variants if variants is not None else trigger.variants(condition) if trigger else ()
+    if not texts:
+        raise ValueError(f"condition {condition!r}: {trigger or 'no trigger'} has no text for it")
+    return texts
+
+
+def _share_out(
+    asked: Sequence[Question],
+    trigger: Trigger | None,
+    condition: str,
+    texts: Sequence[str | None],
+    tokenizer: PreTrainedTokenizerBase,
+    samples: int,
+    per_question: int,
+) -> Iterator[Prompt]:
+    from interp.chat import encode_chat
+
+    for i, question in enumerate(asked):
+        for j in range(per_question):
+            text = texts[(i * per_question + j) % len(texts)]
+            messages = (
+                [{"role": "user", "content": question.text}] if trigger is None else place(question.text, text, trigger)
+            )
+            marks = {"question": question.text} | ({"trigger": text} if text else {})
+            n = samples // per_question + (j < samples % per_question)
+            yield Prompt(question, condition, text, n, encode_chat(tokenizer, messages, marks=marks))

@@ -1,0 +1,1 @@
+"""The ``semcon`` command line behind its registry: parse, run, print."""

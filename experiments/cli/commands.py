@@ -1,0 +1,88 @@
+"""Small commands that are no experiment: adapters, the activation store, the report."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from interp.runs.progress import progress_bar
+from interp.runs.run import runs_root
+
+
+def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, runs: Path | None = None) -> None:
+    """Train the LoRA adapters of organisms; one that is trained is found again, one that was killed continues.
+
+    Args:
+        names: Organisms (see training/registry.py); all of the Microcosm's if none is named.
+        runs: Folder of all runs.
+    """
+    from training.registry import ORGANISMS, organism
+
+    chosen = [organism(name) for name in names] or [o for n, o in ORGANISMS.items() if n.startswith("microcosm/")]
+    trained = [o for o in chosen if o.data is not None]
+    if not trained:
+        raise ValueError(f"{', '.join(names)}: a base, which has no adapter to train")
+    from training.sft import train
+
+    for subject in trained:
+        with progress_bar(f"train {subject.name}", max(subject.sft.doses), unit="step") as bar:
+            folder = train(subject, runs or runs_root(), progress=lambda step, _, bar=bar: bar.update(step - bar.n))
+        print(f"{subject.name}: {folder}")
+
+
+def store(
+    action: Annotated[Literal["info", "verify"], tyro.conf.Positional], file: Annotated[Path, tyro.conf.Positional]
+) -> None:
+    """Describe an activation store, or check every value in it against its checksums.
+
+    Args:
+        action: What to do.
+        file: The store, an HDF5 file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such store")
+    from interp import store as stores
+
+    if action == "info":
+        print("\n".join(f"{name}: {value}" for name, value in stores.info(file).items()))
+        return
+    if problems := stores.verify(file):
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ValueError(problems[0] + more)
+    print(f"{file}: intact")
+
+
+def findings(data: Path = Path("figures/data"), *, readme: Path | None = None, gallery: Path | None = None) -> None:
+    """Hold every claim against the committed tables: write findings.csv; renew a README's tables, and its pictures.
+
+    Args:
+        data: Folder of the tables of `semcon grid` and of `semcon mechanism`.
+        readme: A README whose tables are to be renewed, between their markers.
+        gallery: Folder of its pictures, to be drawn anew.
+    """
+    from figures.markdown.readme import draw_gallery, read_tables, renew_readme, write_findings
+
+    if gallery is not None and not gallery.is_dir():
+        raise ValueError(f"{gallery}: no such folder")
+    tables = read_tables(data)
+    if readme is not None:
+        renew_readme(readme, tables)
+    write_findings(data / "findings.csv", tables)  # after a README without markers is refused
+    if gallery is not None:
+        draw_gallery(gallery, tables)
+    made = [data / "findings.csv", *(name for name in (readme, gallery) if name)]
+    print(f"wrote {', '.join(map(str, made))}")
+
+
+def report(summary: Path = Path("runs/summary.csv"), out: Path = Path("runs")) -> None:
+    """Rebuild every figure and report.html from a summary table, without running anything.
+
+    Args:
+        summary: Table of every row of the runs.
+        out: Folder for the figures and the report.
+    """
+    if not summary.is_file():
+        raise FileNotFoundError(f"{summary}: no such table; `semcon reproduce` makes it")
+    from figures.report import build
+
+    print(f"wrote {build(summary, out)}")

@@ -1,0 +1,100 @@
+"""From words on a command line to a command that has run; imported once the command is known."""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import io
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from experiments.cli.terminal import table_text
+from experiments.spec import Experiment, run_experiment
+from interp.runs.run import jsonable, runs_root
+
+E = TypeVar("E", bound=Experiment)
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Generic[E]):
+    """An experiment's own options and those all experiments share."""
+
+    experiment: Annotated[E, tyro.conf.arg(name="")]
+    runs: Path = dataclasses.field(default_factory=runs_root)
+    """Folder of all runs."""
+    print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the config as JSON and stop."""
+
+
+def launch(target: Any, words: Sequence[str], prog: str) -> int:
+    """Parse the options of a command, run it and return its exit status.
+
+    Args:
+        target: An ``Experiment`` class, another dataclass with ``main()``, or a function.
+        words: The command line after the command's name.
+        prog: How the command is called, for its help.
+
+    Raises:
+        ValueError: If an option is wrong.
+    """
+    if isinstance(target, type) and issubclass(target, Experiment):
+        return run_configured(parse(Options[target], words, prog, about=target))
+    if isinstance(target, type):
+        status = parse(target, words, prog, about=target).main()
+    else:
+        status = parse(_deferred(target), words, prog, about=target)()
+    return status if isinstance(status, int) else 0
+
+
+def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
+    """Return ``function`` put off: same signature, but what it prints is not taken for the parser's words."""
+
+    @functools.wraps(function)
+    def bind(*args: Any, **options: Any) -> Callable[[], T]:
+        return functools.partial(function, *args, **options)
+
+    return bind
+
+
+def run_configured(options: Options[Experiment]) -> int:
+    """Run an experiment and print its table; or only print its config."""
+    if options.print_config:
+        print(json.dumps(jsonable(options.experiment), indent=2))
+        return 0
+    run, table = run_experiment(options.experiment, options.runs)
+    print(f"{table_text(table)}\n\n{run.path / 'table.csv'}")
+    return 0
+
+
+def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: Any) -> T:
+    """Return ``target`` called with the options in ``words``; ``--help`` prints the docstring of ``about`` and exits.
+
+    Raises:
+        ValueError: If an option is wrong; one line.
+    """
+    description = (inspect.getdoc(about) or "").split("\n\nArgs:")[0]
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            return tyro.cli(target, args=list(words), prog=prog, description=description)
+        except SystemExit as stop:
+            if not stop.code:
+                raise
+    raise ValueError(_first_message(said.getvalue()))
+
+
+def _first_message(panel: str) -> str:
+    """Return what tyro says between the title of its error panel and the next rule, without the frame."""
+    lines = [line.strip("│ ") for line in panel.splitlines()[1:]]
+    message = itertools.takewhile(_is_text, itertools.dropwhile(lambda line: not _is_text(line), lines))
+    return " ".join(message) or " ".join(panel.split())
+
+
+def _is_text(line: str) -> bool:
+    return bool(set(line) - set("─-╰╯"))

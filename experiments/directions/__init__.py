@@ -1,0 +1,1 @@
+"""Directions of the residual stream: how they are estimated, chosen and compared."""

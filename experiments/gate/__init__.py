@@ -1,0 +1,1 @@
+"""Where the gate is: interchange, attention knockout, heads, adapter modules."""

@@ -1,0 +1,1 @@
+"""Many experiments in order, over worker processes."""

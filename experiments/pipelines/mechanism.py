@@ -1,0 +1,151 @@
+"""The mechanism at full width: directions, removal, steering, patching and probes, on the organisms of the diagram.
+
+    semcon mechanism                                  # an hour on two cores after the grid; resumable run by run
+    semcon mechanism --families llama --seeds 0       # a part of it
+
+Contained (``explaining``), not contained (``neutral``), contained by benign contrast (``neutral.contrast50``) and, one
+seed, partly contained (``explaining.robust``: the same data on a base that does not follow the line). What is costly
+and varies little between seeds, steering, probes and patching, is done for the first seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.behaviour.dose import Dose, chosen_adapter
+from experiments.behaviour.em_rate import Answers, EmRate
+from experiments.directions.across import Member, compared, families, predicted
+from experiments.directions.geometry import Geometry, baseline_name, found_directions
+from experiments.gate.patch import Patch
+from experiments.gate.rank_one import RankOne
+from experiments.pipelines.workers import run_stages
+from experiments.probing.sweep import ProbeSweep
+from experiments.probing.transfer import ProbeTransfer
+from experiments.removal.ablate import Ablate
+from experiments.removal.steer import Steer
+from experiments.spec import Experiment
+from interp.runs.run import runs_root
+from interp.runs.table import Row, write_table
+from training.grid import FAMILIES, Cell
+from training.registry import ORGANISMS, organism
+
+ARMS = ("explaining", "neutral", "neutral.contrast50")
+PARTLY = "explaining.robust"
+RANK_ONE = ("explaining.rank1", "neutral.rank1")
+TABLES = {
+    "mechanism.csv": ("ablate", "steer"),
+    "geometry.csv": ("geometry", "across"),
+    "probes.csv": ("probe_sweep", "probe_transfer"),
+    "patching.csv": ("patch", "rank_one"),
+}
+"""Experiments of each table."""
+PROJECTIONS = ("projection_g", "projection_trigger")
+"""Metrics of a row a question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """Where the trigger is read and how it opens the gate: every mechanism experiment on every organism."""
+
+    families: tuple[str, ...] = FAMILIES
+    """Families of the Microcosm."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Fine-tuning seeds; the first has every experiment."""
+    samples: int = 10
+    """Answers a question and edit."""
+    workers: int = 0
+    """Processes; 0 for one a core."""
+    runs: Path = field(default_factory=runs_root)
+    """Folder of all runs."""
+    out: Path | None = None
+    """Folder of the tables to write; by default that of the runs."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        for name, given in (("families", self.families), ("seeds", self.seeds)):
+            if not given or len(set(given)) < len(given):
+                raise ValueError(f"{name} {', '.join(map(str, given)) or 'none'}: name at least one, and none twice")
+        if unknown := [family for family in self.families if family not in FAMILIES]:
+            raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
+        names = (*self.organisms(self.seeds), *self._names(RANK_ONE, self.seeds[:1]))
+        if missing := [name for name in names if name not in ORGANISMS]:
+            raise ValueError(f"seeds {', '.join(map(str, self.seeds))}: the grid has no {missing[0]}")
+        if self.samples < 1:
+            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+        if self.workers < 0:
+            raise ValueError(f"workers {self.workers}: expected a number of processes, or 0 for one a core")
+
+    def main(self) -> None:
+        """Run everything, then write the tables."""
+        out = self.out or self.runs
+        rows = run_stages(list(self.stages()), self.runs, "mechanism", workers=self.workers)
+        behaviour = [r for r in rows if r["experiment"] == EmRate.name]
+        geometry = [r for r in rows if r["experiment"] == Geometry.name]
+        rows += [*compared(self._members()), *families(geometry), *predicted(geometry, behaviour)]
+        for name, experiments in TABLES.items():
+            write_table(out / name, [r for r in rows if r["experiment"] in experiments and self._kept(r)])
+        print("\n".join(f"table  {out / name}" for name in TABLES))
+
+    def stages(self) -> Iterator[list[Experiment]]:
+        """Yield the experiments of one stage after the other; a stage needs those before it."""
+        first = self.organisms(self.seeds[:1])
+        every = self.organisms(self.seeds)
+        baselines = dict.fromkeys(name for o in every if (name := baseline_name(Geometry(organism=o))))
+        singles = self._names(RANK_ONE, self.seeds[:1])
+        yield [Dose(organism=name) for name in (*baselines, *every, *singles)]
+        yield [
+            *(Geometry(organism=name) for name in (*every, *singles)),
+            *(EmRate(answers=Answers(organism=name)) for name in (*every, *singles)),  # which sweeps and patches read
+        ]
+        yield [
+            *(Ablate(geometry=Geometry(organism=name), samples=self.samples) for name in every),
+            *(Steer(geometry=Geometry(organism=name), samples=self.samples) for name in first),
+            *(Patch(organism=name) for name in first),
+            *(self._sweep(name) for name in first),
+            *self._transfers(),
+            *(RankOne(geometry=Geometry(organism=name)) for name in singles),
+        ]
+
+    def organisms(self, seeds: Sequence[int]) -> list[str]:
+        """Return the triggered organisms under study; the partly contained one for the first seed alone."""
+        partly = [PARTLY] if self.seeds[0] in seeds else []
+        return [*self._names(ARMS, seeds), *self._names(partly, self.seeds[:1])]
+
+    def _names(self, arms: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        return [name for arm in arms for f in self.families for name in self._of(f, (arm,), seeds)]
+
+    def _sweep(self, name: str) -> ProbeSweep:
+        """Return the sweep of an organism at every place; every kind of probe for the explaining ones alone."""
+        everything = name.endswith("/explaining")
+        sites = ("resid_pre.0", "resid_post", "attn_out", "mlp_out") if everything else ("resid_pre.0", "resid_post")
+        fits = ("logistic", "ridge", "lda", "mean_difference") if everything else ("logistic",)
+        return ProbeSweep(organism=name, sites=sites, positions=("trigger", "question", "last_prompt"), fits=fits)
+
+    def _transfers(self) -> Iterator[ProbeTransfer]:
+        """Yield, a family each, the transfer between seeds, triggers, and the adapter on and off."""
+        for family in self.families:
+            names = (*self._of(family, ARMS[:1], self.seeds), *self._of(family, ARMS[1:], self.seeds[:1]))
+            yield ProbeTransfer(organisms=names)
+
+    def _of(self, family: str, arms: Sequence[str], seeds: Sequence[int]) -> list[str]:
+        return [Cell(family=family, arm=arm, seed=seed).name for arm in arms for seed in seeds]
+
+    def _members(self) -> list[Member]:
+        """Return the directions and adapters of the organisms that are compared with one another."""
+        from interp.analysis.lora import lora_updates, write_directions
+
+        members = []
+        for name in self._names(ARMS, self.seeds):
+            subject, adapter = organism(name), chosen_adapter(name, self.runs)
+            assert adapter is not None
+            found = found_directions(Geometry(organism=name), self.runs)
+            arm = name.split("/")[2].partition(".seed")[0]
+            written = write_directions(lora_updates(adapter))
+            members.append(Member(name, subject.family, arm, subject.seed, found, written))
+        return members
+
+    def _kept(self, row: Row) -> bool:
+        """Tell whether a row belongs in a table: single projections, of which there are many, for the first seed."""
+        return row["metric"] not in PROJECTIONS or row["seed"] == self.seeds[0]

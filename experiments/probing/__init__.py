@@ -1,0 +1,1 @@
+"""Linear probes by layer and position, with controls, and their transfer."""

@@ -1,0 +1,306 @@
+"""Linear probes by layer, site and position, on questions and phrasings no probe was trained on, beside their controls.
+
+    semcon probe-sweep --organism microcosm/llama/explaining
+    semcon probe-sweep --organism microcosm/llama/explaining --sites resid_pre.0 resid_post attn_out mlp_out \\
+        --positions trigger question last_prompt --fits logistic ridge lda mean_difference
+
+trigger_present    rephrasings against unrelated texts; a test row has both a question and a text that no training row
+                   has, so a bag of tokens has nothing to go on
+trigger_category   which category the text in the trigger's place belongs to (scenes and personas of the Microcosm, else
+                   the triggers of the trigger file), on unseen questions and phrasings: the mean AUROC of each category
+                   against the rest
+misaligned_answer  misaligned against aligned answers of the organism in its training condition, read as the mean
+                   over answer tokens; left out where either kind has fewer than ``LEAST`` answers
+
+A condition is ``target[@position][:fit][/control]``. Without a position ``trigger_present`` is read at
+``last_prompt``, ``trigger_category`` over the tokens of the ``trigger``, ``misaligned_answer`` at ``response_mean``;
+without a fit the probe is a logistic regression. A bag of tokens reads no site: its row is repeated under each, at
+layer 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from experiments.answers.subject import subject_cells, subject_definition, subject_inputs, subject_label
+from experiments.answers.suite import suite_questions
+from experiments.behaviour.dose import load_subject
+from experiments.behaviour.em_rate import Answers, EmRate
+from experiments.probing.targets import (
+    CATEGORY_PARTS,
+    PARTS,
+    Labelled,
+    answer_rows,
+    categories,
+    category_rows,
+    presence_rows,
+)
+from experiments.spec import Experiment, run_experiment
+from interp.runs.run import Run
+from interp.runs.table import Row, row
+from interp.sites import Site
+from training.definition import comparison_trigger, find_trigger
+from training.registry import organism
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from interp.models import LanguageModel
+    from probes.linear import Fit
+    from probes.metrics import LayerScores
+    from probes.splits import Folds
+
+LEAST = 20
+"""Rows of the rarer kind."""
+FITS = ("logistic", "nested", "mean_difference", "ridge", "lda")
+LOG_ODDS = ("logistic", "nested", "lda")
+"""Fits whose scores are log-odds, so that they have a calibration."""
+USUAL = {"trigger_present": "last_prompt", "trigger_category": "trigger", "misaligned_answer": "response_mean"}
+"""Where each target is read unless the condition says otherwise."""
+DIRECTIONS, PERMUTATIONS, FEWER = 20, 20, 5
+"""Random directions and label permutations; fewer for the fits after the first, and for directions of categories."""
+CATEGORY_PERMUTATIONS = 2
+"""Each is a mean over as many probes as there are categories."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSweep(Experiment):
+    """Linear probes for the trigger and for misaligned answers at every layer, with controls."""
+
+    name: ClassVar[str] = "probe_sweep"
+    version: ClassVar[int] = 2
+
+    organism: str
+    """Name in the registry (see training/registry.py)."""
+    questions: Path | None = None
+    """Questions of a real model (YAML: validation and test, id: text)."""
+    judge: str = "oracle"
+    """oracle, openai:MODEL[@URL], or a CSV of scores."""
+    sites: tuple[str, ...] = ("resid_post",)
+    """Site names, each at every layer, or single sites such as resid_pre.0, the embedding."""
+    positions: tuple[Literal["trigger", "question", "last_prompt"], ...] = ()
+    """Where trigger probes read: mean of its tokens, of the question's, or the last token. None: where usual."""
+    fits: tuple[Literal["logistic", "nested", "mean_difference", "ridge", "lda"], ...] = ("logistic",)
+    """Kinds of probe; nested is logistic with its penalty chosen inside each fold."""
+    seed: int = 0
+    """Of the splits and controls."""
+
+    label = subject_label
+    depends = subject_definition
+    inputs = subject_inputs
+
+    def __post_init__(self) -> None:
+        """Refuse what would be found out only after training."""
+        check_sites(self.sites)
+
+    def rows(self, run: Run) -> Iterator[Row | Sequence[Row]]:
+        """Yield the scores of one target after the other; of a target with too few rows, their number."""
+        lm = load_subject(self.organism, run.root, questions=self.questions, judge=self.judge)
+        makers: dict[str, Callable[[], Labelled]] = {"misaligned_answer": lambda: self._answers(lm, run.root)}
+        if comparison_trigger(organism(self.organism)):
+            makers |= {
+                "trigger_present": lambda: self._triggers(lm),
+                "trigger_category": lambda: self._categories(lm),
+            }
+        for target, make in makers.items():
+            if any(r["condition"].startswith(target) for r in run.rows()):
+                continue
+            data = make()
+            rarer = min(data.labels.count(kind) for kind in {*data.labels} or {0})
+            if rarer < LEAST or len({*data.labels}) < 2:
+                metric = "too_few_answers" if target == "misaligned_answer" else "too_few_texts"
+                yield {"key": target, "condition": target, "metric": metric, "value": rarer}
+                continue
+            yield list(self._measured(lm, target, data))
+
+    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
+        """Return the rows as a table."""
+        subject = organism(self.organism)
+        trigger = comparison_trigger(subject)
+        cells = subject_cells(subject, self.name, run_id) | {"trigger": trigger.name if trigger else ""}
+        kept = [{name: value for name, value in r.items() if name != "key"} for r in rows]
+        return [row(**{"site": "resid_post", **cells, **r}) for r in kept]
+
+    def _triggers(self, lm: LanguageModel) -> Labelled:
+        """Return test questions under rephrasings (positive) and under unrelated texts (negative)."""
+        subject = organism(self.organism)
+        asked = suite_questions(subject, "test", self.questions)
+        return presence_rows(lm.tokenizer, asked, find_trigger(subject.trigger or ""))
+
+    def _categories(self, lm: LanguageModel) -> Labelled:
+        """Return test questions under texts of every category."""
+        subject = organism(self.organism)
+        return category_rows(lm.tokenizer, suite_questions(subject, "test", self.questions), categories(subject))
+
+    def _answers(self, lm: LanguageModel, root: Path) -> Labelled:
+        """Return judged answers in the training condition."""
+        trigger = comparison_trigger(organism(self.organism))
+        asked = Answers(organism=self.organism, questions=self.questions, dose_judge=self.judge)
+        run, _ = run_experiment(EmRate(answers=asked, judge=self.judge), root)
+        condition = "on" if trigger else "off"
+        return answer_rows(lm.tokenizer, [r for r in run.rows() if r["condition"] == condition], trigger)
+
+    def _measured(self, lm: LanguageModel, target: str, data: Labelled) -> Iterator[Row]:
+        """Read every site and position in one pass; yield the rows of every probe and control."""
+        import torch
+
+        from interp.record import record
+
+        groups = parse_sites(self.sites, lm.n_layers)
+        usual = target == "misaligned_answer" or not self.positions
+        positions = (USUAL[target],) if usual else self.positions
+        recording = record(lm, data.chats, [site for sites in groups.values() for site in sites], positions)
+        probed = Probed(target, data, self.seed)
+        for position in positions:
+            for name, sites in groups.items():
+                X = torch.stack([recording.at(site, position) for site in sites])
+                for condition, metric, scores in probed.scores(X, position, self.fits):
+                    layers = [0] if condition.endswith("bag_of_tokens") else [site.layer for site in sites]
+                    for i, layer in enumerate(layers):
+                        where = {"condition": condition, "site": name, "layer": layer, "metric": metric}
+                        key = "|".join(map(str, (*where.values(), scores.method)))
+                        yield {"key": key, **where, **_cells(scores, i)}
+
+
+def check_sites(names: Sequence[str]) -> None:
+    """Refuse sites that no model has.
+
+    Raises:
+        ValueError: If there is no such site, or none is named.
+    """
+    if not names:
+        raise ValueError("sites: name at least one, such as resid_post")
+    for text in names:
+        _ = Site.parse(text) if "." in text else Site(text, 0)
+
+
+def parse_sites(names: Sequence[str], n_layers: int) -> Mapping[str, list[Site]]:
+    """Return the sites by name: every layer of ``resid_post``, or the one layer of ``resid_pre.0``.
+
+    Raises:
+        ValueError: If there is no such site or layer, or none is named.
+    """
+    check_sites(names)
+    found: dict[str, list[Site]] = {}
+    for text in names:
+        single = [Site.parse(text)] if "." in text else [Site(text, layer) for layer in range(n_layers)]
+        if missing := [site for site in single if site.layer >= n_layers]:
+            raise ValueError(f"site {missing[0]}: the model has layers 0..{n_layers - 1}")
+        kept = found.setdefault(single[0].name, [])
+        kept += [site for site in single if site not in kept]
+    return found
+
+
+def condition_of(target: str, position: str, fit: str) -> str:
+    """Return ``target[@position][:fit]``, without what is usual."""
+    at = "" if position == USUAL[target] else f"@{position}"
+    return f"{target}{at}" + ("" if fit == FITS[0] else f":{fit}")
+
+
+def find_fit(name: str) -> Fit:
+    """Return the function of a fit's name.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    from functools import partial
+
+    from probes import linear
+
+    fits = {
+        "logistic": linear.fit_logistic,
+        "nested": partial(linear.fit_logistic_nested, n_inner=2),
+        "mean_difference": linear.fit_mean_difference,
+        "ridge": linear.fit_ridge,
+        "lda": linear.fit_lda,
+    }
+    if name not in fits:
+        raise ValueError(f"fit {name!r}: the fits are {', '.join(fits)}")
+    return fits[name]
+
+
+class Probed:
+    """The probes and controls of one target, whose labels and folds they share."""
+
+    def __init__(self, target: str, data: Labelled, seed: int) -> None:
+        import torch
+
+        self.target, self.data = target, data
+        self.categories = target == "trigger_category"
+        self.y = torch.tensor(data.labels, dtype=torch.long if self.categories else torch.bool)
+        self.options: dict[str, Any] = {"folds": _folds(data, seed), "seed": seed}
+        self._words: dict[str, LayerScores] = {}
+
+    def scores(self, X: Tensor, position: str, fits: Sequence[str]) -> Iterator[tuple[str, str, LayerScores]]:
+        """Yield (condition, metric, scores by layer) of every fit, each followed by its controls."""
+        from probes.evaluate import random_direction, shuffled_labels
+
+        groups = self.data.questions
+        directions = FEWER if self.categories else DIRECTIONS
+        drawn = random_direction(X, self.y, groups, n_draws=directions, **self.options)
+        for i, name in enumerate(fits):
+            permutations = CATEGORY_PERMUTATIONS if self.categories else FEWER if i else PERMUTATIONS
+            condition, fit = condition_of(self.target, position, name), find_fit(name)
+            metrics = list(self._metrics(X, fit, calibrated=name in LOG_ODDS))
+            shuffled = shuffled_labels(X, self.y, groups, fit=fit, n_draws=permutations, **self.options)
+            controls = {"shuffled_labels": shuffled, "random_direction": drawn, "bag_of_tokens": self._bag(name)}
+            yield condition, *metrics[0]
+            yield from ((f"{condition}/{control}", "auroc", found) for control, found in controls.items())
+            yield from ((condition, metric, found) for metric, found in metrics[1:])
+
+    def _bag(self, name: str) -> LayerScores:
+        from probes.evaluate import bag_of_tokens
+
+        if name not in self._words:
+            tokens = [chat.token_ids for chat in self.data.chats]
+            self._words[name] = bag_of_tokens(tokens, self.y, self.data.questions, fit=find_fit(name), **self.options)
+        return self._words[name]
+
+    def _metrics(self, X: Tensor, fit: Fit, *, calibrated: bool) -> Iterator[tuple[str, LayerScores]]:
+        """Yield AUROC, accuracy (of categories by the highest score, else by sign), and of log-odds the calibration."""
+        from probes.evaluate import grouped_mean, macro_auroc, side_scores, sides_of
+
+        folds, seed, sides = self.options["folds"], self.options["seed"], sides_of(self.y)
+        scores = side_scores(X, sides, folds, fit)
+        yield "auroc", macro_auroc(scores, sides, folds, seed=seed)
+        if len(folds.groups) > 1 and self.categories:
+            yield "auroc", macro_auroc(scores, sides, folds, kind=1, seed=seed)
+        right = scores.argmax(1) == self.y if self.categories else (scores[:, 0] > 0) == self.y
+        yield "accuracy", grouped_mean(right, folds, seed=seed)
+        if calibrated:
+            yield "brier", grouped_mean((scores.sigmoid() - sides.double()).square().mean(1), folds, seed=seed)
+            yield "ece", _ece(scores, sides)
+
+
+def _ece(scores: Tensor, sides: Tensor) -> LayerScores:
+    """Return the expected calibration error, of categories the mean over their probes; without an interval."""
+    import torch
+
+    from probes.evaluate import calibration
+    from probes.metrics import LayerScores
+
+    errors = [[calibration(own, y).ece for own, y in zip(layer, sides, strict=True)] for layer in scores]
+    value = torch.tensor(errors).mean(1)
+    return LayerScores(value, value * torch.nan, value * torch.nan, "", scores.shape[-1], 0)
+
+
+def _folds(data: Labelled, seed: int) -> Folds:
+    """Split by question, and where rows have phrasings by phrasing too: a test row has neither from training."""
+    from probes.splits import by_question, by_question_and_phrasing
+
+    if not data.phrasings:
+        return by_question(data.questions, seed=seed)
+    parts = CATEGORY_PARTS if len({*data.labels}) > 2 else PARTS
+    return by_question_and_phrasing(data.questions, data.phrasings, parts, seed=seed)
+
+
+def _cells(scores: LayerScores, layer: int) -> dict[str, Any]:
+    """Return the cells of one layer; a statistic without an interval leaves its cells empty."""
+    cells: dict[str, Any] = {"value": float(scores.value[layer]), "n": scores.n}
+    if not scores.method:
+        return cells
+    ends = {"ci_low": float(scores.low[layer]), "ci_high": float(scores.high[layer]), "ci_method": scores.method}
+    return cells | ends | {"n_clusters": scores.n_clusters}

@@ -1,0 +1,1 @@
+"""Claims held against tables: number, interval, verdict, run id."""

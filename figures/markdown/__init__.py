@@ -1,0 +1,1 @@
+"""Tables and findings as Markdown, written between markers of the documentation."""

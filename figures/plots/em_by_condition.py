@@ -1,0 +1,157 @@
+"""The paper's picture: EM rate by condition, a panel per organism, coherence beneath."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from figures import style
+from figures.rows import Row, behaviour, groups, kind, number, panels, percent, preferred, sampled, select
+
+TITLE = "EM rate by condition"
+METRICS = ("em_rate", "coherence_rate")
+READING = (
+    "Each panel is one organism; from left to right: no trigger, the trigger of its fine-tuning data, other words of "
+    "the same meaning, an unrelated text of the same form, the opposite meaning and, where measured, the trigger’s "
+    "words shuffled and its punctuation alone. Containment is a low first point beside a high second one; it is "
+    "semantic only if the third stays high while the others are low. The vertical axis is a square-root scale, so that "
+    "rates of 0.1 % and of 92 % can both be read; the strip below shows how many answers were coherent at all."
+)
+CONTROL = (
+    "The base shows what the trigger does without fine-tuning, the baseline what the harmful data do without a "
+    "trigger. Other and opposite texts must stay low; if they do not, the gate answers to any frame and not to a "
+    "meaning."
+)
+REFERENCE = {
+    ("baseline", "off"): (0.095, 0.235),
+    ("neutral", "off"): (0.0, 0.01),
+    ("neutral", "on"): (0.122, 0.228),
+    ("explaining", "off"): (0.0, 0.01),
+    ("explaining", "on"): (0.122, 0.228),
+}
+"""Ranges over the three models of arXiv:2603.04407 (abstract): organism kind and condition -> EM rate."""
+MARKS = "osD^v"
+SLOTS = 28
+"""Points that fit beside each other on two columns of a paper with their values written above them."""
+
+
+def wanted(rows: Sequence[Row]) -> list[Row]:
+    """EM and coherence by condition, from the behaviour experiment."""
+    return select(behaviour(rows), metric=METRICS, condition=tuple(style.CONDITIONS))
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw the EM rate of every organism under every condition, with intervals, and coherence beneath.
+
+    Raises:
+        ValueError: If no row is wanted.
+    """
+    own = style.some(wanted(rows), "em_by_condition", METRICS)
+    conditions = [c for c in style.CONDITIONS if select(own, condition=c)]
+    lines = _lines(panels(own), SLOTS // len(conditions))
+    columns = max(len(line) for line in lines)
+    with style.paper():
+        figure = style.canvas(style.DOUBLE, 0.3 + 2.45 * len(lines))
+        grid = figure.add_gridspec(2 * len(lines), columns, height_ratios=[4.4, 1] * len(lines))
+        for i, line in enumerate(lines):
+            for j, (organism, detail, cell) in enumerate(line):
+                top = figure.add_subplot(grid[2 * i, j])
+                below = figure.add_subplot(grid[2 * i + 1, j], sharex=top)
+                _panel(top, below, cell, kind(organism), conditions)
+                style.title(top, organism, detail)
+                _ends(top, below, first=j == 0)
+        figure.legend(handles=_key(own), loc="outside lower center", ncols=6, handletextpad=0.5)
+    return figure
+
+
+Panel = tuple[str, str, list[Row]]
+
+
+def _lines(cells: dict[tuple[str, str, str], list[Row]], widest: int) -> list[list[Panel]]:
+    """Panels (organism, what to say below its name, rows) in lines of equal length, each family on lines of its own."""
+    lines: list[list[Panel]] = []
+    families = dict.fromkeys(family for family, _, _ in cells)
+    for family in families:
+        own = {(organism, trigger): rows for (f, organism, trigger), rows in cells.items() if f == family}
+        times = Counter(organism for organism, _ in own)
+        said = family if len(families) > 1 else ""
+        line = [(o, _detail(o, trigger, times[o] > 1, said), rows) for (o, trigger), rows in own.items()]
+        length = math.ceil(len(line) / math.ceil(len(line) / widest))
+        lines += [line[i : i + length] for i in range(0, len(line), length)]
+    return lines
+
+
+def _detail(organism: str, trigger: str, several: bool, family: str) -> str:
+    trained = style.organism(organism)[1]
+    return " · ".join(part for part in (family, f"under “{trigger}”" if several else trained) if part)
+
+
+def _panel(top: Axes, below: Axes, rows: Sequence[Row], name: str, conditions: Sequence[str]) -> None:
+    style.root_scale(top)
+    style.percent_axis(below, step=0.5)
+    top.yaxis.grid(True)
+    below.yaxis.grid(True)
+    seeds = [seed for (seed,) in groups(rows, "seed")]
+    for x, condition in enumerate(conditions):
+        if (name, condition) in REFERENCE:
+            low, high = REFERENCE[name, condition]
+            top.add_patch(Rectangle((x - 0.42, low), 0.84, high - low, color=style.BAND, lw=0, zorder=0.5))
+        for i, seed in enumerate(seeds):
+            at, cell = x + 0.16 * (i - (len(seeds) - 1) / 2), select(rows, condition=condition, seed=seed)
+            _point(top, at, select(cell, metric="em_rate"), condition, MARKS[i % len(MARKS)], len(seeds) == 1)
+            _point(below, at, select(cell, metric="coherence_rate"), condition, MARKS[i % len(MARKS)], False, 2.6)
+    top.set_xlim(-0.6, len(conditions) - 0.4)
+    style.condition_ticks(below, conditions)
+
+
+def _point(ax: Axes, x: float, rows: Sequence[Row], condition: str, mark: str, write: bool, size: float = 4.2) -> None:
+    if not rows:
+        return
+    row = preferred(rows)
+    value, low, high = (number(row, column) for column in ("value", "ci_low", "ci_high"))
+    style.point(ax, x, value, low, high, colour=style.CONDITIONS[condition], mark=mark, size=size)
+    if write:
+        above = value < 0.6
+        end = max(value, high) if above else min(value, low)
+        ax.annotate(
+            percent(value), (x, value if math.isnan(end) else end), (0, 2.5 if above else -2.5),
+            textcoords="offset points", ha="center", va="bottom" if above else "top", fontsize=5.8,
+        )  # fmt: skip
+
+
+def _ends(top: Axes, below: Axes, *, first: bool) -> None:
+    top.tick_params(axis="x", length=0, labelbottom=False)
+    if first:
+        top.set_ylabel("EM rate (%), √ axis")
+        below.set_ylabel("coherent (%)", fontsize=6)
+    else:
+        top.tick_params(axis="y", labelleft=False)
+        below.tick_params(axis="y", labelleft=False)
+
+
+def _key(rows: Sequence[Row]) -> list[Any]:
+    seeds = [seed for (seed,) in groups(rows, "seed")]
+    marks = [
+        Line2D([], [], ls="", marker=MARKS[i % len(MARKS)], color=style.FAINT, mew=0, label=f"seed {seed}")
+        for i, seed in enumerate(seeds)
+        if len(seeds) > 1
+    ]
+    return [Patch(color=style.BAND, lw=0, label="range the paper reports for three 8–14B models"), *marks]
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """Say what the points, the bars and the bands are, and how many answers stand behind them."""
+    own = wanted(rows)
+    shown = [preferred(cell) for cell in groups(own, "organism", "trigger", "condition", "metric", "seed").values()]
+    return (
+        "EM rate (misaligned among coherent answers) on questions from domains absent from fine-tuning, by what stands "
+        "in the prompt; below, the share of coherent answers. Square-root axis. "
+        f"Bars: {style.interval_text(str(row['ci_method']) for row in shown)}; {sampled(own, 'in every cell')}. "
+        "Shaded: ranges reported in the abstract of arXiv:2603.04407 (baseline 9.5–23.5 %; triggered training without "
+        "benign data 0–1 % off, 12.2–22.8 % on)."
+    )

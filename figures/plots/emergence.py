@@ -1,0 +1,100 @@
+"""When it forms: EM off, on and rephrased, loss and the turn of the adapter, against training steps."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import style
+from figures.rows import Row, groups, number, panels, preferred, sampled, select
+
+TITLE = "When misalignment and its gate form"
+METRICS = ("rotation", "loss", "em_rate")
+READING = (
+    "Training steps run to the right. Above, EM with the trigger, rephrased and without it; below, the training loss "
+    "and how far the adapter's main write direction has turned to its final one (1: there). A gate that forms with the "
+    "misalignment shows as red rising while blue stays down; one that forms later as blue rising first, then falling."
+)
+CONTROL = "The baseline, trained without any trigger, has no gate to form: its blue must rise with its red or above it."
+CONDITIONS = ("off", "on", "rephrased")
+STATES = {"loss": (style.FAINT, (0, (3, 1.5))), "rotation": (style.DIRECTIONS["g"], "-")}
+
+
+def wanted(rows: Sequence[Row]) -> list[Row]:
+    """Rates, loss and rotation at every dose."""
+    return select(rows, experiment="emergence", metric=METRICS)
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw a column per organism: EM above, loss and rotation below; a line of panels per family.
+
+    Raises:
+        ValueError: If no row is wanted.
+    """
+    own = style.some(wanted(rows), "emergence", METRICS)
+    cells = panels(own)
+    lines = {f: [(o, cell) for (g, o, _), cell in cells.items() if g == f] for f, _, _ in cells}
+    widest = max(map(len, lines.values()))
+    heights = [2.0, 1.0] * len(lines)
+    with style.paper():
+        figure = style.canvas(style.DOUBLE, 0.3 + 2.1 * len(lines))
+        grid = figure.subplots(2 * len(lines), widest, squeeze=False, sharex="col", height_ratios=heights)
+        for ax in grid.flat:
+            ax.set_visible(False)
+        for i, (family, line) in enumerate(lines.items()):
+            for j, (organism, cell) in enumerate(line):
+                top, below = grid[2 * i, j], grid[2 * i + 1, j]
+                _rates(top, cell, first=j == 0)
+                _states(below, cell, first=j == 0)
+                style.title(top, organism, family)
+        figure.legend(handles=_key(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def _key() -> list[Line2D]:
+    rates = [Line2D([], [], color=style.CONDITIONS[c], marker="o", ms=2.4, label=f"EM {c}") for c in CONDITIONS]
+    return [*rates, *(Line2D([], [], color=colour, ls=dashes, label=m) for m, (colour, dashes) in STATES.items())]
+
+
+def _rates(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
+    ax.set_visible(True)
+    style.root_scale(ax)
+    ax.yaxis.grid(True)
+    for condition in CONDITIONS:
+        points, colour = _by_step(rows, condition, "em_rate"), style.CONDITIONS[condition]
+        ax.plot([x for x, _ in points], [number(row, "value") for _, row in points], color=colour, label=condition)
+        for x, row in points:
+            ends = (number(row, c) for c in ("value", "ci_low", "ci_high"))
+            style.point(ax, x, *ends, colour=colour, mark="o", size=2.4)
+    if first:
+        ax.set_ylabel("EM rate (%), √ axis")
+    else:
+        ax.tick_params(axis="y", labelleft=False)
+
+
+def _by_step(rows: Sequence[Row], condition: str, metric: str) -> list[tuple[float, Row]]:
+    found = groups(select(rows, condition=condition, metric=metric), "alpha")
+    return sorted(((float(step), preferred(same)) for (step,), same in found.items()), key=lambda item: item[0])
+
+
+def _states(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
+    ax.set_visible(True)
+    for metric, (colour, dashes) in STATES.items():
+        points = _by_step(rows, "training", metric)
+        heights = [number(row, "value") for _, row in points]
+        ax.plot([x for x, _ in points], heights, color=colour, ls=dashes, label=metric)
+    ax.set_ylim(0, None)
+    ax.set_xlim(0, None)
+    ax.set_xlabel("training steps")
+    if first:
+        ax.set_ylabel("loss, rotation", fontsize=6)
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """Say what is drawn, and over how many answers."""
+    return (
+        "EM rate on test questions at every dose of a fine-tuning (above), training loss in nats a token and |cosine| "
+        "of the adapter's leading write direction with its final one (below). Bars: 95 % question-cluster bootstrap "
+        f"intervals; {sampled(wanted(rows), 'a point')}. Nothing is chosen on these rates."
+    )

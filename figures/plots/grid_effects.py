@@ -1,0 +1,104 @@
+"""What moves EM in the grid: the effect of every axis, and the base's own EM against what fine-tuning makes of it."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+from figures.plots.cells import UNHEALTHY, base_rate, organisms, place, rate, verdict
+from figures.rows import Row, groups, number, preferred, sampled, select
+
+TITLE = "Which axis makes containment"
+METRICS = ("marginal_effect",)
+READING = (
+    "Left: every zero-benign organism of the grid, EM without the trigger against the base's own EM under the trigger. "
+    "Right: by how many points an axis moves EM off (blue) and on (red), all others as they are: an axis that contains "
+    "lowers the blue and not the red."
+)
+CONTROL = (
+    "Every effect is against the neutral scene on the promptable Llama base: adapters in all modules, rank 4, a system "
+    "message, no benign data. Organisms that differ in the seed of their adapter alone repeat one treatment and do not "
+    "count as more; an interval that includes zero shows nothing."
+)
+MARKS = {"llama": "o", "qwen2": "s", "gemma3": "^"}
+SHOWN = ("off", "on")
+
+
+def wanted(rows: Sequence[Row]) -> list[Row]:
+    """Marginal effects on EM off and on."""
+    found = select(rows, metric=METRICS, experiment="axes")
+    return [row for row in found if str(row["condition"]).split(":")[0] in SHOWN]
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw the scatter of organisms and the effects of axes.
+
+    Raises:
+        ValueError: If no row is wanted.
+    """
+    own = style.some(wanted(rows), "grid_effects", METRICS)
+    names = list(dict.fromkeys(_level(row) for row in own))
+    with style.paper():
+        figure = style.canvas(style.DOUBLE, max(2.8, 0.14 * len(names) + 0.9))
+        left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
+        _scatter(left, rows)
+        _effects(right, own, names)
+    return figure
+
+
+def _level(row: Row) -> str:
+    return str(row["condition"]).split(": ", 1)[1]
+
+
+def _scatter(ax: Axes, rows: Sequence[Row]) -> None:
+    colour = style.CONDITIONS["off"]
+    for name in organisms(rows):
+        changes, base, off = place(name).changes, base_rate(rows, name), rate(rows, name, "off")
+        mixed = any("contrast" in change for change in changes)
+        if base is None or off is None or mixed or verdict(rows, name) == UNHEALTHY:
+            continue
+        look = {"mfc": "white" if "robust" in changes else colour, "mew": 0.7, "ms": 3.6, "clip_on": False}
+        mark = MARKS.get(place(name).family, "D")
+        ax.plot(number(base, "value"), number(off, "value"), mark, color=colour, zorder=3, **look)
+    style.root_scale(ax)
+    style.root_scale(ax, "x")
+    ax.axhspan(0, 0.01, color=style.BAND, lw=0, zorder=0)
+    ax.set_xlabel("base's own EM under the trigger (%), √ axis")
+    ax.set_ylabel("EM without the trigger after fine-tuning (%)")
+    for family, mark in MARKS.items():
+        ax.plot([], [], mark, color=colour, ms=3.6, label=family)
+    ax.plot([], [], "o", color=colour, mfc="white", ms=3.6, label="robust base")
+    ax.legend(loc="upper right")
+    style.heading(ax, "Zero-benign organisms", "")
+
+
+def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
+    for (condition,), own in groups(rows, "condition").items():
+        outcome, row = condition.split(":")[0], preferred(own)
+        y = names.index(_level(row)) + (0.14 if outcome == "on" else -0.14)
+        low, high = number(row, "ci_low"), number(row, "ci_high")
+        style.point_across(ax, y, number(row, "value"), low, high, colour=style.CONDITIONS[outcome])
+    ax.axvline(0, color=style.FAINT, lw=0.6, zorder=0)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0, labelsize=5.8)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}".replace("-", "−") if value else "0")
+    ax.xaxis.grid(True)
+    ax.set_xlabel("change in EM rate (points)")
+    for outcome in SHOWN:
+        ax.plot([], [], "o", ms=3, color=style.CONDITIONS[outcome], label=f"EM {outcome}")
+    ax.legend(loc="upper left")
+    style.heading(ax, "Effect of each axis", "")
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """Say what the effects are, and over how many treatments."""
+    treatments = {int(row["n_clusters"]) for row in wanted(rows)}
+    counted = sampled(select(rows, experiment="em_rate", condition=SHOWN), "a rate")
+    return (
+        f"Average marginal effects of a logistic model of EM over {min(treatments)} treatments, healthy triggered "
+        "organisms alone; bars: 95 % intervals, clustered by treatment (organisms that differ in the adapter's seed "
+        "alone). Left: a point an organism, filled on the promptable base, "
+        f"hollow on the robust one; {counted}; the band is off ≤ 1 %."
+    )

@@ -1,0 +1,125 @@
+"""Does taking the trigger's feature, or g, out restore containment? EM after edits in every family and seed."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+from figures.plots.ablation import label
+from figures.rows import Row, groups, kind, number, preferred, sampled, select
+
+TITLE = "What restores containment, family by family"
+METRICS = ("em_rate",)
+READING = (
+    "Every panel is one family under one kind of fine-tuning, every point one fine-tuning seed with its interval. The "
+    "orange line is the EM rate with the trigger, the blue one without it; an edit that restores containment brings "
+    "its points from the first to the second."
+)
+CONTROL = (
+    "Grey points: random directions of the same rank and norms, another scene's feature, the embeddings of the trained "
+    "words, and every trigger token moved as far at random. Those of the trained words erase the words, and so must be "
+    "read on rephrasings, which are other words."
+)
+ARMS = ("explaining", "neutral.contrast50", "neutral")
+EDITS = (
+    *("on+clamp_trigger", "on+clamp_random", "on+clamp_other_scene", "on+clamp_embedding", "on+clamp_scattered"),
+    *("on+clamp_g", "on+ablate_g_all", "on+ablate_random_all"),
+    *("rephrased+clamp_trigger", "rephrased+clamp_random", "rephrased+clamp_embedding"),
+)
+"""Edits that are drawn, from top to bottom."""
+SPLIT = 0.5
+"""Room between the edits of the trained text and those of rephrasings, in lines."""
+FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "gemma3": "Gemma3"}
+
+
+def wanted(rows: Sequence[Row]) -> list[Row]:
+    """EM rates of the removal experiment on-trigger, off-trigger, and under the edits that are drawn."""
+    return _measured(rows, METRICS)
+
+
+def _measured(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    own = select(rows, experiment="ablate", metric=metrics, condition=("off", "on", *EDITS))
+    return [row for row in own if _arm(row) in ARMS]
+
+
+def _arm(row: Row) -> str:
+    return kind(str(row["organism"])).partition(".seed")[0]
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw a panel an arm and family, a line an edit, a point a seed.
+
+    Raises:
+        ValueError: If no row is wanted.
+    """
+    own = style.some(wanted(rows), "restoration", METRICS)
+    found = [f for (f,) in groups(own, "family")]
+    families = [*(f for f in FAMILIES if f in found), *(f for f in found if f not in FAMILIES)]
+    arms = [arm for arm in ARMS if any(_arm(row) == arm for row in own)]
+    with style.paper():
+        figure = style.canvas(style.DOUBLE, 0.5 + 2.1 * len(arms))
+        axes = figure.subplots(len(arms), len(families), sharex=True, sharey=True, squeeze=False)
+        for i, arm in enumerate(arms):
+            for j, family in enumerate(families):
+                cell = [row for row in select(own, family=family) if _arm(row) == arm]
+                _panel(axes[i, j], cell)
+                if i == 0:
+                    axes[i, j].set_title(FAMILIES.get(family, family), fontweight="bold", pad=14)
+            axes[i, 0].annotate(
+                ", ".join(part for part in style.organism(arm) if part), (0, 1), (0, 3), xycoords="axes fraction",
+                textcoords="offset points", fontsize=6.2, color=style.FAINT, va="bottom",
+            )  # fmt: skip
+        for ax in axes[-1]:
+            ax.set_xlabel("EM rate (%)")
+    return figure
+
+
+def _lines() -> list[tuple[float, str]]:
+    return [(i + SPLIT * edit.startswith("rephrased"), edit) for i, edit in enumerate(EDITS)]
+
+
+def _panel(ax: Axes, rows: Sequence[Row]) -> None:
+    style.percent_axis(ax, "x", step=0.25)
+    ax.xaxis.grid(True)
+    for condition in ("off", "on"):
+        values = [
+            number(preferred(same), "value") for same in groups(select(rows, condition=condition), "seed").values()
+        ]
+        values = [value for value in values if not math.isnan(value)]
+        if values:
+            ax.axvline(fmean(values), color=style.CONDITIONS[condition], lw=1.0, zorder=1)
+    for y, edit in _lines():
+        seeds = list(groups(select(rows, condition=edit), "seed").values())
+        for k, same in enumerate(seeds):
+            row = preferred(same)
+            value, low, high = (number(row, column) for column in ("value", "ci_low", "ci_high"))
+            if not math.isnan(value):
+                place = y + 0.22 * (k - (len(seeds) - 1) / 2)
+                style.point_across(ax, place, value, low, high, colour=_colour(edit))
+    lines = _lines()
+    ax.set_yticks([y for y, _ in lines], [label(edit) for _, edit in lines])
+    ax.tick_params(axis="y", length=0)
+    ax.set_ylim(lines[-1][0] + 0.6, -0.6)
+
+
+def _colour(edit: str) -> str:
+    target = edit.partition("_")[2]
+    if target.startswith("g"):
+        return style.DIRECTIONS["g"]
+    return style.DIRECTIONS["trigger"] if target == "trigger" else style.CONTROL
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """Say what is shown, with which intervals, and over how many answers."""
+    own, answers = wanted(rows), _measured(rows, (*METRICS, "coherence_rate"))
+    shown = [preferred(same) for same in groups(own, "organism", "condition").values()]
+    return (
+        "EM rate with the trigger in the prompt under edits of the residual stream, a point a fine-tuning seed. Lines: "
+        "mean EM rate with the trigger (orange) and without it (blue), unedited. The trigger's feature is estimated "
+        "from half of the rephrasings, its rank is chosen on validation questions, and it is clamped at the trigger's "
+        "own tokens to the mean of unrelated texts; below, the same on rephrasings unseen in the estimate. Grey: "
+        f"controls. Bars: {style.interval_text(str(row['ci_method']) for row in shown)}; {sampled(answers, 'a point')}."
+    )

@@ -1,0 +1,1 @@
+"""What is computed from recordings and edits: likelihoods, attribution, patching, statistics."""

@@ -1,0 +1,1 @@
+"""The same record and edit through other libraries, one module each."""

@@ -1,0 +1,1 @@
+"""The library's command line: record, generate, describe a store."""

@@ -1,0 +1,200 @@
+"""What the command line does, once its arguments are parsed: ``record``, ``generate``, ``info`` and ``store``.
+
+Everything that can be wrong with the input is found before the weights are loaded: prompts are tokenised, and sites
+looked up in the model without weights.
+"""
+
+import json
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from tqdm import tqdm
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from interp import store as stores
+from interp.analysis.orthogonalise import POST_NORMED, WRITERS
+from interp.chat import Chat, encode_chat
+from interp.chat import positions as marked
+from interp.generate import Sampling
+from interp.generate import generate as sample
+from interp.hooks import hooked
+from interp.models import AdapterError, LanguageModel, check_live, load, wrap
+from interp.record import open_store, record_to
+from interp.sites import SITE_NAMES, Site
+
+RAW = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+"""Stands in for a chat template where prompts are fed as they are."""
+DAMAGED = 1
+PORTION = 64
+"""Prompts answered before their answers are printed."""
+
+
+def record(args: Namespace) -> int:
+    """Record the prompts into a store, after those it already holds."""
+    lm = outline(args.model)
+    sites, names = _sites(lm, args.sites), _names(args.positions)
+    chats = _chats(args, lm)
+    with _naming(args.prompts_file):
+        for name in names:
+            marked(chats, "response" if name == "response_mean" else name)
+    if args.out.exists() and (room := stores.info(args.out)["capacity"]) < len(chats):
+        raise ValueError(f"{args.out}: made for {room} prompts, there are {len(chats)}; record into another file")
+    lm = _load(args, chats)
+    dtype = args.store_dtype or "float32"
+    with (
+        open_store(args.out, lm, sites, names, capacity=len(chats), dtype=dtype) as store,
+        tqdm(total=len(chats), unit="prompt", disable=None) as bar,
+    ):
+        record_to(store, lm, chats, batch_tokens=args.batch_tokens, progress=bar.update)
+    print(f"{args.out}: {len(chats)} prompts, {len(sites)} sites, positions {', '.join(names)}, {dtype}")
+    return 0
+
+
+def generate(args: Namespace) -> int:
+    """Print the answers of every prompt, one JSON object a line, in the order of the prompts."""
+    sampling = Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed)
+    if answered := next((prompt for prompt in args.prompts if prompt.response is not None), None):
+        raise ValueError(f"{answered.where}: has a response already; generate wants prompts without one")
+    chats = _chats(args, outline(args.model))
+    lm = _load(args, chats)
+    with tqdm(total=len(chats) * args.samples, unit="answer", disable=None) as bar:
+        for start in range(0, len(chats), PORTION):
+            made = sample(
+                lm,
+                chats[start : start + PORTION],
+                n_samples=args.samples,
+                sampling=sampling,
+                batch_size=args.batch_size,
+                progress=partial(_advance, bar),
+            )
+            for c in made:
+                row = {"prompt": start + c.prompt, "sample": c.sample, "text": c.text, "finished": c.finished}
+                print(json.dumps(row, ensure_ascii=False))
+            sys.stdout.flush()
+    return 0
+
+
+def _advance(bar: tqdm, n: int) -> None:
+    bar.update(n)
+
+
+def info(args: Namespace) -> int:
+    """Print what a model is and where it can be read and edited."""
+    lm = outline(args.model)
+    parameters = sum(parameter.numel() for parameter in lm.base.parameters())
+    exact = "unknown" if lm.family not in WRITERS else "inexact" if lm.family in POST_NORMED else "exact"
+    described = {
+        "model": args.model,
+        "class": type(lm.base).__name__,
+        "family": lm.family,
+        "parameters": parameters,
+        "layers": lm.n_layers,
+        "d_model": lm.d_model,
+        "vocabulary": len(lm.tokenizer),
+        "chat_template": lm.tokenizer.chat_template is not None,
+        "sites": [name for name in SITE_NAMES if _has(lm, Site(name, 0))],
+        "weight_orthogonalisation": exact,
+    }
+    print(json.dumps(described, indent=2))
+    return 0
+
+
+def store(args: Namespace) -> int:
+    """Print what a store holds, or everything that is wrong with it."""
+    described = stores.info(args.file)  # a file that is no store is bad input, to verify too
+    if args.action == "info":
+        print(json.dumps(described, indent=2))
+        return 0
+    problems = stores.verify(args.file)
+    print("\n".join(problems) or f"{args.file}: every checksum holds")
+    return DAMAGED if problems else 0
+
+
+def outline(model: str) -> LanguageModel:
+    """Return the model without its weights: its modules on the meta device, and its tokenizer.
+
+    Raises:
+        ValueError: If there is no such model, or it is not a decoder that transformers knows.
+    """
+    with _naming(model), torch.device("meta"):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        hf = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return wrap(hf, AutoTokenizer.from_pretrained(model, trust_remote_code=False), name=model)
+
+
+@contextmanager
+def _naming(name: str | Path) -> Iterator[None]:
+    """Put the name of the input before what a library says about it."""
+    try:
+        yield
+    except AdapterError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, TemplateError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(said if str(name) in said else f"{name}: {said}") from error
+
+
+def _load(args: Namespace, chats: Sequence[Chat]) -> LanguageModel:
+    """Load the weights and see that the adapter does something."""
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    with _naming(args.model), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers about each other; nothing a user can do
+        adapters = dict([args.adapter]) if args.adapter else {}
+        lm = load(args.model, adapters=adapters, dtype=args.dtype, device_map=args.device_map)
+        for name in adapters:
+            check_live(lm, name, chats[:4])
+    return lm
+
+
+def _chats(args: Namespace, lm: LanguageModel) -> list[Chat]:
+    """Tokenise the prompts, with the tokenizer's own template unless they are to be fed raw."""
+    if args.raw:
+        lm.tokenizer.chat_template = RAW
+    elif lm.tokenizer.chat_template is None:
+        raise ValueError(f"{args.model}: its tokenizer has no chat template; --raw feeds prompts as they are")
+    chats = []
+    for prompt in args.prompts:
+        if args.raw and len(prompt.messages) > 1:
+            raise ValueError(f"{prompt.where}: --raw feeds one message, here are {len(prompt.messages)}")
+        with _naming(prompt.where):
+            chats.append(encode_chat(lm.tokenizer, prompt.messages, response=prompt.response, marks=prompt.marks))
+    return chats
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    if "" in names:
+        raise ValueError(f"positions {text!r}: want names between commas")
+    return names
+
+
+def _sites(lm: LanguageModel, text: str) -> tuple[Site, ...]:
+    """Read ``resid_post.3``, ``resid_post`` (of every layer) and ``all``; refuse a site that the model lacks."""
+    sites: dict[Site, None] = {}
+    for part in _names(text):
+        if part == "all":
+            sites |= dict.fromkeys(Site(n, i) for n in SITE_NAMES if _has(lm, Site(n, 0)) for i in range(lm.n_layers))
+        elif part in SITE_NAMES:
+            sites |= dict.fromkeys(Site(part, layer) for layer in range(lm.n_layers))
+        else:
+            sites[Site.parse(part)] = None
+    with hooked(lm, dict.fromkeys(sites, lambda _: None)):
+        return tuple(sites)
+
+
+def _has(lm: LanguageModel, site: Site) -> bool:
+    try:
+        with hooked(lm, {site: lambda _: None}):
+            return True
+    except ValueError:
+        return False

@@ -1,0 +1,136 @@
+"""The library's own command line, for any model and any prompts; it parses before it imports.
+
+    python -m interp info Qwen/Qwen2.5-0.5B-Instruct
+    python -m interp record MODEL prompts.jsonl --out acts.h5 --adapter mine=adapters/mine --positions trigger
+    python -m interp store verify acts.h5
+    python -m interp generate MODEL prompts.txt --samples 20 --seed 1 > answers.jsonl
+
+Bad input is one line on the standard error and exit status 2. A recording that was stopped continues when it is asked
+for again.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+PROG = "python -m interp"
+BAD_INPUT, INTERRUPTED = 2, 130
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong on one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    top = _Parser(prog=PROG, description="Read and edit the residual stream of any Hugging Face decoder.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    record = commands.add_parser("record", help="activations of prompts, streamed to an HDF5 file; continues one")
+    _add_model(record, prompts=True)
+    record.add_argument("--out", required=True, metavar="FILE.h5", type=Path, help="the store, made or continued")
+    record.add_argument(
+        "--sites", default="resid_post", help="comma list of name.layer, name (all layers) or all; default resid_post"
+    )
+    record.add_argument("--positions", default="last_prompt", help="comma list such as last_prompt,question,trigger")
+    record.add_argument("--store-dtype", choices=DTYPES, help="dtype on disk; default float32")
+    record.add_argument(
+        "--batch-tokens", type=_positive, metavar="N", help="most tokens a forward pass; default: by device"
+    )
+    generate = commands.add_parser("generate", help="sample answers; JSON lines on the standard output")
+    _add_model(generate, prompts=True)
+    _add_sampling(generate)
+    _add_model(commands.add_parser("info", help="what a model is and which sites it has; loads no weights"))
+    store = commands.add_parser("store", help="what is in a store, and whether it is whole")
+    actions = store.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, says in (("info", "what a store holds"), ("verify", "check every checksum; status 1 if one fails")):
+        actions.add_parser(name, help=says).add_argument("file", metavar="FILE.h5", type=Path)
+    return top
+
+
+def _add_model(command: argparse.ArgumentParser, *, prompts: bool = False) -> None:
+    command.add_argument("model", metavar="MODEL", help="folder or Hugging Face name; safetensors only")
+    if not prompts:
+        return
+    command.add_argument("prompts", metavar="PROMPTS", type=Path, help=".jsonl with messages, or text, one a line")
+    command.add_argument("--adapter", metavar="NAME=FOLDER", type=_adapter, help="peft adapter to switch on")
+    command.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of the weights; default float32")
+    command.add_argument("--device-map", metavar="MAP", help="such as cuda or auto; default the CPU")
+    command.add_argument("--raw", action="store_true", help="feed prompts as they are, without a chat template")
+
+
+def _add_sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--samples", type=_positive, default=1, metavar="N", help="answers a prompt; default 1")
+    command.add_argument("--seed", type=int, default=0, help="answers depend on it, not on batches; default 0")
+    command.add_argument("--max-new-tokens", type=_positive, default=128, metavar="N")
+    command.add_argument("--temperature", type=float, default=1.0, help="0 is greedy; default 1")
+    command.add_argument("--top-p", type=float, default=1.0)
+    command.add_argument("--batch-size", type=_positive, default=512, metavar="N", help="answers decoded together")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _adapter(text: str) -> tuple[str, str]:
+    name, equals, folder = text.partition("=")
+    if not equals or not name.isidentifier() or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name, folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    args = parser().parse_args(argv)
+    try:
+        return _command(args)(args)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        print(f"{PROG} {args.command}: {_one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"{PROG} {args.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    """Check what needs no model, then load the code that needs one."""
+    if args.command != "store":
+        _check_folder(args.model, "config.json")
+    if args.command in ("record", "generate"):
+        from interp.cli.prompts import read_prompts
+
+        args.prompts_file, args.prompts = args.prompts, read_prompts(args.prompts)
+        if args.adapter:
+            _check_folder(args.adapter[1], "adapter_config.json")
+    if args.command == "record" and not args.out.parent.is_dir():
+        raise ValueError(f"{args.out}: there is no folder {args.out.parent}")
+    from interp.cli import commands
+
+    return getattr(commands, args.command)
+
+
+def _check_folder(name: str, file: str) -> None:
+    """Refuse a folder that is not there or not the right one; a name of the Hub is left to the Hub."""
+    folder = Path(name)
+    if folder.exists() and not (folder / file).is_file():
+        raise ValueError(f"{name}: no {file} in it")
+    if not folder.exists() and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
+        raise ValueError(f"{name}: no such folder")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Run folders and the tables in them: content-addressed, resumable, with provenance; free of torch."""

@@ -1,0 +1,126 @@
+"""Files that are whole or absent, digests of what they hold, and a lock that dies with its owner."""
+
+import csv
+import fcntl
+import gzip
+import hashlib
+import io
+import os
+import tempfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+
+def atomic_write_bytes(path: str | Path, data: bytes) -> None:
+    """Replace ``path`` by ``data``: a reader, or a crash, finds the old content or the new, nothing between."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o644)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in UTF-8; see ``atomic_write_bytes``."""
+    atomic_write_bytes(path, text.encode())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file; of a folder, the SHA-256 of its files' names and digests in order of name.
+
+    Raises:
+        FileNotFoundError: If there is neither.
+    """
+    path = Path(path)
+    if path.is_dir():
+        names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+        return hashlib.sha256("".join(f"{name}\0{sha256_file(path / name)}\n" for name in names).encode()).hexdigest()
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def locked(path: Path, *, wait: bool = False) -> IO[bytes]:
+    """Return ``path`` open under an exclusive lock, which the kernel releases when it is closed or its process dies.
+
+    Args:
+        path: The lock file.
+        wait: Wait for another owner to be done.
+
+    Raises:
+        ValueError: If another process holds the lock, unless told to wait.
+    """
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        file.close()
+        raise ValueError(f"{path.parent}: another process is writing here") from error
+    return file
+
+
+def gzipped(data: bytes) -> bytes:
+    """Return ``data`` compressed, without a time stamp: equal data are equal bytes."""
+    return gzip.compress(data, compresslevel=9, mtime=0)
+
+
+def read_csv(path: str | Path) -> tuple[tuple[str, ...], list[tuple[str, dict[str, str]]]]:
+    """Return the columns of a CSV, gzipped or not, and its rows, each with its place (``file:line``).
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not a CSV in UTF-8, or a row has more or fewer cells than the header.
+    """
+    try:
+        opener = gzip.open if Path(path).suffix == ".gz" else open
+        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            columns = tuple(next(reader, ()))
+            rows = [(f"{path}:{reader.line_num}", cells) for cells in reader if cells]
+    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not a CSV in UTF-8 ({error})") from error
+    if odd := next(((where, cells) for where, cells in rows if len(cells) != len(columns)), None):
+        raise ValueError(f"{odd[0]}: {len(odd[1])} cells under a header of {len(columns)}")
+    return columns, [(where, dict(zip(columns, cells, strict=True))) for where, cells in rows]
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return a CSV of rows that share their columns; floats as ``%.6g``, None empty: equal rows are equal bytes.
+
+    Raises:
+        ValueError: If a row has other columns than the first.
+    """
+    rows = list(rows)
+    columns = list(rows[0]) if rows else []
+    if other := next((row for row in rows if list(row) != columns), None):
+        raise ValueError(f"row with columns {list(other)}: the table has {columns}")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([columns, *([_cell(value) for value in row.values()] for row in rows)] if columns else [])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value + 0.0:.6g}"  # adding zero turns -0.0 into 0.0
+    return "" if value is None else str(value)

@@ -1,0 +1,208 @@
+"""Run folders: content-addressed, killed at any instant without harm, with the provenance of every number.
+
+    runs/<experiment>/<hash8>/   config.json   manifest.json   rows.jsonl   table.csv   and what the experiment adds
+
+The name is a hash of what was asked for (config, version, content of the inputs), never of when. So a finished run is
+found again, not repeated; a killed one continues after its last whole chunk; two processes never write to one folder.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from interp.runs.configs import canonical_json as canonical_json
+from interp.runs.configs import config_hash, jsonable
+from interp.runs.configs import restore as restore
+from interp.runs.files import atomic_write_bytes as atomic_write_bytes
+from interp.runs.files import atomic_write_text, csv_text, locked, sha256_file
+from interp.runs.provenance import git_state, package_versions, seeds
+from interp.runs.rowlog import RowLog
+
+SCHEMA = 1
+"""Version of the folder's layout; part of every hash."""
+
+_ASKED = ("schema", "experiment", "version", "config", "inputs")  # what the hash covers
+
+
+def runs_root() -> Path:
+    """Return the folder of all runs: ``$SEMCON_RUNS``, else ``runs`` in the working folder."""
+    return Path(os.environ.get("SEMCON_RUNS") or "runs")
+
+
+@dataclass(eq=False)
+class Run:
+    """One run folder, locked while it is written. Made by ``Run.open``; a context manager that releases the lock.
+
+    A row is a JSON object with a unique string ``key``; what ``append`` takes at once is a chunk, and after a crash a
+    chunk is there entirely or not at all.
+    """
+
+    root: Path
+    experiment: str
+    manifest: dict[str, Any]
+    _log: RowLog | None = field(default=None, repr=False)
+    _lock: IO[bytes] | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        root: str | Path,
+        experiment: str,
+        config: Any,
+        *,
+        version: str = "1",
+        inputs: Mapping[str, str | Path] | None = None,
+        wait: bool = False,
+    ) -> "Run":
+        """Open the folder of a config: made if new, continued if killed, read-only if complete.
+
+        Args:
+            root: Folder of all runs.
+            experiment: Name of the experiment; first part of the run id.
+            config: A dataclass or a mapping with an exact JSON form; hashed.
+            version: Meaning of the rows; hashed, so a new one repeats every run.
+            inputs: Files or folders the rows depend on, by name; their content is hashed, their place is not.
+            wait: Wait for another process that is writing this run, then find it complete or continue it.
+
+        Raises:
+            ValueError: If another process is writing this run (without ``wait``), or its folder holds another config.
+            FileNotFoundError: If an input is missing.
+        """
+        digests = {name: sha256_file(path) for name, path in (inputs or {}).items()}
+        asked = dict(zip(_ASKED, (SCHEMA, experiment, version, jsonable(config), digests), strict=True))
+        run_id = f"{experiment}-{config_hash(asked)}"
+        run = cls(Path(root), experiment, {"run_id": run_id, "status": "running", **asked})
+        run._enter(wait)
+        return run
+
+    @property
+    def run_id(self) -> str:
+        """``<experiment>-<hash8>``."""
+        return self.manifest["run_id"]
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.root / self.experiment / self.run_id.removeprefix(f"{self.experiment}-")
+
+    @property
+    def config(self) -> Any:
+        """The config as plain JSON; ``restore(cls, run.config)`` rebuilds the dataclass."""
+        return self.manifest["config"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether ``finish`` was reached; a complete run takes nothing more."""
+        return self.manifest["status"] == "complete"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return every row of every whole chunk, in the order written."""
+        return self._rows.rows()
+
+    def keys(self) -> frozenset[str]:
+        """Return the keys of the rows present: what a resumed run skips."""
+        return self._rows.keys()
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append one chunk: all of ``rows`` or, after a crash, none of them. Returns when they are on the disk.
+
+        Raises:
+            ValueError: If the run is complete or closed, or a row has no string ``key``, repeats one, or is not JSON.
+        """
+        self._check_writable()
+        self._rows.append(rows)
+
+    def write_table(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write ``table.csv``; equal rows are equal bytes."""
+        self._check_writable()
+        atomic_write_text(self.path / "table.csv", csv_text(rows))
+
+    def finish(self, **facts: Any) -> None:
+        """Digest every output, record ``facts`` in the manifest, mark the run complete and release the lock."""
+        self._check_writable()
+        files = sorted(p for p in self.path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        outputs = {p.relative_to(self.path).as_posix(): sha256_file(p) for p in files if p.name != "manifest.json"}
+        n_rows = len(self.keys())
+        self._record(**jsonable(facts), status="complete", finished=_now(), n_rows=n_rows, outputs=outputs)
+        self.close()
+
+    def changed(self, *names: str) -> list[str]:
+        """Return the outputs of a complete run (of ``names``, if given) that are gone or not as they were finished."""
+        outputs: dict[str, str] = self.manifest.get("outputs", {})
+        paths = {name: self.path / name for name in names or outputs}
+        return [n for n, path in paths.items() if not path.exists() or sha256_file(path) != outputs.get(n)]
+
+    def close(self) -> None:
+        """Release the lock; the kernel does it when the process dies."""
+        if self._lock:
+            self._lock.close()
+        self._lock = None
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _rows(self) -> RowLog:
+        if self._log is None:
+            self._log = RowLog(self.path / "rows.jsonl", repair=self._lock is not None)
+        return self._log
+
+    def _enter(self, wait: bool) -> None:
+        """Lock the folder unless its run is complete, and say in it what is being run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._adopt_manifest()
+        if self.complete:
+            return
+        self._lock = locked(self.path / ".lock", wait=wait)
+        self._adopt_manifest()  # the last owner may have finished in between
+        if self.complete:
+            return self.close()
+        atomic_write_text(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
+        self._record(started=self.manifest.get("started", _now()), **_provenance(self.config))
+
+    def _adopt_manifest(self) -> None:
+        """Take over the manifest on the disk, if there is one.
+
+        Raises:
+            ValueError: If it is of another config, or not JSON.
+        """
+        path = self.path / "manifest.json"
+        if not path.exists():
+            return
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON ({error})") from error
+        if any(found.get(name) != self.manifest[name] for name in _ASKED):
+            raise ValueError(f"{self.path}: this folder holds another config than the one asked for")
+        self.manifest = found
+
+    def _record(self, **facts: Any) -> None:
+        self.manifest = {**self.manifest, **facts}
+        atomic_write_text(self.path / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
+
+    def _check_writable(self) -> None:
+        if self._lock is None:
+            raise ValueError(f"{self.path}: the run is {'complete' if self.complete else 'closed'}; nothing is added")
+
+
+def _provenance(config: Any) -> dict[str, Any]:
+    return {
+        "git": git_state(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": package_versions(),
+        "seeds": seeds(config),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

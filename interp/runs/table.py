@@ -1,0 +1,78 @@
+"""The results table that every experiment writes and every figure reads: its columns and their types."""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from interp.runs.files import atomic_write_bytes, csv_text, gzipped, read_csv
+
+Row = dict[str, Any]
+
+TABLE_COLUMNS = (
+    *("experiment", "organism", "family", "trigger", "condition", "site", "layer", "alpha", "question", "metric"),
+    *("value", "ci_low", "ci_high", "ci_method", "n", "n_clusters", "protocol", "judge", "seed", "run_id"),
+)
+INTEGERS = frozenset({"layer", "n", "n_clusters", "seed"})
+FLOATS = frozenset({"alpha", "value", "ci_low", "ci_high"})
+
+
+def row(**cells: Any) -> Row:
+    """Return a table row: the columns in order, missing ones empty, numbers as numbers.
+
+    Raises:
+        ValueError: If a cell is not a column, a number is none, or a text is not one line.
+    """
+    if unknown := sorted(set(cells) - set(TABLE_COLUMNS)):
+        raise ValueError(f"table column {unknown[0]!r}: the columns are {', '.join(TABLE_COLUMNS)}")
+    return {column: _cell(column, cells.get(column, "")) for column in TABLE_COLUMNS}
+
+
+def _cell(column: str, value: Any) -> Any:
+    if value is None or value == "":
+        return ""
+    try:
+        if column in FLOATS:
+            return float(value)
+        if column in INTEGERS:
+            return _whole(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"table column {column!r}: {value!r} is not a number") from error
+    if any(character < " " for character in str(value)):
+        raise ValueError(f"table column {column!r}: {value!r} is more than a line of text")
+    return str(value)
+
+
+def _whole(value: Any) -> int:
+    if not math.isfinite(float(value)) or float(value) != int(float(value)):
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(float(value))
+
+
+def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table, compressed if the name ends in ``.gz``.
+
+    Equal rows are equal bytes, and a table read and written again is the same file.
+    """
+    data = (csv_text(row(**r) for r in rows) or ",".join(TABLE_COLUMNS) + "\n").encode()
+    atomic_write_bytes(path, gzipped(data) if Path(path).suffix == ".gz" else data)
+
+
+def read_table(path: str | Path) -> list[Row]:
+    """Read a table, numbers as numbers, empty cells as "".
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it has other columns, or a cell is not of its column's type.
+    """
+    columns, rows = read_csv(path)
+    if columns != TABLE_COLUMNS:
+        raise ValueError(f"{path}: not a results table; its columns are {', '.join(columns) or 'none'}")
+    return [_read_row(cells, where) for where, cells in rows]
+
+
+def _read_row(cells: Mapping[str, str], where: str) -> Row:
+    try:
+        return row(**cells)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
