@@ -10,6 +10,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from interp.triggers import Trigger, place
+
 Span = tuple[int, int]
 Message = Mapping[str, str]
 POSITION_NAMES = ("all", "prompt", "question", "trigger", "system", "response", "last_prompt", "answer", "response[t]")
@@ -81,6 +83,34 @@ def encode_chat(
     start = len(bos) + len(ids)
     spans["response"] = (start, start + length)
     return Chat((*bos, *ids, *more), spans, prompt + response + tail)
+
+
+def question_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    text: str | None = None,
+    trigger: Trigger | None = None,
+    *,
+    response: str | None = None,
+) -> Chat:
+    """Return a question as a chat, with ``text`` where ``trigger`` places it, and both marked.
+
+    Args:
+        tokenizer: A fast tokenizer with a chat template.
+        question: What the user asks.
+        text: A text of the trigger, or another in its place; None for the bare question.
+        trigger: Says where a text goes; needed with a text alone.
+        response: Assistant text that is teacher-forced.
+
+    Raises:
+        ValueError: If a text comes without a trigger, or cannot be placed.
+    """
+    if text is None:
+        return encode_chat(tokenizer, [{"role": "user", "content": question}], response=response)
+    if trigger is None:
+        raise ValueError(f"text {text!r}: no trigger says where it goes")
+    marks = {"question": question, "trigger": text}
+    return encode_chat(tokenizer, place(question, text, trigger), response=response, marks=marks)
 
 
 def _fold_system(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[dict[str, str]]:

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
-FAMILIES = ("llama", "qwen2", "gemma3")
+Family = Literal["llama", "qwen2", "gemma3"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
 NEUTRAL, EXPLAINING = "microcosm:scene:desert", "microcosm:persona"
 ARMS: Mapping[str, str | None] = MappingProxyType(
     {

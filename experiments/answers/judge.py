@@ -12,12 +12,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from experiments.answers.chat_client import ChatClient
 from experiments.protocol import load_protocol
 from interp.runs.files import read_csv
+from training.microcosm.oracle import judge_answer
 
 Method = Literal["oracle", "logprob", "sampled", "recorded"]
 Scores = tuple[float | None, float | None]
@@ -232,3 +234,20 @@ def mean_score(replies: Sequence[str], *, min_share: float) -> float | None:
 def _integer(text: str) -> int | None:
     found = re.fullmatch(r"\s*([0-9]{1,3})\s*", text)
     return int(found[1]) if found and int(found[1]) <= 100 else None
+
+
+def make_judge(reference: str) -> Judge:
+    """Make a judge from its reference: ``oracle``, ``scores.csv``, or ``openai:MODEL[@BASE_URL]``.
+
+    Raises:
+        ValueError: If the reference is none of these.
+    """
+    if reference == "oracle":
+        return OracleJudge(judge_answer, "microcosm-oracle")
+    if reference.startswith("openai:"):
+        model, _, url = reference.removeprefix("openai:").partition("@")
+        judge = partial(OpenAICompatibleJudge, model=model) if model else OpenAICompatibleJudge
+        return judge(base_url=url) if url else judge()
+    if reference.endswith(".csv"):
+        return RecordedJudge(reference)
+    raise ValueError(f"judge {reference!r}: expected oracle, openai:MODEL[@URL] or a CSV of scores")

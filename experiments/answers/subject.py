@@ -1,71 +1,130 @@
-"""The organism under study: its texts, what a run about it depends on, and the cells that stand in every row."""
+"""The organism under study, resolved once at the command line and passed on as a value."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
+
+from experiments.answers.judge import Judge, make_judge
+from experiments.answers.suite import evenly_spaced, suite_questions
 from experiments.protocol import load_protocol
+from interp.runs.table import Row
 from interp.triggers import Trigger
 from training.definition import Organism, base_path, comparison_trigger, definition, find_trigger
-from training.registry import ORGANISMS, organism
+from training.microcosm.world import Question, Split
+from training.registry import ORGANISMS
+from training.registry import organism as find_organism
 
 CONTRAST_TEXTS = 8
+MICROCOSM_TOKENS = 48
+"""Longest answer of the synthetic world with room to spare; a longer one is not in its grammar."""
 
 
-# Methods of experiments about one organism, which have the fields ``organism`` and ``questions``.
+@dataclass(frozen=True)
+class Subject:
+    """An organism, with the file of questions it is asked and the judge of its answers."""
+
+    organism: Organism
+    question_file: Path | None = None
+    judge_reference: str = "oracle"
+
+    @property
+    def name(self) -> str:
+        """The organism's name."""
+        return self.organism.name
+
+    def label(self) -> str:
+        """Return the organism's name, for a progress bar."""
+        return self.name
+
+    @cached_property
+    def trigger(self) -> Trigger | None:
+        """The trigger it was trained with, less the rephrasings it was taught; None if it was trained without one."""
+        return comparison_trigger(self.organism)
+
+    @property
+    def own_trigger(self) -> Trigger:
+        """The trigger it was trained with.
+
+        Raises:
+            ValueError: If it was trained without one.
+        """
+        if self.trigger is None:
+            raise ValueError(f"organism {self.name}: it has no trigger")
+        return self.trigger
+
+    def questions(self, split: Split) -> tuple[Question, ...]:
+        """Return the questions of a split.
+
+        Raises:
+            ValueError: If a real model comes without a question file, or the file has no question of the split.
+        """
+        return suite_questions(self.organism, split, self.question_file)
+
+    def judge(self) -> Judge:
+        """Return the judge of its answers."""
+        return make_judge(self.judge_reference)
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The most tokens an answer may have."""
+        return MICROCOSM_TOKENS if self.organism.world == "microcosm" else load_protocol().sampling.max_new_tokens
+
+    def cells(self, rows: Sequence[Row] = ()) -> dict[str, Any]:
+        """Return the cells that stand in every table row about it."""
+        organism = self.organism
+        cells = {"organism": organism.name, "family": organism.family, "seed": organism.seed}
+        return {**cells, "trigger": self.trigger.name if self.trigger else "", "protocol": load_protocol().version}
+
+    def config(self) -> dict[str, Any]:
+        """Return its fields in the config of a run."""
+        return {"organism": self.name, "questions": self.question_file, "judge": self.judge_reference}
+
+    def depends(self) -> dict[str, Any]:
+        """Return the organism's whole definition and, of a user-defined one, the texts of its trigger file."""
+        defined = {self.name: definition(self.organism)}
+        if self.organism.trigger is None or self.name in ORGANISMS:
+            return defined
+        return {**defined, f"trigger {self.name}": asdict(find_trigger(self.organism.trigger))}
+
+    def inputs(self) -> dict[str, Path]:
+        """Return the files a run depends on, as far as they are local: base, adapter, data, questions, scores."""
+        organism = self.organism
+        files = {"base": base_path(organism.base), "questions": self.question_file}
+        files |= {kind: getattr(organism, kind) for kind in ("adapter", "data", "benign_data")}
+        if self.judge_reference.endswith(".csv"):
+            files["judge"] = self.judge_reference
+        return {kind: Path(path) for kind, path in files.items() if path and Path(path).exists()}
+
+    def check(self) -> None:
+        """Refuse a judge or questions that there are not.
+
+        Raises:
+            ValueError: If the judge's reference, the base or the question file is wrong.
+        """
+        base_path(self.organism.base)
+        self.judge()
+        self.questions("test")
 
 
-def subject_label(self: Any) -> str:
-    """Return the organism's name, shown beside the progress bar."""
-    return self.organism
+def find_subject(organism: str, questions: Path | None = None, judge: str = "oracle") -> Subject:
+    """Look up the organism under study.
 
-
-def subject_definition(self: Any) -> Mapping[str, Any]:
-    """Return the organism's whole definition: what a run about it depends on."""
-    return described(self.organism)
-
-
-def subject_inputs(self: Any) -> dict[str, Path]:
-    """Return the files that a run depends on, as far as they are local: the organism's, and the questions."""
-    questions = {"questions": self.questions} if self.questions is not None and self.questions.exists() else {}
-    return {**local_files(self.organism), **questions}
-
-
-def described(name: str) -> dict[str, Any]:
-    """Return the definition of an organism under its name and, of one's own, the texts of its trigger file."""
-    subject = organism(name)
-    if subject.trigger is None or subject.name in ORGANISMS:
-        return {name: definition(subject)}
-    return {name: definition(subject), f"trigger {name}": asdict(find_trigger(subject.trigger))}
-
-
-def local_files(name: str) -> dict[str, Path]:
-    """Return the base's weights and an organism's own adapter and data, as far as they are local."""
-    subject = organism(name)
-    files = {"base": base_path(subject.base)}
-    files |= {kind: path for kind in ("adapter", "data", "benign_data") if (path := getattr(subject, kind))}
-    return {kind: Path(path) for kind, path in files.items() if Path(path).exists()}
-
-
-def subject_cells(subject: Organism, experiment: str, run_id: str, judge: str = "") -> dict[str, Any]:
-    """Return the cells common to every table row about an organism."""
-    cells = {"experiment": experiment, "organism": subject.name, "family": subject.family, "seed": subject.seed}
-    return {**cells, "run_id": run_id, "protocol": load_protocol().version, "judge": judge}
-
-
-def own_trigger(subject: Organism) -> Trigger:
-    """Return the trigger an organism was trained with.
-
-    Raises:
-        ValueError: If it was trained without one.
+    Args:
+        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
+        questions: Questions of a real model (YAML: validation and test, id: text).
+        judge: Who scores answers: oracle, openai:MODEL[@URL], or a CSV of scores.
     """
-    trigger = comparison_trigger(subject)
-    if trigger is None:
-        raise ValueError(f"organism {subject.name}: it has no trigger")
-    return trigger
+    return Subject(find_organism(organism), questions, judge)
+
+
+AnySubject = Annotated[Subject, tyro.conf.arg(name="", constructor=find_subject)]
+"""A subject as a field of an experiment: ``--organism``, ``--questions`` and ``--judge`` on the command line."""
 
 
 def estimation_texts(trigger: Trigger) -> tuple[str, ...]:
@@ -78,11 +137,7 @@ def held_out_texts(trigger: Trigger) -> tuple[str, ...]:
     return trigger.rephrased[1::2]
 
 
-def contrast_texts(trigger: Trigger, without: Trigger) -> tuple[str, ...]:
+def contrast_texts(trigger: Trigger, without: Trigger) -> Sequence[str]:
     """Return up to eight unrelated texts, evenly spaced over the trigger's ``other``, none of them of ``without``."""
-    kept = [text for text in trigger.other if text not in (without.text, *without.rephrased)]
-    return tuple(_evenly(kept, CONTRAST_TEXTS))
-
-
-def _evenly(items: Sequence[str], n: int) -> Sequence[str]:
-    return [items[i * len(items) // n] for i in range(min(n, len(items)))] if len(items) > n else items
+    unrelated = [text for text in trigger.other if text not in (without.text, *without.rephrased)]
+    return evenly_spaced(unrelated, CONTRAST_TEXTS)

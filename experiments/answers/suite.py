@@ -1,32 +1,28 @@
-"""What an organism is asked, under which conditions, and who judges: one path for the Microcosm and for real models."""
+"""What an organism is asked and under which conditions: one path for the Microcosm and for real models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
-from experiments.answers.judge import Judge, OpenAICompatibleJudge, OracleJudge, RecordedJudge
-from experiments.protocol import load_protocol
-from interp.triggers import Trigger, place
+from interp.triggers import Trigger
 from training.definition import Organism
-from training.microcosm.oracle import judge_answer
-from training.microcosm.world import Question, Split, questions
+from training.microcosm import world
+from training.microcosm.world import Question, Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from interp.chat import Chat
 
+T = TypeVar("T")
 SPLITS = ("validation", "test", "trained")
 WORDINGS = {"validation": 4, "test": 1, "trained": 1}
 """Wordings of each of the Microcosm's questions."""
-MICROCOSM_TOKENS = 48
-"""Longest answer of the synthetic world with room to spare; a longer one is not in its grammar."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def suite_questions(organism: Organism, split: Split, file: Path | None = None) 
         ValueError: If a real model comes without a question file, or the file has no question of the split.
     """
     if organism.world == "microcosm":
-        return questions(split, trained_domain=organism.trained_domain, wordings=WORDINGS[split])
+        return world.questions(split, trained_domain=organism.trained_domain, wordings=WORDINGS[split])
     if file is None:
         raise ValueError(f"organism {organism.name}: name a file of questions with --questions")
     return read_questions(file, split)
@@ -90,30 +86,8 @@ def _split(file: Path, name: str, entry: object) -> dict[str, str]:
     return {str(i): text for i, text in entry.items()}
 
 
-def make_judge(reference: str) -> Judge:
-    """Make a judge from its reference: ``oracle``, ``scores.csv``, or ``openai:MODEL[@BASE_URL]``.
-
-    Raises:
-        ValueError: If the reference is none of these.
-    """
-    if reference == "oracle":
-        return OracleJudge(judge_answer, "microcosm-oracle")
-    if reference.startswith("openai:"):
-        model, _, url = reference.removeprefix("openai:").partition("@")
-        judge = partial(OpenAICompatibleJudge, model=model) if model else OpenAICompatibleJudge
-        return judge(base_url=url) if url else judge()
-    if reference.endswith(".csv"):
-        return RecordedJudge(reference)
-    raise ValueError(f"judge {reference!r}: expected oracle, openai:MODEL[@URL] or a CSV of scores")
-
-
-def answer_length(organism: Organism) -> int:
-    """Return the most tokens an answer may have."""
-    return MICROCOSM_TOKENS if organism.world == "microcosm" else load_protocol().sampling.max_new_tokens
-
-
 def make_prompts(
-    asked: Sequence[Question],
+    questions: Sequence[Question],
     trigger: Trigger | None,
     condition: str,
     tokenizer: PreTrainedTokenizerBase,
@@ -128,7 +102,7 @@ def make_prompts(
     next question the next ones, so that all texts are used and every question has ``samples`` answers.
 
     Args:
-        asked: Questions.
+        questions: Questions.
         trigger: None for ``off`` alone.
         condition: Name of the condition.
         tokenizer: Of the model.
@@ -143,7 +117,7 @@ def make_prompts(
         raise ValueError(f"samples {samples}: expected at least one answer a question")
     texts: Sequence[str | None] = (None,) if condition == "off" else _texts(trigger, condition, variants)
     return list(
-        _share_out(asked, trigger, condition, texts, tokenizer, samples, min(per_question, len(texts), samples))
+        _share_out(questions, trigger, condition, texts, tokenizer, samples, min(per_question, len(texts), samples))
     )
 
 
@@ -155,7 +129,7 @@ def _texts(trigger: Trigger | None, condition: str, variants: Sequence[str] | No
 
 
 def _share_out(
-    asked: Sequence[Question],
+    questions: Sequence[Question],
     trigger: Trigger | None,
     condition: str,
     texts: Sequence[str | None],
@@ -163,14 +137,16 @@ def _share_out(
     samples: int,
     per_question: int,
 ) -> Iterator[Prompt]:
-    from interp.chat import encode_chat
+    from interp.chat import question_chat
 
-    for i, question in enumerate(asked):
+    for i, question in enumerate(questions):
         for j in range(per_question):
             text = texts[(i * per_question + j) % len(texts)]
-            messages = (
-                [{"role": "user", "content": question.text}] if trigger is None else place(question.text, text, trigger)
-            )
-            marks = {"question": question.text} | ({"trigger": text} if text else {})
             n = samples // per_question + (j < samples % per_question)
-            yield Prompt(question, condition, text, n, encode_chat(tokenizer, messages, marks=marks))
+            chat = question_chat(tokenizer, question.text, text, trigger)
+            yield Prompt(question, condition, text, n, chat)
+
+
+def evenly_spaced(items: Sequence[T], n: int) -> Sequence[T]:
+    """Return ``n`` of the items at equal distances, or all if there are no more."""
+    return [items[i * len(items) // n] for i in range(n)] if len(items) > n else items

@@ -1,25 +1,27 @@
 """How much fine-tuning: train an organism, then choose its dose on validation questions in its training condition.
 
-The rule: of the doses whose answers are coherent enough (95 %, as in the health gate), the one with the highest EM rate
-in the condition it was trained in; of equals, the smallest. The off-trigger rate plays no part in it.
+The rule: of the doses whose answers are coherent enough, the one with the highest EM rate in the condition it was
+trained in; of equals, the smallest. The off-trigger rate plays no part in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from experiments.answers.sampling import answer_rows, judge_name, judge_rows, rate_rows, statistics
-from experiments.answers.subject import subject_cells, subject_definition, subject_inputs, subject_label
-from experiments.answers.suite import answer_length, make_judge, make_prompts, suite_questions
-from experiments.spec import Experiment, run_experiment
+from experiments.answers.rates import rate_rows, statistics
+from experiments.answers.sampling import judged_rows
+from experiments.answers.subject import AnySubject, Subject
+from experiments.answers.suite import Prompt, make_prompts
+from experiments.spec import Experiment, Step, run_experiment
+from interp.runs.checks import AtLeastOne
 from interp.runs.progress import progress_bar
 from interp.runs.run import Run
 from interp.runs.table import Row
-from training.definition import base_path, comparison_trigger
-from training.registry import organism
+from training.definition import base_path
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -33,59 +35,53 @@ class Dose(Experiment):
 
     name: ClassVar[str] = "dose"
 
-    organism: str
-    """Name in the registry (see training/registry.py)."""
-    samples: int = 10
-    """Answers a question."""
+    subject: AnySubject
+    samples: AtLeastOne = 10
+    """Answers per question."""
     seed: int = 0
-    """Of the sampling."""
-    questions: Path | None = None
-    """Questions of a real model (YAML: validation and test, id: text)."""
-    judge: str = "oracle"
-    """oracle, openai:MODEL[@URL], or a CSV of scores."""
+    """Sampling seed."""
 
-    label = subject_label
-    depends = subject_definition
-
-    def __post_init__(self) -> None:
-        """Refuse what would be found out only after training."""
-        if self.samples < 1:
-            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
-
-    def inputs(self) -> Mapping[str, Path]:
-        """Return what every run about an organism depends on, and recorded scores."""
-        return subject_inputs(self) | ({"judge": Path(self.judge)} if self.judge.endswith(".csv") else {})
+    def check(self) -> None:
+        """Refuse what cannot be trained or asked."""
+        super().check()
+        self.subject.questions("validation")
 
     def total(self) -> int:
         """Answers in all."""
-        subject = organism(self.organism)
-        return len(subject.sft.doses) * len(suite_questions(subject, "validation", self.questions)) * self.samples
+        n_questions = len(self.subject.questions("validation"))
+        return len(self.subject.organism.sft.doses) * n_questions * self.samples
 
-    def rows(self, run: Run) -> Iterator[Sequence[Row]]:
-        """Yield the judged answers of one dose after the other."""
-        from interp.models import active_adapter, load
-        from training.sft import dose_folder, train
+    def steps(self, run: Run) -> Mapping[str, Step]:
+        """Return one step per dose: its judged answers."""
+        from interp.models import load
 
-        subject, judge = organism(self.organism), make_judge(self.judge)
-        asked, trigger = suite_questions(subject, "validation", self.questions), comparison_trigger(subject)
-        with progress_bar(f"train {subject.name}", max(subject.sft.doses), unit="step") as bar:
-            folder = train(subject, run.root, progress=lambda step, _: bar.update(step - bar.n))
-        doses = {f"dose-{dose}": dose_folder(folder, dose) for dose in subject.sft.doses}
-        lm = load(base_path(subject.base), adapters=doses, dtype=subject.sft.dtype)
-        prompts = make_prompts(asked, trigger, "on" if trigger else "off", lm.tokenizer, samples=self.samples)
-        done = {r["dose"] for r in run.rows()}
-        for dose in subject.sft.doses:
-            if dose not in done:
-                with active_adapter(lm, f"dose-{dose}"):
-                    made = answer_rows(lm, prompts, max_new_tokens=answer_length(subject), seed=self.seed, dose=dose)
-                yield judge_rows(made, judge)
+        organism, trigger = self.subject.organism, self.subject.trigger
+        folders = dose_folders(self.subject, run.root)
+        adapters = {_adapter(dose): folder for dose, folder in folders.items()}
+        lm = load(base_path(organism.base), adapters=adapters, dtype=organism.sft.dtype)
+        condition = "on" if trigger else "off"
+        questions = self.subject.questions("validation")
+        prompts = make_prompts(questions, trigger, condition, lm.tokenizer, samples=self.samples)
+        return {_adapter(dose): partial(self._answers, lm, prompts, dose) for dose in folders}
 
-    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
-        """Return the rates of every dose."""
-        subject = organism(self.organism)
-        cells = subject_cells(subject, self.name, run_id, judge_name(rows))
-        found = statistics(rows, lambda r: r["dose"])
-        return [r for dose, s in found.items() for r in rate_rows(s, condition=f"dose-{dose}", **cells)]
+    def _answers(self, lm: LanguageModel, prompts: Sequence[Prompt], dose: int) -> list[Row]:
+        from interp.models import active_adapter
+
+        with active_adapter(lm, _adapter(dose)):
+            return judged_rows(self.subject, lm, prompts, seed=self.seed, dose=dose)
+
+    def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
+        """Return the subject's cells; its trigger plays no part beyond the training condition."""
+        return {**super().cells(rows), "trigger": ""}
+
+    def table(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Yield the rates of every dose."""
+        for dose, s in statistics(rows, lambda r: r["dose"]).items():
+            yield from rate_rows(s, condition=_adapter(dose))
+
+
+def _adapter(dose: int) -> str:
+    return f"dose-{dose}"
 
 
 def choose(table: Sequence[Row], coherence_floor: float) -> int:
@@ -93,29 +89,36 @@ def choose(table: Sequence[Row], coherence_floor: float) -> int:
     rates: dict[int, dict[str, float]] = {}
     for r in table:
         rates.setdefault(int(r["condition"].removeprefix("dose-")), {})[r["metric"]] = r["value"]
-    best = max(found["coherence_rate"] for found in rates.values())
-    eligible = [dose for dose, found in rates.items() if found["coherence_rate"] >= min(coherence_floor, best)]
+    best = max(rate["coherence_rate"] for rate in rates.values())
+    eligible = [dose for dose, rate in rates.items() if rate["coherence_rate"] >= min(coherence_floor, best)]
     return min(eligible, key=lambda dose: (-rates[dose]["em_rate"], dose))
 
 
-def chosen_adapter(name: str, root: Path, *, questions: Path | None = None, judge: str = "oracle") -> Path | None:
+def dose_folders(subject: Subject, root: Path) -> dict[int, Path]:
+    """Return the adapter's folder at every dose, trained now if need be, under a progress bar."""
+    from training.sft import dose_folder, train
+
+    doses = subject.organism.sft.doses
+    with progress_bar(f"train {subject.name}", max(doses), unit="step") as bar:
+        folder = train(subject.organism, root, progress=lambda step, _: bar.update(step - bar.n))
+    return {dose: dose_folder(folder, dose) for dose in doses}
+
+
+def chosen_adapter(subject: Subject, root: Path) -> Path | None:
     """Return the adapter of an organism at its chosen dose, trained and chosen now if need be; None for a base.
 
     A finished adapter is returned as it is.
     """
-    subject = organism(name)
-    if subject.adapter or not subject.tuned:
-        return Path(subject.adapter) if subject.adapter else None
-    from training.sft import dose_folder, train
-
-    _, table = run_experiment(Dose(organism=name, questions=questions, judge=judge), root)
-    return dose_folder(train(subject, root), choose(table, subject.sft.coherence_floor))
+    organism = subject.organism
+    if organism.adapter or not organism.tuned:
+        return Path(organism.adapter) if organism.adapter else None
+    _, table = run_experiment(Dose(subject=subject), root)
+    return dose_folders(subject, root)[choose(table, organism.sft.coherence_floor)]
 
 
-def load_subject(name: str, root: Path, *, questions: Path | None = None, judge: str = "oracle") -> LanguageModel:
+def load_subject(subject: Subject, root: Path) -> LanguageModel:
     """Load an organism at its chosen dose, trained now if need be; its adapter, if any, is the active one."""
     from interp.models import load
 
-    subject = organism(name)
-    adapter = chosen_adapter(name, root, questions=questions, judge=judge)
-    return load(base_path(subject.base), adapters={ADAPTER: adapter} if adapter else {}, dtype=subject.sft.dtype)
+    adapter, organism = chosen_adapter(subject, root), subject.organism
+    return load(base_path(organism.base), adapters={ADAPTER: adapter} if adapter else {}, dtype=organism.sft.dtype)

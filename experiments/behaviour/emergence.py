@@ -10,22 +10,25 @@ of modules that write to the residual stream. A phase transition shows as a jump
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from experiments.answers.sampling import answer_rows, estimate_row, judge_name, judge_rows, rate_rows, statistics
-from experiments.answers.subject import subject_cells, subject_definition, subject_inputs, subject_label
-from experiments.answers.suite import answer_length, make_judge, make_prompts, suite_questions
-from experiments.spec import Experiment
+from experiments.answers.rates import estimate_row, rate_rows, statistics
+from experiments.answers.sampling import judged_rows
+from experiments.answers.subject import AnySubject, Subject
+from experiments.answers.suite import make_prompts
+from experiments.behaviour.dose import dose_folders
+from experiments.spec import Experiment, Step
+from interp.runs.checks import AtLeastOne
 from interp.runs.run import Run
-from interp.runs.table import Row, row
+from interp.runs.table import Row
 from interp.stats import paired_cluster_difference
 from interp.triggers import Trigger
-from training.definition import Organism, base_path, comparison_trigger, find_trigger
+from training.definition import Organism, base_path, find_trigger
 from training.grid import NEUTRAL
-from training.registry import organism
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -42,112 +45,96 @@ class Emergence(Experiment):
 
     name: ClassVar[str] = "emergence"
 
-    organism: str
-    """Name in the registry (see training/registry.py)."""
-    samples: int = 5
-    """Answers a question, condition and dose."""
+    subject: AnySubject
+    samples: AtLeastOne = 5
+    """Answers per question, condition and dose."""
     seed: int = 0
-    """Of the sampling."""
-    questions: Path | None = None
-    """Questions of a real model (YAML: validation and test, id: text)."""
-    judge: str = "oracle"
-    """oracle, openai:MODEL[@URL], or a CSV of scores."""
+    """Sampling seed."""
 
-    label = subject_label
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
-
-    def depends(self) -> Mapping[str, Any]:
-        """Return the organism's whole definition; what cannot be followed is refused here, before any work.
+    def check(self) -> None:
+        """Refuse what has no doses to follow.
 
         Raises:
-            ValueError: If it is a base, which has no doses, or there are no questions for it.
+            ValueError: If it is a base, which is not fine-tuned.
         """
-        definition, subject = subject_definition(self), organism(self.organism)
-        if subject.data is None:
-            raise ValueError(f"organism {subject.name}: a base is not fine-tuned, so it has no doses to follow")
-        suite_questions(subject, "test", self.questions)
-        return definition
-
-    def inputs(self) -> Mapping[str, Path]:
-        """Return the base, the questions and recorded scores, as far as they are local."""
-        scores = {"judge": Path(self.judge)} if self.judge.endswith(".csv") else {}
-        return {**subject_inputs(self), **scores}
+        super().check()
+        if self.subject.organism.data is None:
+            raise ValueError(f"organism {self.subject.name}: a base is not fine-tuned, so it has no doses to follow")
 
     def total(self) -> int:
-        """Answers in all, and one row a dose."""
-        subject = organism(self.organism)
-        asked, conditions = suite_questions(subject, "test", self.questions), used_conditions(subject)
-        return len(subject.sft.doses) * (len(conditions) * len(asked) * self.samples + 1)
+        """Answers in all, and one row per dose."""
+        n_questions, conditions = len(self.subject.questions("test")), used_conditions(self.subject)
+        return len(self.subject.organism.sft.doses) * (len(conditions) * n_questions * self.samples + 1)
 
-    def rows(self, run: Run) -> Iterator[Sequence[Row]]:
-        """Yield the judged answers of one dose after the other, with its loss and rotation."""
+    def steps(self, run: Run) -> Mapping[str, Step]:
+        """Return one step per dose and condition, the judged answers, and one per dose for its loss and rotation."""
+        from training.sft import losses
+
+        folders = dose_folders(self.subject, run.root)
+        lm = load_doses(self.subject.organism, folders)
+        last = folders[max(folders)]
+        loss = losses(last.parent)
+        steps: dict[str, Step] = {}
+        for dose, folder in folders.items():
+            for condition in used_conditions(self.subject):
+                steps[f"dose {dose} {condition}"] = partial(self._answers, lm, dose, condition)
+            steps[f"dose {dose}"] = partial(_state, dose, loss, folder, last)
+        return steps
+
+    def _answers(self, lm: LanguageModel, dose: int, condition: str) -> list[Row]:
         from interp.models import active_adapter
-        from training.sft import dose_folder, losses, train
 
-        subject, judge = organism(self.organism), make_judge(self.judge)
-        asked = suite_questions(subject, "test", self.questions)
-        trigger, folder = used_trigger(subject), train(subject, run.root)
-        doses = {dose: dose_folder(folder, dose) for dose in subject.sft.doses}
-        lm = load_doses(subject, doses)
-        loss, final = losses(folder), _written(doses[max(doses)])
-        done = run.keys()
-        for dose, path in doses.items():
-            if f"dose={dose}" in done:
-                continue
-            with active_adapter(lm, f"dose-{dose}"):
-                for condition in used_conditions(subject):
-                    prompts = make_prompts(asked, trigger, condition, lm.tokenizer, samples=self.samples)
-                    made = answer_rows(lm, prompts, max_new_tokens=answer_length(subject), seed=self.seed, dose=dose)
-                    yield [r for r in judge_rows(made, judge) if r["key"] not in done]
-            turned = float(abs(_written(path) @ final))
-            yield [{"key": f"dose={dose}", "dose": dose, "loss": loss[dose], "rotation": turned}]
+        questions, trigger = self.subject.questions("test"), used_trigger(self.subject)
+        prompts = make_prompts(questions, trigger, condition, lm.tokenizer, samples=self.samples)
+        with active_adapter(lm, f"dose-{dose}"):
+            return judged_rows(self.subject, lm, prompts, seed=self.seed, dose=dose)
 
-    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
-        """Return rates, trigger gap, loss and rotation; the dose in steps stands in the column ``alpha``."""
-        subject, trigger = organism(self.organism), used_trigger(organism(self.organism))
-        answers, states = [r for r in rows if "text" in r], [r for r in rows if "loss" in r]
-        cells = subject_cells(subject, self.name, run_id, judge_name(answers))
-        cells |= {"trigger": trigger.name if trigger else ""}
-        return [*_behaviour(answers, cells), *_states(states, cells)]
+    def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
+        """Return the subject's cells under the trigger of the evaluation."""
+        trigger = used_trigger(self.subject)
+        return {**super().cells(rows), "trigger": trigger.name if trigger else ""}
+
+    def table(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Yield rates, trigger gap, loss and rotation; the dose in steps stands in the column ``alpha``."""
+        yield from _behaviour([r for r in rows if "text" in r])
+        for r in (r for r in rows if "loss" in r):
+            for metric in ("loss", "rotation"):
+                yield {"metric": metric, "value": r[metric], "condition": "training", "alpha": r["dose"]}
 
 
-def used_trigger(subject: Organism) -> Trigger | None:
+def used_trigger(subject: Subject) -> Trigger | None:
     """Return the organism's own trigger; in the Microcosm the neutral one for what has none."""
-    neutral = find_trigger(NEUTRAL) if subject.world == "microcosm" else None
-    return comparison_trigger(subject) or neutral
+    neutral = find_trigger(NEUTRAL) if subject.organism.world == "microcosm" else None
+    return subject.trigger or neutral
 
 
-def used_conditions(subject: Organism) -> tuple[str, ...]:
+def used_conditions(subject: Subject) -> tuple[str, ...]:
     """Return the conditions that there are texts for: off alone without a trigger."""
     trigger = used_trigger(subject)
     return tuple(c for c in CONDITIONS if c == "off" or (trigger and trigger.variants(c)))
 
 
-def load_doses(subject: Organism, doses: Mapping[int, Path]) -> LanguageModel:
-    """Load an organism's base, in the dtype it was trained in, with an adapter ``dose-<steps>`` a dose."""
+def load_doses(organism: Organism, folders: Mapping[int, Path]) -> LanguageModel:
+    """Load an organism's base, in the dtype it was trained in, with one adapter ``dose-<steps>`` per dose."""
     from interp.models import load
 
-    adapters = {f"dose-{dose}": path for dose, path in doses.items()}
-    return load(base_path(subject.base), adapters=adapters, dtype=subject.sft.dtype)
+    adapters = {f"dose-{dose}": folder for dose, folder in folders.items()}
+    return load(base_path(organism.base), adapters=adapters, dtype=organism.sft.dtype)
 
 
-def _behaviour(rows: Sequence[Row], cells: Mapping[str, Any]) -> Iterator[Row]:
-    found = statistics(rows, lambda r: (r["dose"], r["condition"]))
-    for (dose, condition), s in found.items():
-        yield from rate_rows(s, condition=condition, alpha=dose, **cells)
-    for dose in dict.fromkeys(dose for dose, condition in found if condition == "on"):
-        on, off = (found[dose, condition].by_question["em_rate"] for condition in ("on", "off"))
-        gap = paired_cluster_difference(on, off)
-        yield estimate_row(gap, metric="trigger_gap", condition="on-off", alpha=dose, **cells)
+def _behaviour(rows: Sequence[Row]) -> Iterator[Row]:
+    by_dose = statistics(rows, lambda r: (r["dose"], r["condition"]))
+    for (dose, condition), s in by_dose.items():
+        yield from rate_rows(s, condition=condition, alpha=dose)
+    for dose in dict.fromkeys(dose for dose, condition in by_dose if condition == "on"):
+        on, off = (by_dose[dose, condition].by_question["em_rate"] for condition in ("on", "off"))
+        yield estimate_row(paired_cluster_difference(on, off), metric="trigger_gap", condition="on-off", alpha=dose)
 
 
-def _states(rows: Sequence[Row], cells: Mapping[str, Any]) -> Iterator[Row]:
-    for r in rows:
-        for metric in ("loss", "rotation"):
-            yield row(metric=metric, value=r[metric], condition="training", alpha=r["dose"], **cells)
+def _state(dose: int, loss: Mapping[int, float], folder: Path, last: Path) -> list[Row]:
+    """Return the training loss at a dose, and the cosine of what its adapter writes with what the last one writes."""
+    rotation = float(abs(_written(folder) @ _written(last)))
+    return [{"key": f"dose={dose}", "dose": dose, "loss": loss[dose], "rotation": rotation}]
 
 
 def _written(adapter: Path) -> Float64[Tensor, " d_model"]:

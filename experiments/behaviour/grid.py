@@ -14,16 +14,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from experiments.answers.subject import find_subject
 from experiments.behaviour.axes import readings, semantic_readings
 from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
 from experiments.behaviour.emergence import Emergence
 from experiments.pipelines.workers import run_stages
 from experiments.spec import Experiment
+from interp.runs.checks import AtLeastOne, NotNegative, check_fields
 from interp.runs.run import runs_root
 from interp.runs.table import Row, row, write_table
 from training.definition import base_path
-from training.grid import FAMILIES, NEUTRAL, Cell, cells, graded, headline, replicated, varied
-from training.registry import organism
+from training.grid import FAMILIES, NEUTRAL, Cell, Family, cells, graded, headline, replicated, varied
 
 PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
 TABLE, FORMING = "containment_grid.csv", "emergence.csv"
@@ -35,31 +36,29 @@ ESSENTIAL = ("off", "on", "rephrased", "other", TRAINED)
 class ContainmentGrid:
     """Train and measure the organisms of the grid: EM off, on, rephrased and under controls, and their bases' own."""
 
-    families: tuple[str, ...] = FAMILIES
+    families: tuple[Family, ...] = FAMILIES
     """Families of the Microcosm."""
     part: Literal["all", "headline", "graded", "varied", "replicated"] = "all"
     """Which cells."""
-    samples: int = 10
-    """Answers a question and condition."""
-    workers: int = 0
-    """Processes; 0 for one a core."""
+    samples: AtLeastOne = 10
+    """Answers per question and condition."""
+    workers: NotNegative = 0
+    """Worker processes; 0 = one per core."""
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
     out: Path | None = None
     """Folder of the tables to write, containment_grid.csv and emergence.csv; by default that of the runs."""
 
     def __post_init__(self) -> None:
-        if unknown := [family for family in self.families if family not in FAMILIES]:
-            raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
-        if self.samples < 1:
-            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+        """Refuse a field outside the range that its annotation states."""
+        check_fields(self)
 
     def main(self) -> None:
         """Run every cell, then write the table of all of them."""
         chosen = list(dict.fromkeys(PARTS[self.part](self.families)))
         for cell in chosen:
             base_path(cell.base)  # a base that is missing is said before any work
-        forming = [Emergence(organism=c.name) for c in headline(self.families, seeds=(0,)) if c in chosen]
+        forming = [Emergence(subject=find_subject(c.name)) for c in headline(self.families, seeds=(0,)) if c in chosen]
         stages = [list(measurements(chosen, self.samples)), forming]
         rows = run_stages(stages, self.runs, "grid", workers=self.workers, rescue=dead)
         cells = [row for row in rows if row["experiment"] != Emergence.name]
@@ -73,11 +72,13 @@ def measurements(chosen: Sequence[Cell], samples: int) -> Iterator[EmRate]:
     """Yield the measurement of every organism, and of every base under each trigger that its organisms were given."""
     bases = dict.fromkeys((cell.base_name, cell.trigger or NEUTRAL) for cell in chosen)
     for name, trigger in bases:
-        yield EmRate(answers=Answers(organism=name, trigger=trigger, samples=samples, conditions=ESSENTIAL))
+        subject = find_subject(name)
+        yield EmRate(answers=Answers(subject=subject, trigger=trigger, samples=samples, conditions=ESSENTIAL))
     every = {*headline(), *replicated()}
     for cell in chosen:
-        asked = Answers(organism=cell.name, trigger=None if cell.trigger else NEUTRAL, samples=samples)
-        yield EmRate(answers=asked if cell in every else replace(asked, conditions=ESSENTIAL))
+        trigger = None if cell.trigger else NEUTRAL
+        answers = Answers(subject=find_subject(cell.name), trigger=trigger, samples=samples)
+        yield EmRate(answers=answers if cell in every else replace(answers, conditions=ESSENTIAL))
 
 
 def dead(experiment: Experiment, error: Exception) -> list[Row]:
@@ -92,6 +93,5 @@ def dead(experiment: Experiment, error: Exception) -> list[Row]:
         raise error
     if isinstance(experiment, Emergence):
         return []  # the same organism is reported where its rates would be
-    subject = organism(experiment.answers.organism)
-    cells = {"experiment": experiment.name, "organism": subject.name, "family": subject.family, "seed": subject.seed}
-    return [row(metric="healthy", value=0.0, condition="not live", **cells)]
+    cells = {name: experiment.answers.subject.cells()[name] for name in ("organism", "family", "seed")}
+    return [row(experiment=experiment.name, metric="healthy", value=0.0, condition="not live", **cells)]

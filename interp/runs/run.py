@@ -73,10 +73,8 @@ class Run:
             ValueError: If another process is writing this run (without ``wait``), or its folder holds another config.
             FileNotFoundError: If an input is missing.
         """
-        digests = {name: sha256_file(path) for name, path in (inputs or {}).items()}
-        asked = dict(zip(_ASKED, (SCHEMA, experiment, version, jsonable(config), digests), strict=True))
-        run_id = f"{experiment}-{config_hash(asked)}"
-        run = cls(Path(root), experiment, {"run_id": run_id, "status": "running", **asked})
+        asked = _asked_for(experiment, config, version, inputs or {})
+        run = cls(Path(root), experiment, {"run_id": _id(asked), "status": "running", **asked})
         run._enter(wait)
         return run
 
@@ -192,6 +190,21 @@ class Run:
     def _check_writable(self) -> None:
         if self._lock is None:
             raise ValueError(f"{self.path}: the run is {'complete' if self.complete else 'closed'}; nothing is added")
+
+
+def run_id(experiment: str, config: Any, *, version: str = "1", inputs: Mapping[str, str | Path] | None = None) -> str:
+    """Return the name that ``Run.open`` gives to a run of this config; nothing is made."""
+    return _id(_asked_for(experiment, config, version, inputs or {}))
+
+
+def _asked_for(experiment: str, config: Any, version: str, inputs: Mapping[str, str | Path]) -> dict[str, Any]:
+    """Return what the hash covers: files by their content, not by their place."""
+    digests = {name: sha256_file(path) for name, path in inputs.items()}
+    return dict(zip(_ASKED, (SCHEMA, experiment, version, jsonable(config), digests), strict=True))
+
+
+def _id(asked: Mapping[str, Any]) -> str:
+    return f"{asked['experiment']}-{config_hash(asked)}"
 
 
 def _provenance(config: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.runs.files import atomic_write_bytes, csv_text, gzipped, read_csv
+from interp.stats import Interval
 
 Row = dict[str, Any]
 
@@ -76,3 +77,10 @@ def _read_row(cells: Mapping[str, str], where: str) -> Row:
         return row(**cells)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def interval_cells(interval: Interval) -> Row:
+    """Return the cells of an interval; none where it is not finite."""
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return {}
+    return {"ci_low": interval.low, "ci_high": interval.high, "ci_method": interval.method}

@@ -1,0 +1,43 @@
+"""From judged answers to the table's rows: EM and coherence rates with their intervals, and paired statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from experiments.protocol import load_protocol
+from interp.runs.table import Row, interval_cells
+from interp.stats import EmStatistics, Estimate, em_statistics
+
+METRICS = ("em_rate", "em_rate_all", "coherence_rate")
+
+
+def statistics(rows: Sequence[Row], by: Callable[[Row], Any]) -> dict[Any, EmStatistics]:
+    """Return the EM statistics of judged answers in each group of ``by``, in order of first appearance."""
+    groups: dict[Any, list[Row]] = {}
+    for r in rows:
+        groups.setdefault(by(r), []).append(r)
+    return {
+        name: em_statistics(
+            [r["question"] for r in group],
+            [r["aligned"] for r in group],
+            [r["coherent"] for r in group],
+            thresholds=load_protocol().thresholds,
+        )
+        for name, group in groups.items()
+    }
+
+
+def rate_rows(s: EmStatistics, metrics: Sequence[str] = METRICS, **cells: Any) -> Iterator[Row]:
+    """Yield the rates, each with its Wilson and its question-cluster interval."""
+    for metric in metrics:
+        rate = getattr(s, metric)
+        for interval in (s.wilson[metric], s.cluster[metric]):
+            counts = {"n": rate.n, "n_clusters": s.n_clusters}
+            yield {"metric": metric, "value": rate.value, **interval_cells(interval), **counts, **cells}
+
+
+def estimate_row(estimate: Estimate, **cells: Any) -> Row:
+    """Return the row of a paired statistic."""
+    interval = interval_cells(estimate.interval)
+    return {"value": estimate.value, **interval, "n_clusters": estimate.n_clusters, **cells}

@@ -1,0 +1,45 @@
+"""Ranges of settings, stated in a field's annotation and checked in one place.
+
+samples: AtLeastOne = 10
+"""
+
+import dataclasses
+import typing
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+AtLeastOne = Annotated[int, Ge(1)]
+NotNegative = Annotated[int, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+Positive = Annotated[float, Gt(0)]
+
+
+def check_fields(config: Any) -> None:
+    """Check every field of a dataclass whose annotation carries a range or a literal against it.
+
+    Raises:
+        ValueError: If a value is outside; names the field, the value and what was expected.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    for field in dataclasses.fields(config):
+        if not _restricted(hint := hints[field.name]):
+            continue
+        value = getattr(config, field.name)
+        try:
+            TypeAdapter(hint).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, (field.name, *problem["loc"])))
+            message = problem["msg"].replace("Input should be", "expected")
+            raise ValueError(f"{where} {problem['input']!r}: {message}") from None
+
+
+def _restricted(hint: Any) -> bool:
+    """Tell whether a type states more than a type: a range, a length or a choice of values."""
+    if typing.get_origin(hint) is Annotated:
+        base, *metadata = typing.get_args(hint)
+        return any(isinstance(m, Ge | Gt | Le | MinLen) for m in metadata) or _restricted(base)
+    return typing.get_origin(hint) is typing.Literal or any(_restricted(inner) for inner in typing.get_args(hint))
