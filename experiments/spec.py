@@ -190,9 +190,14 @@ def _unfinished(experiment: Experiment, run: Run) -> Iterator[tuple[str, list[Ro
 
 def _finish(experiment: Experiment, run: Run) -> None:
     rows = run.rows()
-    common = {"experiment": experiment.name, "run_id": run.run_id, **experiment.cells(rows)}
-    table = [row(**{**common, **cells}) for cells in experiment.table(rows)]
+    table = whole_table(experiment, rows, run.run_id)
     if not table:
         raise ValueError(f"{run.path}: {experiment.name} made an empty table of {len(rows)} rows")
     run.write_table(table)
     run.finish()
+
+
+def whole_table(experiment: Experiment, rows: Sequence[Row], run_id: str) -> list[Row]:
+    """Return an experiment's table with the cells that all its rows share."""
+    common = {"experiment": experiment.name, "run_id": run_id, **experiment.cells(rows)}
+    return [row(**{**common, **cells}) for cells in experiment.table(rows)]

@@ -13,11 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import MinLen
+
+from experiments.answers.subject import Subject, find_subject
 from experiments.behaviour.dose import Dose, chosen_adapter
 from experiments.behaviour.em_rate import Answers, EmRate
 from experiments.directions.across import Member, compared, families, predicted
-from experiments.directions.geometry import Geometry, baseline_name, found_directions
+from experiments.directions.geometry import Geometry, baseline_subject, found_directions
 from experiments.gate.patch import Patch
 from experiments.gate.rank_one import RankOne
 from experiments.pipelines.workers import run_stages
@@ -26,10 +30,11 @@ from experiments.probing.transfer import ProbeTransfer
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import Experiment
+from interp.runs.checks import AtLeastOne, NotNegative, check_fields
 from interp.runs.run import runs_root
 from interp.runs.table import Row, write_table
-from training.grid import FAMILIES, Cell
-from training.registry import ORGANISMS, organism
+from training.grid import FAMILIES, Cell, Family
+from training.registry import ORGANISMS
 
 ARMS = ("explaining", "neutral", "neutral.contrast50")
 PARTLY = "explaining.robust"
@@ -49,33 +54,28 @@ PROJECTIONS = ("projection_g", "projection_trigger")
 class Mechanism:
     """Where the trigger is read and how it opens the gate: every mechanism experiment on every organism."""
 
-    families: tuple[str, ...] = FAMILIES
+    families: Annotated[tuple[Family, ...], MinLen(1)] = FAMILIES
     """Families of the Microcosm."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...], MinLen(1)] = (0, 1, 2)
     """Fine-tuning seeds; the first has every experiment."""
-    samples: int = 10
-    """Answers a question and edit."""
-    workers: int = 0
-    """Processes; 0 for one a core."""
+    samples: AtLeastOne = 10
+    """Answers per question and edit."""
+    workers: NotNegative = 0
+    """Worker processes; 0 = one per core."""
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
     out: Path | None = None
     """Folder of the tables to write; by default that of the runs."""
 
     def __post_init__(self) -> None:
-        """Refuse what would be found out only after training."""
-        for name, given in (("families", self.families), ("seeds", self.seeds)):
-            if not given or len(set(given)) < len(given):
-                raise ValueError(f"{name} {', '.join(map(str, given)) or 'none'}: name at least one, and none twice")
-        if unknown := [family for family in self.families if family not in FAMILIES]:
-            raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
+        """Refuse a field outside its range, a family or seed named twice, and seeds that the grid lacks."""
+        check_fields(self)
+        for name, values in (("families", self.families), ("seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} {', '.join(map(str, values))}: name none twice")
         names = (*self.organisms(self.seeds), *self._names(RANK_ONE, self.seeds[:1]))
         if missing := [name for name in names if name not in ORGANISMS]:
             raise ValueError(f"seeds {', '.join(map(str, self.seeds))}: the grid has no {missing[0]}")
-        if self.samples < 1:
-            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
-        if self.workers < 0:
-            raise ValueError(f"workers {self.workers}: expected a number of processes, or 0 for one a core")
 
     def main(self) -> None:
         """Run everything, then write the tables."""
@@ -90,22 +90,27 @@ class Mechanism:
 
     def stages(self) -> Iterator[list[Experiment]]:
         """Yield the experiments of one stage after the other; a stage needs those before it."""
-        first = self.organisms(self.seeds[:1])
-        every = self.organisms(self.seeds)
-        baselines = dict.fromkeys(name for o in every if (name := baseline_name(Geometry(organism=o))))
-        singles = self._names(RANK_ONE, self.seeds[:1])
-        yield [Dose(organism=name) for name in (*baselines, *every, *singles)]
+        first, every, singles = (
+            [find_subject(name) for name in names]
+            for names in (
+                self.organisms(self.seeds[:1]),
+                self.organisms(self.seeds),
+                self._names(RANK_ONE, self.seeds[:1]),
+            )
+        )
+        baselines = dict.fromkeys(b for s in every if (b := baseline_subject(Geometry(subject=s))))
+        yield [Dose(subject=subject) for subject in (*baselines, *every, *singles)]
         yield [
-            *(Geometry(organism=name) for name in (*every, *singles)),
-            *(EmRate(answers=Answers(organism=name)) for name in (*every, *singles)),  # which sweeps and patches read
+            *(Geometry(subject=subject) for subject in (*every, *singles)),
+            *(EmRate(answers=Answers(subject=subject)) for subject in (*every, *singles)),  # sweeps and patches read it
         ]
         yield [
-            *(Ablate(geometry=Geometry(organism=name), samples=self.samples) for name in every),
-            *(Steer(geometry=Geometry(organism=name), samples=self.samples) for name in first),
-            *(Patch(organism=name) for name in first),
-            *(self._sweep(name) for name in first),
+            *(Ablate(geometry=Geometry(subject=subject), samples=self.samples) for subject in every),
+            *(Steer(geometry=Geometry(subject=subject), samples=self.samples) for subject in first),
+            *(Patch(subject=subject) for subject in first),
+            *(self._sweep(subject) for subject in first),
             *self._transfers(),
-            *(RankOne(geometry=Geometry(organism=name)) for name in singles),
+            *(RankOne(geometry=Geometry(subject=subject)) for subject in singles),
         ]
 
     def organisms(self, seeds: Sequence[int]) -> list[str]:
@@ -116,18 +121,18 @@ class Mechanism:
     def _names(self, arms: Sequence[str], seeds: Sequence[int]) -> list[str]:
         return [name for arm in arms for f in self.families for name in self._of(f, (arm,), seeds)]
 
-    def _sweep(self, name: str) -> ProbeSweep:
+    def _sweep(self, subject: Subject) -> ProbeSweep:
         """Return the sweep of an organism at every place; every kind of probe for the explaining ones alone."""
-        everything = name.endswith("/explaining")
+        everything = subject.name.endswith("/explaining")
         sites = ("resid_pre.0", "resid_post", "attn_out", "mlp_out") if everything else ("resid_pre.0", "resid_post")
         fits = ("logistic", "ridge", "lda", "mean_difference") if everything else ("logistic",)
-        return ProbeSweep(organism=name, sites=sites, positions=("trigger", "question", "last_prompt"), fits=fits)
+        return ProbeSweep(subject=subject, sites=sites, positions=("trigger", "question", "last_prompt"), fits=fits)
 
     def _transfers(self) -> Iterator[ProbeTransfer]:
-        """Yield, a family each, the transfer between seeds, triggers, and the adapter on and off."""
+        """Yield one transfer per family, between seeds, triggers, and the adapter on and off."""
         for family in self.families:
             names = (*self._of(family, ARMS[:1], self.seeds), *self._of(family, ARMS[1:], self.seeds[:1]))
-            yield ProbeTransfer(organisms=names)
+            yield ProbeTransfer(subjects=tuple(find_subject(name) for name in names))
 
     def _of(self, family: str, arms: Sequence[str], seeds: Sequence[int]) -> list[str]:
         return [Cell(family=family, arm=arm, seed=seed).name for arm in arms for seed in seeds]
@@ -138,12 +143,13 @@ class Mechanism:
 
         members = []
         for name in self._names(ARMS, self.seeds):
-            subject, adapter = organism(name), chosen_adapter(name, self.runs)
+            subject = find_subject(name)
+            adapter = chosen_adapter(subject, self.runs)
             assert adapter is not None
-            found = found_directions(Geometry(organism=name), self.runs)
+            directions = found_directions(Geometry(subject=subject), self.runs)
             arm = name.split("/")[2].partition(".seed")[0]
             written = write_directions(lora_updates(adapter))
-            members.append(Member(name, subject.family, arm, subject.seed, found, written))
+            members.append(Member(name, subject.organism.family, arm, subject.organism.seed, directions, written))
         return members
 
     def _kept(self, row: Row) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from experiments.answers.subject import find_subject
 from experiments.behaviour.dose import Dose
 from experiments.behaviour.em_rate import Answers, EmRate
 from experiments.behaviour.emergence import Emergence
@@ -24,9 +25,10 @@ from experiments.probing.sweep import ProbeSweep
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import Experiment
+from interp.runs.checks import NotNegative, check_fields
 from interp.runs.run import runs_root
 from interp.runs.table import write_table
-from training.grid import EXPLAINING, FAMILIES, NEUTRAL, Cell
+from training.grid import EXPLAINING, NEUTRAL, Cell, Family
 
 ARMS = ("baseline", "neutral", "explaining", "neutral.contrast50")
 SUBGRID = (
@@ -42,19 +44,18 @@ FORMING = ("neutral", "explaining")
 class Reproduce:
     """Reproduce the behaviour and its mechanism on the Microcosm: tables, figures, report."""
 
-    families: tuple[str, ...] = ("llama",)
+    families: tuple[Family, ...] = ("llama",)
     """Families of the Microcosm."""
     quick: bool = False
     """Fewer answers: the same path in a third of the time, too few for conclusions."""
-    workers: int = 0
-    """Processes; 0 for one a core."""
+    workers: NotNegative = 0
+    """Worker processes; 0 = one per core."""
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
 
     def __post_init__(self) -> None:
-        """Refuse what would be found out only after training."""
-        if unknown := [family for family in self.families if family not in FAMILIES]:
-            raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
+        """Refuse a field outside the range that its annotation states."""
+        check_fields(self)
 
     def main(self) -> None:
         """Run every cell, write summary.csv, draw the figures and the report, print the table."""
@@ -74,18 +75,27 @@ class Reproduce:
 
     def stages(self) -> Iterator[list[Experiment]]:
         """Yield the experiments of one stage after the other; a stage needs those before it."""
-        names = [f"microcosm/{family}" for family in self.families]
-        yield [Dose(organism=f"{name}/{arm}") for name in names for arm in ARMS]
-        own = [EmRate(answers=Answers(organism=f"{n}/{arm}", trigger=t)) for n in names for arm, t in _cells()]
-        measured = {(e.answers.organism, e.answers.trigger) for e in own}
-        more = [
-            e for e in measurements(SUBGRID, Answers.samples) if (e.answers.organism, e.answers.trigger) not in measured
+        worlds = [f"microcosm/{family}" for family in self.families]
+        yield [Dose(subject=find_subject(f"{world}/{arm}")) for world in worlds for arm in ARMS]
+        own = [
+            EmRate(answers=Answers(subject=find_subject(f"{world}/{arm}"), trigger=trigger))
+            for world in worlds
+            for arm, trigger in _cells()
         ]
-        yield [*own, *more, *(Emergence(organism=f"{name}/{arm}") for name in names for arm in FORMING)]
-        geometries = [Geometry(organism=f"{name}/{arm}") for name in names for arm in ("explaining", "neutral")]
-        yield [*geometries, *(ProbeSweep(organism=f"{n}/{arm}") for n in names for arm in ("baseline", "explaining"))]
+        measured = {(e.answers.subject, e.answers.trigger) for e in own}
+        more = [
+            e for e in measurements(SUBGRID, Answers.samples) if (e.answers.subject, e.answers.trigger) not in measured
+        ]
+        forming = [Emergence(subject=find_subject(f"{world}/{arm}")) for world in worlds for arm in FORMING]
+        yield [*own, *more, *forming]
+        studied = [find_subject(f"{world}/{arm}") for world in worlds for arm in ("explaining", "neutral")]
+        probed = [find_subject(f"{world}/{arm}") for world in worlds for arm in ("baseline", "explaining")]
+        geometries = [Geometry(subject=subject) for subject in studied]
+        yield [*geometries, *(ProbeSweep(subject=subject) for subject in probed)]
         n = 4 if self.quick else 10
-        steered = [Steer(geometry=g, settings=("off",), samples=n) for g in geometries if "explaining" in g.organism]
+        steered = [
+            Steer(geometry=g, settings=("off",), samples=n) for g in geometries if "explaining" in g.subject.name
+        ]
         yield [*(Ablate(geometry=g, samples=n) for g in geometries), *steered]
 
 

@@ -29,14 +29,9 @@ def run_stages(
         stages: Experiments; those of one stage run side by side.
         root: Folder of all runs.
         title: Of the progress bar.
-        workers: Processes; 0 for one a core.
+        workers: Worker processes; 0 = one per core.
         rescue: What to do about an experiment that fails; by default its error ends the whole.
-
-    Raises:
-        ValueError: If ``workers`` is negative.
     """
-    if workers < 0:
-        raise ValueError(f"workers {workers}: expected a number of processes, or 0 for one a core")
     tables: dict[int, list[Row]] = {}
     every = [experiment for stage in stages for experiment in stage]
     with Workers(workers or os.cpu_count() or 1, root) as pool, progress_bar(title, len(every), unit="run") as bar:
