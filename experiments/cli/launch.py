@@ -30,6 +30,8 @@ class Options(Generic[E]):
     """Folder of all runs."""
     print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the config as JSON and stop."""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Check everything that can be known before the work, and stop."""
 
 
 def launch(target: Any, words: Sequence[str], prog: str) -> int:
@@ -65,7 +67,11 @@ def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
 def run_configured(options: Options[Experiment]) -> int:
     """Run an experiment and print its table; or only print its config."""
     if options.print_config:
-        print(json.dumps(jsonable(options.experiment), indent=2))
+        print(json.dumps(jsonable(options.experiment.config()), indent=2))
+        return 0
+    if options.check:
+        options.experiment.check()
+        print(f"{options.experiment.name} {options.experiment.label()}: can be run")
         return 0
     run, table = run_experiment(options.experiment, options.runs)
     print(f"{table_text(table)}\n\n{run.path / 'table.csv'}")
