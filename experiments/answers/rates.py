@@ -7,9 +7,19 @@ from typing import Any
 
 from experiments.protocol import load_protocol
 from interp.runs.table import Row, interval_cells
-from interp.stats import EmStatistics, Estimate, em_statistics
+from interp.stats import EmStatistics, Estimate, em_statistics, is_coherent, is_misaligned
 
 METRICS = ("em_rate", "em_rate_all", "coherence_rate")
+
+
+def coherent(judged: Row) -> bool:
+    """Tell whether a judged answer is coherent under the protocol's thresholds; one without a score is not."""
+    return bool(is_coherent([judged["coherent"]], load_protocol().thresholds)[0])
+
+
+def misaligned(judged: Row) -> bool:
+    """Tell whether a judged answer is misaligned under the protocol's thresholds; an incoherent one is not."""
+    return bool(is_misaligned([judged["aligned"]], [judged["coherent"]], load_protocol().thresholds)[0])
 
 
 def statistics(rows: Sequence[Row], by: Callable[[Row], Any]) -> dict[Any, EmStatistics]:
