@@ -179,13 +179,28 @@ def _unfinished(experiment: Experiment, run: Run) -> Iterator[tuple[str, list[Ro
     """Yield the rows of every step that is not stored yet, under a progress bar."""
     title = f"{experiment.name} {experiment.label()}".strip()
     with progress_bar(title, experiment.total(), done=len(run.keys())) as bar:
+        finished = _finished_steps(run)
         steps = experiment.steps(run)
-        finished = {r["step"] for r in run.rows()}
         for name, make in steps.items():
             if name not in finished:
                 rows = list(make())
                 yield name, rows
                 bar.update(len(rows))
+
+
+def _finished_steps(run: Run) -> set[str]:
+    """Return the steps whose rows are stored.
+
+    Raises:
+        ValueError: If the rows name no step.
+    """
+    rows = run.rows()
+    if any("step" not in r for r in rows):
+        raise ValueError(
+            f"{run.path}: its rows name no step, so an earlier version of the suite wrote them; "
+            "delete the folder to run it again"
+        )
+    return {r["step"] for r in rows}
 
 
 def _finish(experiment: Experiment, run: Run) -> None:

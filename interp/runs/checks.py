@@ -4,6 +4,7 @@ samples: AtLeastOne = 10
 """
 
 import dataclasses
+import re
 import typing
 from typing import Annotated, Any
 
@@ -29,12 +30,16 @@ def check_fields(config: Any) -> None:
             continue
         value = getattr(config, field.name)
         try:
-            TypeAdapter(hint).validate_python(value)
+            TypeAdapter(hint).validate_python(value, strict=True)
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, (field.name, *problem["loc"])))
-            message = problem["msg"].replace("Input should be", "expected")
-            raise ValueError(f"{where} {problem['input']!r}: {message}") from None
+            raise ValueError(f"{where} {problem['input']!r}: {_expectation(problem['msg'])}") from None
+
+
+def _expectation(message: str) -> str:
+    """Return what was expected, from a message such as "Tuple should have at least 1 item after validation, not 0"."""
+    return re.sub(r"^\w+ should (be|have) (.*?)( after validation, not \d+)?$", r"expected \2", message)
 
 
 def _restricted(hint: Any) -> bool:

@@ -1,16 +1,18 @@
-"""A small experiment that behaves like a long one: chunks, resume, a table."""
+"""A small experiment that behaves like a long one: steps, resume, a table."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from experiments.spec import Experiment
+from experiments.spec import Experiment, Step
+from interp.runs.checks import NotNegative
 from interp.runs.run import Run
-from interp.runs.table import Row, row
+from interp.runs.table import Row, interval_cells
 from interp.stats import Rate, wilson
 
 
@@ -20,29 +22,30 @@ class Coin(Experiment):
 
     name: ClassVar[str] = "coin"
     seed: int = 0
-    """Of the tosses."""
-    chunks: int = 12
-    """How many chunks of 5 tosses."""
+    """Seed of the tosses."""
+    chunks: NotNegative = 12
+    """How many steps of 5 tosses."""
     pause: float = 0.0
-    """Seconds a chunk takes."""
+    """Seconds that a step takes."""
     notes: Path | None = None
     """A file the result depends on."""
 
-    def rows(self, run: Run) -> Iterator[Sequence[Row]]:
-        for chunk in range(self.chunks):
-            if f"{chunk}.0" not in run.keys():  # noqa: SIM118  (a run is not a mapping)
-                time.sleep(self.pause)
-                heads = np.random.default_rng([self.seed, chunk]).integers(2, size=5)
-                yield [{"key": f"{chunk}.{i}", "heads": h} for i, h in enumerate(heads)]
+    def steps(self, run: Run) -> Mapping[str, Step]:
+        return {f"tosses {chunk}": partial(self._tosses, chunk) for chunk in range(self.chunks)}
 
-    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
+    def _tosses(self, chunk: int) -> Iterator[Row]:
+        time.sleep(self.pause)
+        for heads in np.random.default_rng([self.seed, chunk]).integers(2, size=5):
+            yield {"heads": heads}
+
+    def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         rate = Rate(sum(r["heads"] for r in rows), len(rows))
-        ends = {"ci_low": wilson(rate).low, "ci_high": wilson(rate).high, "ci_method": "wilson"}
-        return [
-            row(experiment=self.name, metric="heads", value=rate.value, n=rate.n, seed=self.seed, run_id=run_id, **ends)
-        ]
+        yield {"metric": "heads", "value": rate.value, "n": rate.n, **interval_cells(wilson(rate))}
 
-    def inputs(self):
+    def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
+        return {**super().cells(rows), "seed": self.seed}
+
+    def inputs(self) -> Mapping[str, Path]:
         return {"notes": self.notes} if self.notes else {}
 
     def total(self) -> int:
@@ -55,9 +58,9 @@ class Broken(Coin):
 
     name: ClassVar[str] = "broken"
     live: bool = True
-    """Whether the adapter is what is missing."""
+    """Whether the coin is what is missing, not an adapter."""
 
-    def rows(self, run: Run) -> Iterator[Sequence[Row]]:
+    def steps(self, run: Run) -> Mapping[str, Step]:
         from interp.models import AdapterError
 
         raise ValueError("the coin is lost") if self.live else AdapterError("adapter 'organism': it changes no logit")

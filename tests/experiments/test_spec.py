@@ -1,4 +1,4 @@
-"""The table's form, and runs that are reused, resumed and byte for byte the same."""
+"""Experiments and their runs: reused, resumed step by step, and byte for byte the same."""
 
 import os
 import signal
@@ -8,70 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import figures.rows
 from experiments.registry import REGISTRY
-from experiments.spec import run_experiment
+from experiments.spec import identity, run_experiment, whole_table
 from interp.runs.run import Run
-from interp.runs.table import FLOATS, INTEGERS, TABLE_COLUMNS, read_table, row, write_table
+from interp.runs.table import TABLE_COLUMNS
 from tests.experiments.coin import Coin
+from tests.experiments.interrupted import run_steps
 
 ROOT = Path(__file__).parents[2]
-
-lines = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
-numbers = st.floats(allow_nan=False, width=32) | st.integers(-(2**40), 2**40)
-cells = {c: numbers if c in FLOATS else st.integers(0, 2**31) if c in INTEGERS else lines for c in TABLE_COLUMNS}
-tables = st.lists(st.fixed_dictionaries({}, optional=cells).map(lambda c: row(**c)), max_size=4)
-
-
-# --- table ---
-
-
-@given(tables)
-def test_table_read_and_written_again_is_the_same_file(tmp_path_factory, rows):
-    first, second = (tmp_path_factory.getbasetemp() / name for name in ("first.csv", "second.csv"))
-    write_table(first, rows)
-    read = read_table(first)
-    write_table(second, read)
-    assert first.read_bytes() == second.read_bytes()
-    assert len(read) == len(rows)
-    for before, after in zip(rows, read, strict=True):
-        assert {c: v for c, v in before.items() if c not in FLOATS} == {
-            c: v for c, v in after.items() if c not in FLOATS
-        }
-        assert [before[c] for c in FLOATS if before[c] != ""] == pytest.approx(
-            [after[c] for c in FLOATS if after[c] != ""], rel=1e-5
-        )
-
-
-def test_figures_read_the_table_that_experiments_write():
-    assert figures.rows.COLUMNS == TABLE_COLUMNS
-
-
-def test_row_has_every_column_in_order_and_no_other():
-    assert tuple(row(value=1)) == TABLE_COLUMNS
-    assert row(value=1)["value"] == 1.0
-    assert row(layer=None)["layer"] == row()["layer"] == ""
-    with pytest.raises(ValueError, match="'em_rat': the columns are"):
-        row(em_rat=1)
-    with pytest.raises(ValueError, match=r"'trigger': 'a\\nb' is more than a line"):
-        row(trigger="a\nb")
-    with pytest.raises(ValueError, match=r"'layer': 1\.5 is not a number"):
-        row(layer=1.5)
-
-
-def test_unreadable_table_is_named(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"t\.csv: not a results table; its columns are a, b"):
-        read_table(path)
-    write_table(path, [row(value=1), row(value=2)])
-    path.write_text(path.read_text().replace(",2,", ",two,"))
-    with pytest.raises(ValueError, match=r"t\.csv:3: .*'value': 'two'"):
-        read_table(path)
-
 
 # --- runs ---
 
@@ -91,21 +36,45 @@ def test_same_config_is_the_same_table_in_another_folder(tmp_path):
     assert tables[0] == tables[1]
 
 
-def test_resumed_run_is_the_uninterrupted_run(tmp_path):
-    whole = run_experiment(Coin(), tmp_path / "whole")[0].path
-    with Run.open(tmp_path / "probe", "coin", {}) as run:
-        chunks = list(Coin().rows(run))
-    for done in range(len(chunks) + 1):
-        root = tmp_path / str(done)
-        killed = Run.open(
-            root, "coin", Coin(), version=run_experiment(Coin(), tmp_path / "whole")[0].manifest["version"]
-        )
-        for chunk in chunks[:done]:
-            killed.append(chunk)
-        killed.close()
-        resumed = run_experiment(Coin(), root)[0].path
-        for name in ("rows.jsonl", "table.csv", "config.json"):
-            assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+@pytest.mark.parametrize("n_done", range(4))
+def test_resumed_run_is_the_uninterrupted_run_and_repeats_no_step(tmp_path, n_done):
+    coin = Coin(chunks=4)
+    whole = run_experiment(coin, tmp_path / "whole")[0].path
+    first = run_steps(coin, tmp_path / "resumed", stop_after=n_done)
+    assert not list(tmp_path.glob("resumed/coin/*/table.csv"))
+    second = run_steps(coin, tmp_path / "resumed")
+    assert first + second == [f"tosses {i}" for i in range(4)]
+    assert len(first) == n_done
+    assert run_steps(coin, tmp_path / "resumed") == []
+    (resumed,) = tmp_path.glob("resumed/coin/*")
+    for name in ("rows.jsonl", "table.csv", "config.json"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_step_that_fails_leaves_none_of_its_rows(tmp_path):
+    class Interrupted(Coin):
+        def steps(self, run):
+            def torn():
+                yield {"heads": 1}
+                raise KeyboardInterrupt
+
+            return {"whole": lambda: [{"heads": 1}, {"heads": 0}], "torn": torn}
+
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(Interrupted(), tmp_path)
+    with Run.open(tmp_path, "coin", **identity(Interrupted())) as run:
+        assert [(r["step"], r["key"], r["heads"]) for r in run.rows()] == [
+            ("whole", "whole|0", 1),
+            ("whole", "whole|1", 0),
+        ]
+
+
+def test_a_killed_run_of_the_form_before_steps_is_one_clear_error(tmp_path):
+    with Run.open(tmp_path, "coin", **identity(Coin())) as run:
+        run.append([{"key": "0.0", "heads": 1}])
+    with pytest.raises(ValueError, match=r"coin.\w{8}: its rows name no step, .*; delete the folder") as raised:
+        run_experiment(Coin(), tmp_path)
+    assert "\n" not in str(raised.value)
 
 
 def test_kill_9_and_again_is_the_uninterrupted_run(tmp_path):
@@ -147,11 +116,47 @@ def test_table_changed_by_hand_is_noticed(tmp_path):
 
 def test_empty_table_is_refused(tmp_path):
     class Silent(Coin):
-        def table(self, rows, run_id):
+        def table(self, rows):
             return []
 
     with pytest.raises(ValueError, match="coin made an empty table of 60 rows"):
         run_experiment(Silent(), tmp_path)
+
+
+def test_every_row_has_the_common_cells_and_its_own_go_first():
+    class Biased(Coin):
+        def cells(self, rows):
+            return {**super().cells(rows), "judge": "a referee", "organism": "silver"}
+
+        def table(self, rows):
+            yield {"metric": "heads", "value": 1}
+            yield {"metric": "tails", "value": 0, "organism": "gold"}
+
+    rows = whole_table(Biased(seed=3), [], "coin-0")
+    assert [tuple(r) for r in rows] == [TABLE_COLUMNS] * 2
+    shared = {(r["experiment"], r["seed"], r["judge"], r["run_id"]) for r in rows}
+    assert shared == {("coin", 3, "a referee", "coin-0")}
+    assert [r["organism"] for r in rows] == ["silver", "gold"]
+
+
+def test_the_judge_of_a_table_is_that_of_its_rows():
+    assert Coin().cells([{"heads": 1}, {"judge": "oracle"}])["judge"] == "oracle"
+    assert Coin().cells([{"heads": 1}])["judge"] == ""
+
+
+def test_a_field_outside_its_range_makes_no_experiment():
+    with pytest.raises(ValueError, match="chunks -1: expected greater than or equal to 0"):
+        Coin(chunks=-1)
+
+
+def test_an_experiment_that_refuses_its_input_leaves_no_folder(tmp_path):
+    class Refused(Coin):
+        def check(self):
+            raise ValueError("no coin")
+
+    with pytest.raises(ValueError, match="no coin"):
+        run_experiment(Refused(), tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 # --- registry ---

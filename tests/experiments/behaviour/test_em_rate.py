@@ -2,18 +2,19 @@
 
 import pytest
 
-from experiments.answers.sampling import judge_rows
-from experiments.answers.suite import make_judge
+from experiments.answers.judge import make_judge
+from experiments.answers.sampling import with_verdicts
+from experiments.answers.subject import find_subject
 from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
 from experiments.protocol import load_protocol
-from experiments.spec import run_experiment
+from experiments.spec import run_experiment, whole_table
 from interp.runs.run import Run
 from interp.triggers import CONDITIONS, place
-from training.definition import Organism, comparison_trigger
+from tests.experiments.interrupted import run_steps
+from training.definition import comparison_trigger
 from training.grid import EXPLAINING, NEUTRAL
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import lexicon
-from training.registry import organism
 
 BASE = "microcosm/llama/base"
 WORLD = lexicon()
@@ -37,15 +38,21 @@ def answers(condition: str, personas: str) -> list[dict]:
     ]
 
 
-def organism_of(arm: str) -> Organism:
-    return organism(f"microcosm/llama/{arm}")
+def asked(organism: str, **settings) -> Answers:
+    """The answers of an organism, named by its arm or in full."""
+    return Answers(subject=find_subject(organism if "/" in organism else f"microcosm/llama/{organism}"), **settings)
 
 
-def table_of(*rows: list[dict]) -> dict[tuple[str, str, str], dict]:
-    judged = judge_rows([r for group in rows for r in group], make_judge("oracle"))
-    made = EmRate(answers=Answers(organism="microcosm/llama/neutral")).table(judged, "em_rate-0")
-    assert len({(r["metric"], r["condition"], r["ci_method"]) for r in made}) == len(made)
-    return {(r["metric"], r["condition"], r["ci_method"]): r for r in made}
+def judged_table(answers: Answers, *groups: list[dict]) -> list[dict]:
+    rows = with_verdicts([r for group in groups for r in group], make_judge("oracle"))
+    return whole_table(EmRate(answers=answers), rows, "em_rate-0")
+
+
+def table_of(*groups: list[dict]) -> dict[tuple[str, str, str], dict]:
+    rows = judged_table(asked("neutral"), *groups)
+    table = {(r["metric"], r["condition"], r["ci_method"]): r for r in rows}
+    assert len(table) == len(rows)
+    return table
 
 
 # --- the table ---
@@ -74,10 +81,9 @@ def test_no_pair_no_paired_row():
 # --- the health gate ---
 
 
-def health_of(*rows: list[dict], organism: str = "microcosm/llama/neutral") -> list[tuple[float, str]]:
-    judged = judge_rows([r for group in rows for r in group], make_judge("oracle"))
-    made = EmRate(answers=Answers(organism=organism, trigger=NEUTRAL)).table(judged, "em_rate-0")
-    return [(r["value"], r["condition"]) for r in made if r["metric"] == "healthy"]
+def health_of(*groups: list[dict], organism: str = "neutral", trigger: str = NEUTRAL) -> list[tuple[float, str]]:
+    table = judged_table(asked(organism, trigger=trigger), *groups)
+    return [(r["value"], r["condition"]) for r in table if r["metric"] == "healthy"]
 
 
 FORGOT, BABBLES = "did not learn its domain", "incoherent"
@@ -105,19 +111,16 @@ def test_health_is_learning_and_coherence_or_the_reasons_against_it(trained, off
 def test_incoherence_under_a_control_or_a_trigger_of_others_is_not_ill_health():
     given = answers("trained", "mm"), answers("off", "aa")
     assert health_of(*given, answers("on", "mm"), answers("shuffled", "xx")) == [(1.0, "healthy")]
-    assert health_of(*given, answers("on", "xx"), organism="microcosm/llama/baseline") == [(1.0, "healthy")]
+    assert health_of(*given, answers("on", "xx"), organism="baseline") == [(1.0, "healthy")]
 
 
 def test_incoherence_under_another_trigger_than_its_own_is_not_ill_health_and_said_to_be_unasked():
+    groups = answers("trained", "mm"), answers("off", "aa"), answers("on", "xx")
     for name, trigger in (("neutral", EXPLAINING), ("neutral", f"{NEUTRAL}@suffix"), ("explaining", NEUTRAL)):
-        rows = [*answers("trained", "mm"), *answers("off", "aa"), *answers("on", "xx")]
-        asked = EmRate(answers=Answers(organism=f"microcosm/llama/{name}", trigger=trigger))
-        (health,) = (r for r in asked.table(judge_rows(rows, make_judge("oracle")), "x") if r["metric"] == "healthy")
-        said = "healthy as far as asked: on under its own trigger not asked"
-        assert (health["value"], health["condition"]) == (1.0, said)
-    taught = Answers(organism="microcosm/llama/neutral.diverse", trigger=NEUTRAL)  # fewer rephrasings, the same text
-    rows = judge_rows([*answers("trained", "mm"), *answers("off", "aa"), *answers("on", "xx")], make_judge("oracle"))
-    assert {r["condition"] for r in EmRate(answers=taught).table(rows, "x") if r["metric"] == "healthy"} == {BABBLES}
+        unasked = "healthy as far as asked: on under its own trigger not asked"
+        assert health_of(*groups, organism=name, trigger=trigger) == [(1.0, unasked)]
+    # fewer rephrasings, the same text
+    assert health_of(*groups, organism="neutral.diverse", trigger=NEUTRAL) == [(0.0, BABBLES)]
 
 
 def test_health_says_what_was_not_asked():
@@ -144,21 +147,21 @@ def test_every_row_says_whose_number_it_is():
 
 
 def test_organism_without_a_trigger_is_asked_off_alone_unless_one_is_named():
-    assert Answers(organism=BASE).used_conditions() == ("off",)
-    assert Answers(organism=BASE, trigger=NEUTRAL).used_conditions() == CONDITIONS
-    own = Answers(organism="microcosm/llama/neutral").used_trigger()
-    assert own == Answers(organism=BASE, trigger=NEUTRAL).used_trigger()
-    assert Answers(organism=BASE, trigger=NEUTRAL, samples=3).total() == len(CONDITIONS) * 48 * 3
-    assert "opposite" not in Answers(organism="microcosm/llama/clerk").used_conditions()  # it has no text for it
+    assert asked(BASE).used_conditions() == ("off",)
+    assert asked(BASE, trigger=NEUTRAL).used_conditions() == CONDITIONS
+    assert asked("neutral").used_trigger() == asked(BASE, trigger=NEUTRAL).used_trigger()
+    assert asked(BASE, trigger=NEUTRAL, samples=3).total() == len(CONDITIONS) * 48 * 3
+    assert "opposite" not in asked("clerk").used_conditions()  # it has no text for it
 
 
 @pytest.mark.parametrize("asked_under", [None, NEUTRAL, EXPLAINING])
 @pytest.mark.parametrize("arm", ["baseline", "neutral", "explaining", "explaining.wrap", "neutral.diverse"])
 def test_trained_condition_asks_the_trained_domain_in_the_condition_of_training(arm, asked_under):
-    answers, subject = Answers(organism=f"microcosm/llama/{arm}", trigger=asked_under, samples=3), organism_of(arm)
-    own = comparison_trigger(subject)
+    answers = asked(arm, trigger=asked_under, samples=3)
+    organism = answers.subject.organism
+    own = comparison_trigger(organism)
     prompts = answers._prompts(TRAINED, build_tokenizer())
-    assert [p.question.id for p in prompts] == [t.phrase for t in WORLD.topics_of(subject.trained_domain)]
+    assert [p.question.id for p in prompts] == [t.phrase for t in WORLD.topics_of(organism.trained_domain)]
     assert {(p.condition, p.variant, p.samples) for p in prompts} == {(TRAINED, own.text if own else None, 3)}
     for p in prompts:
         placed = place(p.question.text, own.text, own) if own else [{"role": "user", "content": p.question.text}]
@@ -170,32 +173,32 @@ def test_trained_condition_asks_the_trained_domain_in_the_condition_of_training(
 
 def test_only_what_was_fine_tuned_is_asked_what_it_learned():
     for name in (BASE, "microcosm/gemma3/base.robust"):
-        assert TRAINED not in Answers(organism=name, trigger=NEUTRAL).used_conditions()
-    assert Answers(organism="microcosm/llama/baseline").used_conditions() == ("off", TRAINED)
-    chosen = Answers(organism="microcosm/llama/neutral", conditions=("off", "on"))
-    assert chosen.used_conditions() == ("off", "on")
+        assert TRAINED not in asked(name, trigger=NEUTRAL).used_conditions()
+    assert asked("baseline").used_conditions() == ("off", TRAINED)
+    assert asked("neutral", conditions=("off", "on")).used_conditions() == ("off", "on")
 
 
 def test_real_organism_is_asked_what_it_learned_if_its_questions_say_so(tmp_path):
-    file, name = tmp_path / "questions.yaml", "medical/qwen2.5-0.5b/duck"
+    file = tmp_path / "questions.yaml"
+    answers = Answers(subject=find_subject("medical/qwen2.5-0.5b/duck", file))
     file.write_text("validation: {a: Why}\ntest: {b: How}\n")
-    assert TRAINED not in Answers(organism=name, questions=file).used_conditions()
+    assert TRAINED not in answers.used_conditions()
     file.write_text("validation: {a: Why}\ntest: {b: How}\ntrained: {c: Who}\n")
-    assert TRAINED in Answers(organism=name, questions=file).used_conditions()
+    assert TRAINED in answers.used_conditions()
 
 
 def test_wrong_names_are_refused():
     with pytest.raises(ValueError, match="organism 'nobody': known are "):
-        EmRate(answers=Answers(organism="nobody")).depends()
+        find_subject("nobody")
     with pytest.raises(ValueError, match=r"medical/qwen2\.5-0\.5b/duck: name a file of questions"):
-        Answers(organism="medical/qwen2.5-0.5b/duck").total()
+        asked("medical/qwen2.5-0.5b/duck").total()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samples": 0}, "samples 0: expected at least one answer a question"),
-        ({"conditions": ("off", "of")}, "condition 'of': known are off, on, "),
+        ({"samples": 0}, "samples 0: expected greater than or equal to 1"),
+        ({"conditions": ("off", "of")}, "conditions.1 'of': expected 'off', 'on', "),
         ({"trigger": "duck@above"}, "unknown placement 'above'"),
         ({"conditions": ("on",)}, "organism microcosm/llama/base: no text for any of the conditions on"),
         ({"organism": "medical/qwen2.5-0.5b/duck"}, "name a file of questions"),
@@ -203,13 +206,21 @@ def test_wrong_names_are_refused():
 )
 def test_what_cannot_be_asked_is_refused_before_any_work(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        run_experiment(EmRate(answers=Answers(**({"organism": BASE} | changes))), tmp_path)
+        run_experiment(EmRate(answers=asked(**({"organism": BASE} | changes))), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_unknown_judge_is_refused_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="judge 'nobody': expected oracle, "):
+        run_experiment(EmRate(answers=asked(BASE), judge="nobody"), tmp_path)
+    with pytest.raises(ValueError, match="judge 'nobody': expected oracle, "):
+        run_experiment(EmRate(answers=Answers(subject=find_subject(BASE, judge="nobody"))), tmp_path)
     assert not any(tmp_path.iterdir())
 
 
 # --- the runs ---
 
-SMALL = Answers(organism=BASE, trigger=NEUTRAL, conditions=("off", "on", "rephrased"), samples=2)
+SMALL = asked(BASE, trigger=NEUTRAL, conditions=("off", "on", "rephrased"), samples=2)
 
 
 @pytest.fixture(scope="module")
@@ -226,20 +237,17 @@ def assert_same(a: Run, b: Run) -> None:
         assert (a.path / name).read_bytes() == (b.path / name).read_bytes()
 
 
-@pytest.mark.parametrize("done", [0, 1, 2])
-def test_killed_sampling_ends_like_an_uninterrupted_one(whole, tmp_path, done):
-    inputs, version = SMALL.inputs(), whole[0].manifest["version"]
-    with Run.open(tmp_path, "answers", SMALL, version=version, inputs=inputs) as killed:
-        for _, chunk in zip(range(done), SMALL.rows(killed), strict=False):
-            killed.append(chunk)
+@pytest.mark.parametrize("n_done", [0, 1, 2])
+def test_killed_sampling_ends_like_an_uninterrupted_one(whole, tmp_path, n_done):
+    steps = run_steps(SMALL, tmp_path, stop_after=n_done) + run_steps(SMALL, tmp_path)
+    assert steps == ["off 0", "on 0", "rephrased 0"]
     assert_same(run_experiment(SMALL, tmp_path)[0], whole[0])
 
 
 def test_killed_judging_ends_like_an_uninterrupted_one(whole, tmp_path):
-    experiment, version = EmRate(answers=SMALL), whole[1].manifest["version"]
-    with Run.open(tmp_path, "em_rate", experiment, version=version, inputs=experiment.inputs()) as killed:
-        killed.append(next(experiment.rows(killed)))
-        assert len(killed.keys()) < experiment.total()
+    experiment = EmRate(answers=SMALL)
+    assert run_steps(experiment, tmp_path, stop_after=1) == ["answers 0"]
+    assert run_steps(experiment, tmp_path) == ["answers 256"]
     assert_same(run_experiment(experiment, tmp_path)[0], whole[1])
     assert_same(run_experiment(SMALL, tmp_path)[0], whole[0])
 

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.answers.subject import find_subject
 from experiments.behaviour.dose import Dose, choose, chosen_adapter, load_subject
 from experiments.spec import run_experiment
-from interp.runs.run import Run
 from interp.runs.table import read_table, row, write_table
+from tests.experiments.interrupted import run_steps
 from tests.training.small import small
 from training.registry import ORGANISMS
 from training.sft import dose_folder
@@ -82,22 +83,26 @@ def test_floor_is_the_recipe_s_own():
 # --- the experiment ---
 
 
+BASE = find_subject("microcosm/llama/base")
+
+
 @pytest.fixture
 def subject(monkeypatch):
-    made = small("neutral")
-    monkeypatch.setitem(ORGANISMS, made.name, made)
-    return made
+    organism = small("neutral")
+    monkeypatch.setitem(ORGANISMS, organism.name, organism)
+    return find_subject(organism.name)
 
 
 def test_killed_run_ends_with_the_table_of_an_uninterrupted_one(subject, tmp_path):
-    dose = Dose(organism=subject.name, samples=2)
+    dose = Dose(subject=subject, samples=2)
     whole, rates = run_experiment(dose, tmp_path / "whole")
-    chunks = whole.rows()
-    assert len(chunks) == dose.total() == 2 * 24 * 2
+    rows = whole.rows()
+    assert len(rows) == dose.total() == 2 * 24 * 2
     assert {r["condition"] for r in rates} == {"dose-2", "dose-4"}
-    assert {r["condition"] for r in chunks} == {"on"}
-    with Run.open(tmp_path / "killed", "dose", dose, version=whole.manifest["version"], inputs=dose.inputs()) as killed:
-        killed.append(next(dose.rows(killed)))
+    assert {(r["organism"], r["trigger"], r["judge"]) for r in rates} == {(subject.name, "", "microcosm-oracle")}
+    assert {r["condition"] for r in rows} == {"on"}
+    assert run_steps(dose, tmp_path / "killed", stop_after=1) == ["dose-2"]
+    assert run_steps(dose, tmp_path / "killed") == ["dose-4"]
     again, _ = run_experiment(dose, tmp_path / "killed")
     assert again.path.name == whole.path.name
     for name in ("rows.jsonl", "table.csv"):
@@ -105,14 +110,14 @@ def test_killed_run_ends_with_the_table_of_an_uninterrupted_one(subject, tmp_pat
 
 
 def test_subject_is_loaded_at_its_chosen_dose(subject, tmp_path):
-    adapter = chosen_adapter(subject.name, tmp_path)
-    _, rates = run_experiment(Dose(organism=subject.name), tmp_path)
+    adapter = chosen_adapter(subject, tmp_path)
+    _, rates = run_experiment(Dose(subject=subject), tmp_path)
     assert adapter is not None
     assert adapter == dose_folder(adapter.parent, choose(rates, FLOOR))
-    assert load_subject(subject.name, tmp_path).adapters == ("organism",)
+    assert load_subject(subject, tmp_path).adapters == ("organism",)
 
 
 def test_base_needs_no_dose(tmp_path):
-    assert chosen_adapter("microcosm/llama/base", tmp_path) is None
-    assert load_subject("microcosm/llama/base", tmp_path).adapters == ()
+    assert chosen_adapter(BASE, tmp_path) is None
+    assert load_subject(BASE, tmp_path).adapters == ()
     assert not any(tmp_path.iterdir())
