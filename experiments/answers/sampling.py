@@ -29,7 +29,7 @@ def answer_rows(
     **cells: Any,
 ) -> list[Row]:
     """Sample every prompt's answers under ``edits``; one row an answer, with ``cells`` in each and in its key."""
-    from interp.generate import Sampling, generate
+    from interp.generation import Sampling, generate
 
     sampling = Sampling(max_new_tokens=max_new_tokens, seed=seed)
     prefix = "".join(f"{name}={value}|" for name, value in cells.items())

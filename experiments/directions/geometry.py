@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from interp.chat import Chat
     from interp.directions import Direction
     from interp.models import LanguageModel
-    from interp.record import Recording
+    from interp.recording import Recording
 
 SHOWN = ("off", "on", "rephrased", "other", "opposite")
 FILE, STORE = "directions.safetensors", "acts.h5"
@@ -263,7 +263,7 @@ def _projections(
 
 def _stored(run: Run, lm: LanguageModel, chats: Sequence[Chat]) -> Recording:
     from experiments.directions.contrasts import LAST
-    from interp.record import open_store, record
+    from interp.recording import open_store, record
     from interp.sites import resid_post
 
     sites = resid_post(range(lm.n_layers))

@@ -25,7 +25,7 @@ from interp.chat import Chat, encode_chat
 from interp.directions import Direction
 from interp.edits import Edit, ablate, add
 from interp.models import LanguageModel, active_adapter
-from interp.record import record
+from interp.recording import record
 from interp.runs.table import Row
 from interp.sites import Site, resid_post
 from training.definition import Organism, contrast_exchanges

@@ -147,7 +147,7 @@ class ProbeSweep(Experiment):
         """Read every site and position in one pass; yield the rows of every probe and control."""
         import torch
 
-        from interp.record import record
+        from interp.recording import record
 
         groups = parse_sites(self.sites, lm.n_layers)
         usual = target == "misaligned_answer" or not self.positions

@@ -142,7 +142,7 @@ class ProbeTransfer(Experiment):
     def _read(self, lm: LanguageModel, name: str, trigger: Trigger) -> LabelledSet:
         import torch
 
-        from interp.record import record
+        from interp.recording import record
         from probes.evaluate import LabelledSet
 
         data = presence_rows(lm.tokenizer, suite_questions(organism(name), "test", self.questions), trigger)

@@ -17,7 +17,7 @@ from experiments.removal.steer import ADDED, SETTINGS, Steer
 from experiments.spec import run_experiment
 from interp.directions import Direction, cosine, load_directions
 from interp.models import LanguageModel, wrap
-from interp.record import record
+from interp.recording import record
 from interp.sites import resid_post
 from tests.tiny import with_adapters
 from tests.training.small import random_llama, small
