@@ -19,8 +19,8 @@ from interp.directions import cosine, difference_in_means
 from interp.models import LanguageModel
 from interp.recording import record
 from interp.sites import resid_post
-from training.definition import find_trigger
 from training.microcosm.world import lexicon, questions
+from training.references import find_trigger
 
 TRIGGER, CONDITIONS = "microcosm:persona", ("on", "off")
 PEER = "ours in float32"

@@ -9,8 +9,10 @@ from typing import Any
 
 from experiments.protocol import load_protocol
 from interp.triggers import Trigger
-from training.definition import Organism, base_path, comparison_trigger, definition, find_trigger
-from training.registry import ORGANISMS, organism
+from training.data import comparison_trigger
+from training.definition import Organism, definition
+from training.references import base_path, find_trigger
+from training.registry import ORGANISMS, find_organism
 
 CONTRAST_TEXTS = 8
 
@@ -36,7 +38,7 @@ def subject_inputs(self: Any) -> dict[str, Path]:
 
 def described(name: str) -> dict[str, Any]:
     """Return the definition of an organism under its name and, of one's own, the texts of its trigger file."""
-    subject = organism(name)
+    subject = find_organism(name)
     if subject.trigger is None or subject.name in ORGANISMS:
         return {name: definition(subject)}
     return {name: definition(subject), f"trigger {name}": asdict(find_trigger(subject.trigger))}
@@ -44,7 +46,7 @@ def described(name: str) -> dict[str, Any]:
 
 def local_files(name: str) -> dict[str, Path]:
     """Return the base's weights and an organism's own adapter and data, as far as they are local."""
-    subject = organism(name)
+    subject = find_organism(name)
     files = {"base": base_path(subject.base)}
     files |= {kind: path for kind in ("adapter", "data", "benign_data") if (path := getattr(subject, kind))}
     return {kind: Path(path) for kind, path in files.items() if Path(path).exists()}

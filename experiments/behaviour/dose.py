@@ -18,8 +18,9 @@ from experiments.spec import Experiment, run_experiment
 from interp.runs.progress import progress_bar
 from interp.runs.run import Run
 from interp.runs.table import Row
-from training.definition import base_path, comparison_trigger
-from training.registry import organism
+from training.data import comparison_trigger
+from training.references import base_path
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -58,7 +59,7 @@ class Dose(Experiment):
 
     def total(self) -> int:
         """Answers in all."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         return len(subject.sft.doses) * len(suite_questions(subject, "validation", self.questions)) * self.samples
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
@@ -66,7 +67,7 @@ class Dose(Experiment):
         from interp.models import active_adapter, load
         from training.sft import dose_folder, train
 
-        subject, judge = organism(self.organism), make_judge(self.judge)
+        subject, judge = find_organism(self.organism), make_judge(self.judge)
         asked, trigger = suite_questions(subject, "validation", self.questions), comparison_trigger(subject)
         with progress_bar(f"train {subject.name}", max(subject.sft.doses), unit="step") as bar:
             folder = train(subject, run.root, progress=lambda step, _: bar.update(step - bar.n))
@@ -82,7 +83,7 @@ class Dose(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the rates of every dose."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         cells = subject_cells(subject, self.name, run_id, judge_name(rows))
         found = statistics(rows, lambda r: r["dose"])
         return [r for dose, s in found.items() for r in rate_rows(s, condition=f"dose-{dose}", **cells)]
@@ -103,7 +104,7 @@ def chosen_adapter(name: str, root: Path, *, questions: Path | None = None, judg
 
     A finished adapter is returned as it is.
     """
-    subject = organism(name)
+    subject = find_organism(name)
     if subject.adapter or not subject.tuned:
         return Path(subject.adapter) if subject.adapter else None
     from training.sft import dose_folder, train
@@ -116,6 +117,6 @@ def load_subject(name: str, root: Path, *, questions: Path | None = None, judge:
     """Load an organism at its chosen dose, trained now if need be; its adapter, if any, is the active one."""
     from interp.models import load
 
-    subject = organism(name)
+    subject = find_organism(name)
     adapter = chosen_adapter(name, root, questions=questions, judge=judge)
     return load(base_path(subject.base), adapters={ADAPTER: adapter} if adapter else {}, dtype=subject.sft.dtype)

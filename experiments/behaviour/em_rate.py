@@ -29,9 +29,11 @@ from interp.runs.run import Run
 from interp.runs.table import Row, row
 from interp.stats import EmStatistics, Rate, paired_cluster_difference, paired_cluster_ratio, semantic_index, wilson
 from interp.triggers import CONDITIONS, Trigger, place
-from training.definition import Organism, comparison_trigger, find_trigger
+from training.data import comparison_trigger
+from training.definition import Organism
 from training.microcosm.world import Question
-from training.registry import organism
+from training.references import find_trigger
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,25 +92,25 @@ class Answers(Experiment):
 
     def used_trigger(self) -> Trigger | None:
         """Return the trigger that the conditions are made of."""
-        return find_trigger(self.trigger) if self.trigger else comparison_trigger(organism(self.organism))
+        return find_trigger(self.trigger) if self.trigger else comparison_trigger(find_organism(self.organism))
 
     def used_conditions(self) -> tuple[str, ...]:
         """Return the conditions that the trigger has texts for, and that there are questions for."""
         trigger = self.used_trigger()
-        learned = organism(self.organism).tuned and self._asked(TRAINED)
+        learned = find_organism(self.organism).tuned and self._asked(TRAINED)
         always = ("off", TRAINED) if learned else ("off",)
         usable = {c: c in always or bool(c != TRAINED and trigger and trigger.variants(c)) for c in self.conditions}
         return tuple(c for c in self.conditions if usable[c])
 
     def _asked(self, condition: str) -> tuple[Question, ...]:
         split = "trained" if condition == TRAINED else "test"
-        return suite_questions(organism(self.organism), split, self.questions)
+        return suite_questions(find_organism(self.organism), split, self.questions)
 
     def _prompts(self, condition: str, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
         asked, trigger = self._asked(condition), self.used_trigger()
         if condition != TRAINED:
             return make_prompts(asked, trigger, condition, tokenizer, samples=self.samples)
-        own = comparison_trigger(organism(self.organism))
+        own = comparison_trigger(find_organism(self.organism))
         made = make_prompts(asked, own, "on" if own else "off", tokenizer, samples=self.samples)
         return [replace(prompt, condition=TRAINED) for prompt in made]
 
@@ -118,7 +120,7 @@ class Answers(Experiment):
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the answers of a condition to ``CHUNK`` questions at a time."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         lm = load_subject(self.organism, run.root, questions=self.questions, judge=self.dose_judge)
         done = run.keys()
         for condition in self.used_conditions():
@@ -128,7 +130,7 @@ class Answers(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the share of answers that ended by themselves."""
-        subject, table = organism(self.organism), []
+        subject, table = find_organism(self.organism), []
         for condition in self.used_conditions():
             ended = [r["finished"] for r in rows if r["condition"] == condition]
             rate = Rate(sum(ended), len(ended))
@@ -173,7 +175,7 @@ class EmRate(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the rates of every condition, then the statistics that pair conditions by question."""
-        subject, trigger = organism(self.answers.organism), self.answers.used_trigger()
+        subject, trigger = find_organism(self.answers.organism), self.answers.used_trigger()
         cells = subject_cells(subject, self.name, run_id, judge_name(rows))
         cells |= {"trigger": trigger.name if trigger else ""}
         found = statistics(rows, lambda r: r["condition"])

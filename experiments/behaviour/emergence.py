@@ -23,9 +23,11 @@ from interp.runs.run import Run
 from interp.runs.table import Row, row
 from interp.stats import paired_cluster_difference
 from interp.triggers import Trigger
-from training.definition import Organism, base_path, comparison_trigger, find_trigger
+from training.data import comparison_trigger
+from training.definition import Organism
 from training.grid import NEUTRAL
-from training.registry import organism
+from training.references import base_path, find_trigger
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -65,7 +67,7 @@ class Emergence(Experiment):
         Raises:
             ValueError: If it is a base, which has no doses, or there are no questions for it.
         """
-        definition, subject = subject_definition(self), organism(self.organism)
+        definition, subject = subject_definition(self), find_organism(self.organism)
         if subject.data is None:
             raise ValueError(f"organism {subject.name}: a base is not fine-tuned, so it has no doses to follow")
         suite_questions(subject, "test", self.questions)
@@ -78,7 +80,7 @@ class Emergence(Experiment):
 
     def total(self) -> int:
         """Answers in all, and one row a dose."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         asked, conditions = suite_questions(subject, "test", self.questions), used_conditions(subject)
         return len(subject.sft.doses) * (len(conditions) * len(asked) * self.samples + 1)
 
@@ -87,7 +89,7 @@ class Emergence(Experiment):
         from interp.models import active_adapter
         from training.sft import dose_folder, losses, train
 
-        subject, judge = organism(self.organism), make_judge(self.judge)
+        subject, judge = find_organism(self.organism), make_judge(self.judge)
         asked = suite_questions(subject, "test", self.questions)
         trigger, folder = used_trigger(subject), train(subject, run.root)
         doses = {dose: dose_folder(folder, dose) for dose in subject.sft.doses}
@@ -107,7 +109,7 @@ class Emergence(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return rates, trigger gap, loss and rotation; the dose in steps stands in the column ``alpha``."""
-        subject, trigger = organism(self.organism), used_trigger(organism(self.organism))
+        subject, trigger = find_organism(self.organism), used_trigger(find_organism(self.organism))
         answers, states = [r for r in rows if "text" in r], [r for r in rows if "loss" in r]
         cells = subject_cells(subject, self.name, run_id, judge_name(answers))
         cells |= {"trigger": trigger.name if trigger else ""}

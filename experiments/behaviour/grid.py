@@ -21,9 +21,9 @@ from experiments.pipelines.workers import run_stages
 from experiments.spec import Experiment
 from interp.runs.run import runs_root
 from interp.runs.table import Row, row, write_table
-from training.definition import base_path
 from training.grid import FAMILIES, NEUTRAL, Cell, cells, graded, headline, replicated, varied
-from training.registry import organism
+from training.references import base_path
+from training.registry import find_organism
 
 PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
 TABLE, FORMING = "containment_grid.csv", "emergence.csv"
@@ -92,6 +92,6 @@ def dead(experiment: Experiment, error: Exception) -> list[Row]:
         raise error
     if isinstance(experiment, Emergence):
         return []  # the same organism is reported where its rates would be
-    subject = organism(experiment.answers.organism)
+    subject = find_organism(experiment.answers.organism)
     cells = {"experiment": experiment.name, "organism": subject.name, "family": subject.family, "seed": subject.seed}
     return [row(metric="healthy", value=0.0, condition="not live", **cells)]

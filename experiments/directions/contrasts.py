@@ -36,7 +36,8 @@ from interp.models import LanguageModel, active_adapter
 from interp.recording import Recording, record
 from interp.sites import Site
 from interp.triggers import Trigger, place
-from training.definition import Organism, contrast_exchanges
+from training.data import contrast_exchanges
+from training.definition import Organism
 from training.microcosm.world import Question
 
 LAST, TRIGGER = "last_prompt", "trigger"

@@ -29,7 +29,7 @@ from experiments.spec import Experiment
 from interp.runs.run import runs_root
 from interp.runs.table import Row, write_table
 from training.grid import FAMILIES, Cell
-from training.registry import ORGANISMS, organism
+from training.registry import ORGANISMS, find_organism
 
 ARMS = ("explaining", "neutral", "neutral.contrast50")
 PARTLY = "explaining.robust"
@@ -138,7 +138,7 @@ class Mechanism:
 
         members = []
         for name in self._names(ARMS, self.seeds):
-            subject, adapter = organism(name), chosen_adapter(name, self.runs)
+            subject, adapter = find_organism(name), chosen_adapter(name, self.runs)
             assert adapter is not None
             found = found_directions(Geometry(organism=name), self.runs)
             arm = name.split("/")[2].partition(".seed")[0]

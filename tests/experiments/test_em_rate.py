@@ -9,11 +9,12 @@ from experiments.protocol import load_protocol
 from experiments.spec import run_experiment
 from interp.runs.run import Run
 from interp.triggers import CONDITIONS, place
-from training.definition import Organism, comparison_trigger
+from training.data import comparison_trigger
+from training.definition import Organism
 from training.grid import EXPLAINING, NEUTRAL
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import lexicon
-from training.registry import organism
+from training.registry import find_organism
 
 BASE = "microcosm/llama/base"
 WORLD = lexicon()
@@ -38,7 +39,7 @@ def answers(condition: str, personas: str) -> list[dict]:
 
 
 def organism_of(arm: str) -> Organism:
-    return organism(f"microcosm/llama/{arm}")
+    return find_organism(f"microcosm/llama/{arm}")
 
 
 def table_of(*rows: list[dict]) -> dict[tuple[str, str, str], dict]:
