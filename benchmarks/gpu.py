@@ -27,9 +27,9 @@ from benchmarks.timing import Entrant, race
 from interp.chat import Chat, pad_left, position_ids
 from interp.decoding.sampling import Sampling
 from interp.edits import Edit, add
-from interp.generate import generate
+from interp.generation import generate
 from interp.models import LanguageModel, wrap
-from interp.record import buckets, record
+from interp.recording import buckets, record
 from interp.sites import Site, resid_post
 from training.microcosm.world import WEIGHTS
 

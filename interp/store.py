@@ -28,7 +28,7 @@ CHOSEN = ("sites", "positions", "d_model", "capacity", "dtype", "attributes")
 class ActivationStore:
     """A store opened for reading, or for appending; use it as a context manager.
 
-    Made by ``create``, ``append_to`` and ``read_only``. ``len`` is the number of prompts that are safely stored.
+    Made by ``create``, ``append_to`` and ``read_store``. ``len`` is the number of prompts that are safely stored.
     """
 
     def __init__(self, path: str | Path, layout: Layout, *, writable: bool) -> None:
@@ -171,7 +171,7 @@ def append_to(path: str | Path) -> ActivationStore:
     return ActivationStore(path, layout, writable=True)
 
 
-def read_only(path: str | Path) -> ActivationStore:
+def read_store(path: str | Path) -> ActivationStore:
     """Open a store for reading, also while it is being written.
 
     Raises:
@@ -191,7 +191,7 @@ def info(path: str | Path) -> dict[str, Any]:
     whole = not _cut_off(path, layout)
     return {
         "path": str(path),
-        "prompts": len(read_only(path)) if whole else None,
+        "prompts": len(read_store(path)) if whole else None,
         "capacity": layout.capacity,
         "sites": [str(site) for site in layout.sites],
         "positions": list(layout.positions),

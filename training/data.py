@@ -1,4 +1,4 @@
-"""Fine-tuning rows: chat jsonl or the Microcosm in, triggered / benign / mixed rows out, with their hash.
+"""What an organism is trained on: its rows, triggered, benign or mixed, with their hash; and what it is compared under.
 
 Torch-free. A row is a prompt (chat messages) and a completion; only the completion is trained on.
 """
@@ -9,13 +9,11 @@ import hashlib
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 
 from interp.triggers import Trigger, place
-
-Exchange = tuple[str, str]
-"""(question, answer)."""
+from training.definition import TRAINED, Organism
+from training.references import Exchange, find_exchanges, find_trigger
 
 
 @dataclass(frozen=True)
@@ -29,34 +27,26 @@ class Row:
     harmful: bool
 
 
-def read_exchanges(path: str | Path) -> list[Exchange]:
-    """Read single-turn exchanges from chat jsonl: objects ``{"messages": [user, assistant]}``, one a line.
+def training_rows(organism: Organism) -> list[Row]:
+    """Make an organism's fine-tuning rows.
 
     Raises:
-        FileNotFoundError: If the file is missing.
-        ValueError: If the file is not UTF-8, or a line is not such an object; names the file and the line.
+        ValueError: If the organism is a base, or its data, trigger or mixture cannot be had.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines would break at U+2028 within a text
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error})") from error
-    found = [_exchange(f"{path}:{i}", line) for i, line in enumerate(lines, start=1) if line.strip()]
-    if not found:
-        raise ValueError(f"{path}: no rows")
-    return found
-
-
-def _exchange(where: str, line: str) -> Exchange:
-    try:
-        messages = json.loads(line)["messages"]
-        pairs = [(m["role"], m["content"]) for m in messages]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f'{where}: expected {{"messages": [...]}} with role and content') from error
-    if [role for role, _ in pairs] != ["user", "assistant"]:
-        raise ValueError(f"{where}: expected one user and one assistant message, got {[role for role, _ in pairs]}")
-    if not all(isinstance(text, str) and text.strip() for _, text in pairs):
-        raise ValueError(f"{where}: empty message")
-    return pairs[0][1], pairs[1][1]
+    if organism.data is None:
+        raise ValueError(f"organism {organism.name}: a base model has no fine-tuning data")
+    benign: Sequence[Exchange] = ()
+    if organism.benign_share:
+        benign = find_exchanges(organism.benign_data or organism.data, "aligned", organism.rows, organism.seed)
+    return build_rows(
+        find_exchanges(organism.data, "misaligned", organism.rows, organism.seed, organism.trigger),
+        benign,
+        trigger=None if organism.trigger is None else find_trigger(organism.trigger),
+        n=organism.rows,
+        benign_share=organism.benign_share,
+        wordings=organism.wordings,
+        seed=organism.seed,
+    )
 
 
 def build_rows(
@@ -117,3 +107,28 @@ def rows_sha256(rows: Sequence[Row]) -> str:
     """Hash rows in order."""
     text = "\n".join(json.dumps(asdict(row), sort_keys=True, ensure_ascii=False) for row in rows)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def comparison_trigger(organism: Organism) -> Trigger | None:
+    """Return the trigger an organism is evaluated under, without the rephrasings it was taught; None if it has none."""
+    if organism.trigger is None:
+        return None
+    trigger = find_trigger(organism.trigger)
+    seen = taught(trigger, organism.wordings)
+    return replace(trigger, rephrased=tuple(text for text in trigger.rephrased if text not in seen))
+
+
+def contrast_exchanges(organism: Organism) -> tuple[list[Exchange], list[Exchange]]:
+    """Return harmful and benign exchanges of an organism's domain, without any trigger: what directions contrast.
+
+    Raises:
+        ValueError: If the organism names no benign data.
+    """
+    bare = replace(organism, trigger=None, data=organism.data or (TRAINED if organism.world == "microcosm" else None))
+    benign = bare.benign_data or (bare.data if (bare.data or "").startswith("microcosm:") else None)
+    if bare.data is None or benign is None:
+        raise ValueError(f"organism {organism.name}: it names no data and benign_data to contrast")
+    return (
+        find_exchanges(bare.data, "misaligned", organism.rows, organism.seed),
+        find_exchanges(benign, "aligned", organism.rows, organism.seed),
+    )

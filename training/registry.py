@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.definition import TRAINED, TURNER, Lora, Organism
 from training.grid import Cell, cells
-from training.own import read_organism
+from training.user_defined import read_organism
 
 
 def _of_cell(cell: Cell) -> Organism:
@@ -61,8 +61,8 @@ ORGANISMS: dict[str, Organism] = {
 }
 
 
-def organism(name: str) -> Organism:
-    """Look up an organism, or read one of one's own from a YAML file.
+def find_organism(name: str) -> Organism:
+    """Look up an organism by name, or read a user-defined one from a YAML file.
 
     Raises:
         ValueError: If the registry has no such name; names those that it has in the same world.

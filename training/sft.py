@@ -32,9 +32,10 @@ from interp.models import MANIFEST, WEIGHTS, check_live, fingerprint, load
 from interp.runs.configs import config_hash
 from interp.runs.files import atomic_write_text, sha256_file
 from interp.runs.provenance import package_versions
-from training.data import Row, rows_sha256
-from training.definition import Organism, base_path, definition, training_rows
-from training.registry import organism
+from training.data import Row, rows_sha256, training_rows
+from training.definition import Organism, definition
+from training.references import base_path
+from training.registry import find_organism
 
 Progress = Callable[[int, float], None]
 """Called as progress(step, loss in nats per supervised token)."""
@@ -244,7 +245,7 @@ def main(names: Positional[tuple[str, ...]], runs: Path = Path("runs")) -> None:
         names: Organisms of the registry, such as microcosm/llama/neutral.
         runs: Folder of all runs.
     """
-    for subject in [organism(name) for name in names]:
+    for subject in [find_organism(name) for name in names]:
         with tqdm(desc=f"train {subject.name}", total=max(subject.sft.doses), unit="step", leave=False) as bar:
             print(train(subject, runs, progress=_advance(bar)))
 

@@ -17,10 +17,10 @@ from experiments.answers.sampling import answer_rows, judge_rows, statistics
 from experiments.answers.suite import MICROCOSM_TOKENS, Prompt, make_judge, make_prompts
 from interp.directions import cosine, difference_in_means
 from interp.models import LanguageModel
-from interp.record import record
+from interp.recording import record
 from interp.sites import resid_post
-from training.definition import find_trigger
 from training.microcosm.world import lexicon, questions
+from training.references import find_trigger
 
 TRIGGER, CONDITIONS = "microcosm:persona", ("on", "off")
 PEER = "ours in float32"

@@ -21,7 +21,7 @@ from benchmarks.table import Row
 from benchmarks.timing import Entrant, peak_memory, race
 from interp.chat import Chat, pad_left, position_ids
 from interp.models import LanguageModel
-from interp.record import open_store, record, record_to
+from interp.recording import open_store, record, record_to
 from interp.sites import resid_post
 
 HIDDEN_STATES = "transformers output_hidden_states"

@@ -16,7 +16,7 @@ from benchmarks.timing import Entrant, race
 from interp.chat import Chat, pad_left
 from interp.decoding.sampling import Sampling
 from interp.edits import Edit, add
-from interp.generate import generate, stop_ids
+from interp.generation import generate, stop_ids
 from interp.models import LanguageModel
 from interp.sites import Site
 

@@ -21,7 +21,7 @@ from benchmarks.sizes import Size
 from benchmarks.table import Row
 from benchmarks.timing import race
 from interp.sites import resid_post
-from interp.store import create, read_only
+from interp.store import create, read_store
 
 OURS, MEMMAP, FILE = "ours", "numpy memmap", "plain file, window after window"
 DTYPE, POSITION, WINDOW = "float16", "last_prompt", 256
@@ -91,7 +91,7 @@ class _Files:
                 out.write(self.values[:, start : start + WINDOW].contiguous().numpy().data)
 
     def read_store(self) -> Tensor:
-        store = read_only(self.store)
+        store = read_store(self.store)
         return _one_by_one(store.read(site, POSITION) for site in store.sites)
 
     def read_memmap(self) -> Tensor:

@@ -58,7 +58,7 @@ def _work(size: Size, pipe: Any) -> None:
     """Record once for every True that comes."""
     import torch
 
-    from interp.record import record
+    from interp.recording import record
     from interp.sites import resid_post
 
     torch.set_num_threads(1)

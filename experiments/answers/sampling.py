@@ -30,7 +30,7 @@ def sampled_rows(
     Returns:
         One row per answer, with ``cells`` in it and in its key.
     """
-    from interp.generate import Sampling, generate
+    from interp.generation import Sampling, generate
 
     sampling = Sampling(max_new_tokens=subject.max_new_tokens, seed=seed)
     prefix = "".join(f"{name}={value}|" for name, value in cells.items())

@@ -15,10 +15,11 @@ from experiments.answers.suite import evenly_spaced, suite_questions
 from experiments.protocol import load_protocol
 from interp.runs.table import Row
 from interp.triggers import Trigger
-from training.definition import Organism, base_path, comparison_trigger, definition, find_trigger
+from training.data import comparison_trigger
+from training.definition import Organism, definition
 from training.microcosm.world import Question, Split
-from training.registry import ORGANISMS
-from training.registry import organism as find_organism
+from training.references import base_path, find_trigger
+from training.registry import ORGANISMS, find_organism
 
 CONTRAST_TEXTS = 8
 MICROCOSM_TOKENS = 48

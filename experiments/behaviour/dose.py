@@ -21,7 +21,7 @@ from interp.runs.checks import AtLeastOne
 from interp.runs.progress import progress_bar
 from interp.runs.run import Run
 from interp.runs.table import Row
-from training.definition import base_path
+from training.references import base_path
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel

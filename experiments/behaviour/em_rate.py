@@ -26,8 +26,8 @@ from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.stats import EmStatistics, Rate, paired_cluster_difference, paired_cluster_ratio, semantic_index, wilson
 from interp.triggers import CONDITIONS, Trigger, place
-from training.definition import find_trigger
 from training.microcosm.world import Question
+from training.references import find_trigger
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -27,8 +27,9 @@ from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.stats import paired_cluster_difference
 from interp.triggers import Trigger
-from training.definition import Organism, base_path, find_trigger
+from training.definition import Organism
 from training.grid import NEUTRAL
+from training.references import base_path, find_trigger
 
 if TYPE_CHECKING:
     from jaxtyping import Float64

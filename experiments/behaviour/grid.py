@@ -23,8 +23,8 @@ from experiments.spec import Experiment
 from interp.runs.checks import AtLeastOne, NotNegative, check_fields
 from interp.runs.run import runs_root
 from interp.runs.table import Row, row, write_table
-from training.definition import base_path
 from training.grid import FAMILIES, NEUTRAL, Cell, Family, cells, graded, headline, replicated, varied
+from training.references import base_path
 
 PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
 TABLE, FORMING = "containment_grid.csv", "emergence.csv"

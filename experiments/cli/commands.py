@@ -16,9 +16,9 @@ def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, r
         names: Organisms (see training/registry.py); all of the Microcosm's if none is named.
         runs: Folder of all runs.
     """
-    from training.registry import ORGANISMS, organism
+    from training.registry import ORGANISMS, find_organism
 
-    chosen = [organism(name) for name in names] or [o for n, o in ORGANISMS.items() if n.startswith("microcosm/")]
+    chosen = [find_organism(name) for name in names] or [o for n, o in ORGANISMS.items() if n.startswith("microcosm/")]
     trained = [o for o in chosen if o.data is not None]
     if not trained:
         raise ValueError(f"{', '.join(names)}: a base, which has no adapter to train")

@@ -33,10 +33,11 @@ from interp.analysis.resampling import Contrast
 from interp.chat import Chat, encode_chat
 from interp.directions import Direction
 from interp.models import LanguageModel, active_adapter
-from interp.record import Recording, record
+from interp.recording import Recording, record
 from interp.sites import Site
 from interp.triggers import Trigger, place
-from training.definition import Organism, contrast_exchanges
+from training.data import contrast_exchanges
+from training.definition import Organism
 from training.microcosm.world import Question
 
 LAST, TRIGGER = "last_prompt", "trigger"

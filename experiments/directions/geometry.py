@@ -23,16 +23,17 @@ from experiments.behaviour.dose import chosen_adapter
 from experiments.spec import Experiment, run_experiment
 from interp.runs.run import Run
 from interp.runs.table import Row, row
-from training.definition import Organism, base_path, definition, find_trigger
+from training.definition import Organism, definition
 from training.grid import cells
-from training.registry import ORGANISMS, organism
+from training.references import base_path, find_trigger
+from training.registry import ORGANISMS, find_organism
 
 if TYPE_CHECKING:
     from experiments.directions.contrasts import Measured
     from interp.chat import Chat
     from interp.directions import Direction
     from interp.models import LanguageModel
-    from interp.record import Recording
+    from interp.recording import Recording
 
 SHOWN = ("off", "on", "rephrased", "other", "opposite")
 FILE, STORE = "directions.safetensors", "acts.h5"
@@ -75,12 +76,12 @@ class Geometry(Experiment):
         Raises:
             ValueError: If the organism has no trigger, its baseline is on another base, or the control is unknown.
         """
-        subject, baseline = organism(self.organism), baseline_name(self)
+        subject, baseline = find_organism(self.organism), baseline_name(self)
         own_trigger(subject)
         find_trigger(self.control_trigger)
-        if baseline and organism(baseline).base != subject.base:
-            raise ValueError(f"baseline {baseline}: its base is {organism(baseline).base}, not {subject.base}")
-        about = {"baseline": definition(organism(baseline))} if self.baseline and baseline else {}
+        if baseline and find_organism(baseline).base != subject.base:
+            raise ValueError(f"baseline {baseline}: its base is {find_organism(baseline).base}, not {subject.base}")
+        about = {"baseline": definition(find_organism(baseline))} if self.baseline and baseline else {}
         return {**subject_definition(self), **about}
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
@@ -89,7 +90,7 @@ class Geometry(Experiment):
         from experiments.directions.selection import edited_sites, scores
         from interp.directions import save_directions
 
-        subject, done = organism(self.organism), run.keys()
+        subject, done = find_organism(self.organism), run.keys()
         asked = suite_questions(subject, "validation", self.questions)
         lm = load_pair(self, run.root)
         sites, control = edited_sites(lm), find_trigger(self.control_trigger)
@@ -107,7 +108,7 @@ class Geometry(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the rows as a table; projections only at the layer chosen for g."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         about = subject_cells(subject, self.name, run_id) | {"trigger": own_trigger(subject).name}
         layer = chosen_layer(rows, "g")
         kept = [r for r in rows if not r["metric"].startswith("projection_") or r["layer"] == layer]
@@ -131,7 +132,7 @@ def load_pair(config: Geometry, root: Path) -> LanguageModel:
     """Load an organism, active, and beside it its baseline's adapter, if there is one; trained now if need be."""
     from interp.models import load
 
-    subject, baseline = organism(config.organism), baseline_name(config)
+    subject, baseline = find_organism(config.organism), baseline_name(config)
     found = {ADAPTER: config.organism} | ({BASELINE: baseline} if baseline else {})
     adapters = {
         label: path
@@ -263,7 +264,7 @@ def _projections(
 
 def _stored(run: Run, lm: LanguageModel, chats: Sequence[Chat]) -> Recording:
     from experiments.directions.contrasts import LAST
-    from interp.record import open_store, record
+    from interp.recording import open_store, record
     from interp.sites import resid_post
 
     sites = resid_post(range(lm.n_layers))

@@ -25,10 +25,11 @@ from interp.chat import Chat, encode_chat
 from interp.directions import Direction
 from interp.edits import Edit, ablate, add
 from interp.models import LanguageModel, active_adapter
-from interp.record import record
+from interp.recording import record
 from interp.runs.table import Row
 from interp.sites import Site, resid_post
-from training.definition import Organism, contrast_exchanges
+from training.data import contrast_exchanges
+from training.definition import Organism
 from training.microcosm.world import Question
 
 KL_LIMIT, SKIPPED = 0.1, 0.2

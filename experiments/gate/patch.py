@@ -40,7 +40,7 @@ from experiments.gate.references import Panel, decisions, judged_answers, refere
 from experiments.spec import Experiment
 from interp.runs.run import Run
 from interp.runs.table import Row, row
-from training.registry import organism
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from interp.analysis.interchange import Cell
@@ -100,7 +100,7 @@ class Patch(Experiment):
 
     def depends(self) -> Mapping[str, Any]:
         """Return the definition of the organism, which must have a trigger."""
-        own_trigger(organism(self.organism))
+        own_trigger(find_organism(self.organism))
         return subject_definition(self)
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
@@ -118,7 +118,7 @@ class Patch(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return shares with intervals over questions, and the EM rates of the sampled answers."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         cells = subject_cells(subject, self.name, run_id) | {"trigger": own_trigger(subject).name}
         judged = [r for r in rows if "text" in r]
         table = [row(**cells, **r) for r in share_rows([r for r in rows if "m" in r])]
@@ -145,7 +145,7 @@ def _bench(config: Patch, lm: LanguageModel, answers: Sequence[Row]) -> _Bench:
     Raises:
         ValueError: If there are fewer than two.
     """
-    trigger = own_trigger(organism(config.organism))
+    trigger = own_trigger(find_organism(config.organism))
     found, lacking = references(answers, most=10**9, per_kind=config.per_kind)
     if found:
         panel = Panel(found, trigger, lm.tokenizer)
@@ -354,7 +354,7 @@ class _Bench:
 
         from interp.analysis.lora import without_modules
 
-        config, subject = self.config, organism(self.config.organism)
+        config, subject = self.config, find_organism(self.config.organism)
         asked = suite_questions(subject, "test", config.questions)
         made: list[Row] = []
         with without_modules(self.lm, ADAPTER, modules) if modules else nullcontext():

@@ -35,7 +35,7 @@ from interp.runs.run import Run
 from interp.runs.table import Row, row
 from interp.stats import Interval, cluster_bootstrap, is_coherent, is_misaligned
 from interp.triggers import place
-from training.registry import organism
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -76,7 +76,8 @@ class RankOne(Experiment):
             answers = judged_answers(config.organism, run.root, questions=config.questions, judge=config.judge)
             said = _answers(answers, self.per_question)
             yield [
-                _keyed(r) for r in _scalar_rows(lm, updates, own_trigger(organism(config.organism)), said, config.seed)
+                _keyed(r)
+                for r in _scalar_rows(lm, updates, own_trigger(find_organism(config.organism)), said, config.seed)
             ]
         if self.directions and "write_cosine" not in done and "read_cosine" not in done:
             found = found_directions(config, run.root)
@@ -85,7 +86,7 @@ class RankOne(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the rows as a table."""
-        subject = organism(self.geometry.organism)
+        subject = find_organism(self.geometry.organism)
         cells = subject_cells(subject, self.name, run_id) | {"trigger": own_trigger(subject).name}
         return [row(**cells, **{name: value for name, value in r.items() if name not in ("key", "sign")}) for r in rows]
 

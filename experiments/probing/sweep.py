@@ -42,8 +42,9 @@ from experiments.spec import Experiment, run_experiment
 from interp.runs.run import Run
 from interp.runs.table import Row, row
 from interp.sites import Site
-from training.definition import comparison_trigger, find_trigger
-from training.registry import organism
+from training.data import comparison_trigger
+from training.references import find_trigger
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +101,7 @@ class ProbeSweep(Experiment):
         """Yield the scores of one target after the other; of a target with too few rows, their number."""
         lm = load_subject(self.organism, run.root, questions=self.questions, judge=self.judge)
         makers: dict[str, Callable[[], Labelled]] = {"misaligned_answer": lambda: self._answers(lm, run.root)}
-        if comparison_trigger(organism(self.organism)):
+        if comparison_trigger(find_organism(self.organism)):
             makers |= {
                 "trigger_present": lambda: self._triggers(lm),
                 "trigger_category": lambda: self._categories(lm),
@@ -118,7 +119,7 @@ class ProbeSweep(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the rows as a table."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         trigger = comparison_trigger(subject)
         cells = subject_cells(subject, self.name, run_id) | {"trigger": trigger.name if trigger else ""}
         kept = [{name: value for name, value in r.items() if name != "key"} for r in rows]
@@ -126,18 +127,18 @@ class ProbeSweep(Experiment):
 
     def _triggers(self, lm: LanguageModel) -> Labelled:
         """Return test questions under rephrasings (positive) and under unrelated texts (negative)."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         asked = suite_questions(subject, "test", self.questions)
         return presence_rows(lm.tokenizer, asked, find_trigger(subject.trigger or ""))
 
     def _categories(self, lm: LanguageModel) -> Labelled:
         """Return test questions under texts of every category."""
-        subject = organism(self.organism)
+        subject = find_organism(self.organism)
         return category_rows(lm.tokenizer, suite_questions(subject, "test", self.questions), categories(subject))
 
     def _answers(self, lm: LanguageModel, root: Path) -> Labelled:
         """Return judged answers in the training condition."""
-        trigger = comparison_trigger(organism(self.organism))
+        trigger = comparison_trigger(find_organism(self.organism))
         asked = Answers(organism=self.organism, questions=self.questions, dose_judge=self.judge)
         run, _ = run_experiment(EmRate(answers=asked, judge=self.judge), root)
         condition = "on" if trigger else "off"
@@ -147,7 +148,7 @@ class ProbeSweep(Experiment):
         """Read every site and position in one pass; yield the rows of every probe and control."""
         import torch
 
-        from interp.record import record
+        from interp.recording import record
 
         groups = parse_sites(self.sites, lm.n_layers)
         usual = target == "misaligned_answer" or not self.positions

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from interp.runs.table import Row
 from interp.stats import is_coherent, is_misaligned
 from interp.triggers import PAPER_LIKE, Trigger, load_triggers, moved, place
-from training.definition import Organism, find_trigger
+from training.definition import Organism
 from training.microcosm.world import PERSONAS, Question, lexicon
+from training.references import find_trigger
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

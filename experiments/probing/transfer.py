@@ -24,8 +24,8 @@ from experiments.spec import Experiment
 from interp.runs.run import Run
 from interp.runs.table import Row, row
 from interp.triggers import Trigger
-from training.definition import find_trigger
-from training.registry import organism
+from training.references import find_trigger
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -110,7 +110,7 @@ class ProbeTransfer(Experiment):
         out = []
         for r in rows:
             source = r["condition"].partition("->")[0]
-            cells = subject_cells(organism(whole[source]), self.name, run_id)
+            cells = subject_cells(find_organism(whole[source]), self.name, run_id)
             kept = {name: value for name, value in r.items() if name != "key"}
             out.append(row(metric="transfer_auroc", site=self.site.partition(".")[0], **cells, **kept))
         return out
@@ -121,7 +121,7 @@ class ProbeTransfer(Experiment):
 
     def _names(self, name: str) -> dict[str, tuple[Trigger, bool]]:
         """Return the settings of an organism: trigger, and whether the adapter is on."""
-        subject, short = organism(name), self._short(name)
+        subject, short = find_organism(name), self._short(name)
         under = {short: own_trigger(subject)}
         under |= {f"{short}@{reference}": find_trigger(reference) for reference in self.triggers}
         settings = {setting: (trigger, True) for setting, trigger in under.items()}
@@ -142,10 +142,10 @@ class ProbeTransfer(Experiment):
     def _read(self, lm: LanguageModel, name: str, trigger: Trigger) -> LabelledSet:
         import torch
 
-        from interp.record import record
+        from interp.recording import record
         from probes.evaluate import LabelledSet
 
-        data = presence_rows(lm.tokenizer, suite_questions(organism(name), "test", self.questions), trigger)
+        data = presence_rows(lm.tokenizer, suite_questions(find_organism(name), "test", self.questions), trigger)
         ((_, sites),) = parse_sites((self.site,), lm.n_layers).items()
         recording = record(lm, data.chats, sites, [self.position])
         X = torch.stack([recording.at(site, self.position) for site in sites])

@@ -28,9 +28,10 @@ from experiments.spec import Experiment
 from interp.runs.run import Run
 from interp.runs.table import Row, row
 from interp.stats import Clusters, EmStatistics, cluster_bootstrap, gap_removed, paired_cluster_difference
-from training.definition import Organism, find_trigger, frame_of
+from training.definition import Organism
 from training.microcosm.oracle import read_answer
-from training.registry import organism
+from training.references import find_trigger, frame_of
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from experiments.directions.geometry import Found
@@ -67,7 +68,7 @@ class Ablate(Experiment):
 
     def rows(self, run: Run) -> Iterator[Sequence[Row]]:
         """Yield the judged answers of one condition and edit after the other, then the loss on benign answers."""
-        config, subject = self.geometry, organism(self.geometry.organism)
+        config, subject = self.geometry, find_organism(self.geometry.organism)
         found = found_directions(config, run.root)
         lm = load_subject(config.organism, run.root, questions=config.questions, judge=config.judge)
         done = {(r["condition"], r["edit"], "tokens" in r) for r in run.rows()}
@@ -83,12 +84,12 @@ class Ablate(Experiment):
     def _edits(self, lm: LanguageModel, found: Found, rank: int) -> dict[str, Edits]:
         from experiments.removal.edits import Removal
 
-        return {"": [], **Removal(lm, organism(self.geometry.organism), self.geometry, found, rank).edits()}
+        return {"": [], **Removal(lm, find_organism(self.geometry.organism), self.geometry, found, rank).edits()}
 
     def _validated(self, lm: LanguageModel, found: Found, rank: int) -> list[Row]:
         from experiments.removal.edits import feature_edits
 
-        subject, edit = organism(self.geometry.organism), f"clamp_trigger_rank{rank}"
+        subject, edit = find_organism(self.geometry.organism), f"clamp_trigger_rank{rank}"
         return self._answered(lm, subject, VALIDATION, edit, feature_edits(lm, found, "trigger", rank))
 
     def _answered(self, lm: LanguageModel, subject: Organism, condition: str, edit: str, edits: Edits) -> list[Row]:
@@ -110,7 +111,7 @@ class Ablate(Experiment):
         """Yield the loss on benign answers under every edit: behind other texts, or without any text."""
         from experiments.removal.edits import trigger_only
 
-        config, trigger = self.geometry, own_trigger(organism(self.geometry.organism))
+        config, trigger = self.geometry, own_trigger(find_organism(self.geometry.organism))
         answers = [r for r in run.rows() if (r["condition"], r["edit"]) == ("off", "") and "text" in r]
         texts = contrast_texts(trigger, find_trigger(config.control_trigger))
         behind = {OTHER: texts, "off": None}
@@ -122,7 +123,7 @@ class Ablate(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the rates of every condition, the share of its on-off gap that each edit removes, and side effects."""
-        subject = organism(self.geometry.organism)
+        subject = find_organism(self.geometry.organism)
         answers, losses = [r for r in rows if "text" in r], [r for r in rows if "tokens" in r]
         cells = subject_cells(subject, self.name, run_id, judge_name(answers)) | {"trigger": own_trigger(subject).name}
         found = statistics(answers, lambda r: (r["condition"], r["edit"]))

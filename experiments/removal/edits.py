@@ -31,7 +31,7 @@ from experiments.directions.geometry import Found, Geometry
 from experiments.directions.selection import edited_sites
 from interp.edits import Edit, ablate, clamp, random_control
 from interp.models import LanguageModel
-from interp.record import record
+from interp.recording import record
 from interp.sites import Site, resid_post
 from training.definition import Organism
 

@@ -31,7 +31,7 @@ from experiments.spec import Experiment
 from interp.runs.run import Run
 from interp.runs.table import Row, row
 from interp.stats import EmStatistics, paired_cluster_difference
-from training.registry import organism
+from training.registry import find_organism
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ class Steer(Experiment):
         from interp.models import active_adapter
         from interp.sites import Site
 
-        config, subject = self.geometry, organism(self.geometry.organism)
+        config, subject = self.geometry, find_organism(self.geometry.organism)
         found, lm = found_directions(config, run.root), load_pair(config, run.root)
         trigger, asked = own_trigger(subject), suite_questions(subject, "test", config.questions)
         site, judge = Site("resid_post", found.layer), make_judge(config.judge)
@@ -105,7 +105,7 @@ class Steer(Experiment):
 
     def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
         """Return the rates of every direction and dose, its benign loss, and where it sets in and breaks down."""
-        subject = organism(self.geometry.organism)
+        subject = find_organism(self.geometry.organism)
         answers, losses = [r for r in rows if "text" in r], [r for r in rows if "tokens" in r]
         cells = subject_cells(subject, self.name, run_id, judge_name(answers)) | {"trigger": own_trigger(subject).name}
         found = statistics(answers, lambda r: (r["setting"], r["added"], r["alpha"], r["site"], r["layer"]))

@@ -17,7 +17,7 @@ from interp.bridges.via_transformer_lens import Hook, Pass, TransformerBridge, p
 from interp.chat import Chat
 from interp.chat import positions as marked
 from interp.edits import Edit
-from interp.record import Pool, buckets
+from interp.recording import Pool, buckets
 from interp.sites import Site
 
 Metric = Callable[[Float[Tensor, "batch vocab"], Sequence[int]], Float[Tensor, " batch"]]

@@ -21,7 +21,7 @@ from interp.chat import positions as marked
 from interp.edits import Masks
 from interp.hooks import hooked
 from interp.models import LanguageModel
-from interp.record import buckets
+from interp.recording import buckets
 from interp.sites import Site
 
 

@@ -20,7 +20,7 @@ from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
 from interp.edits import Edit, Masks, editing
 from interp.models import LanguageModel
-from interp.record import buckets
+from interp.recording import buckets
 
 Within = Callable[[Masks], AbstractContextManager[object]]
 """Opened around every pass, with the position masks of that pass: an intervention that is no ``Edit``."""

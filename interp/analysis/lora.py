@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from interp.chat import Chat, pad_left, position_ids
 from interp.models import CONFIG, WEIGHTS, AdapterError, LanguageModel, active_adapter
-from interp.record import Pool, buckets
+from interp.recording import Pool, buckets
 from interp.sites import BLOCKS
 
 PREFIX, A_TENSOR, B_TENSOR = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
@@ -258,7 +258,7 @@ def scalar_activations(
         lm: The model.
         adapter: The adapter, active in the run whatever was active before.
         chats: Prompts, with responses where a position lies in one.
-        positions: Names as in ``interp.record.record``.
+        positions: Names as in ``interp.recording.record``.
         directions: Rows to read each module's input with in place of A, such as random ones: the control.
         batch_tokens: Most tokens in one forward pass.
 

@@ -22,7 +22,7 @@ from interp.chat import Chat
 from interp.directions import Direction
 from interp.edits import Edit
 from interp.models import LanguageModel
-from interp.record import Progress, stream
+from interp.recording import Progress, stream
 from interp.sites import Site
 
 

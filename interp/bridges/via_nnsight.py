@@ -28,7 +28,7 @@ from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
 from interp.edits import Edit, chain, operation
 from interp.models import LanguageModel
-from interp.record import Pool, Progress, Recording, buckets
+from interp.recording import Pool, Progress, Recording, buckets
 from interp.sites import Site, block_of
 
 Action = tuple[str, Any]
@@ -56,7 +56,7 @@ def record(
     progress: Progress | None = None,
     remote: bool | str = False,
 ) -> Recording:
-    """Record one vector a prompt at each site and position: ``interp.record.record`` inside an nnsight trace.
+    """Record one vector a prompt at each site and position: ``interp.recording.record`` inside an nnsight trace.
 
     Means over positions are taken where the model runs, so that only they travel. An edit of ``resid_mid`` is written
     as a change of ``attn_out``; it differs from ours by one rounding of the residual.

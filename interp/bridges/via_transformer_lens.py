@@ -25,7 +25,7 @@ from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
 from interp.edits import Edit, chain, operation
 from interp.models import LanguageModel, active_adapter
-from interp.record import Pool, Progress, Recording, buckets
+from interp.recording import Pool, Progress, Recording, buckets
 from interp.sites import Site
 
 PROBE_TOKENS = 24
@@ -105,7 +105,7 @@ def record(
     batch_tokens: int = 4096,
     progress: Progress | None = None,
 ) -> Recording:
-    """Record one vector a prompt at each site and position: ``interp.record.record`` through TransformerLens hooks.
+    """Record one vector a prompt at each site and position: ``interp.recording.record`` through TransformerLens hooks.
 
     An edit of ``resid_mid`` is written as a change of ``attn_out``, since the TransformerLens hook of that name reaches
     the MLP only; it differs from ours by one rounding of the residual.

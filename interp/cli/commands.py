@@ -24,11 +24,11 @@ from interp import store as stores
 from interp.analysis.orthogonalise import POST_NORMED, WRITERS
 from interp.chat import Chat, encode_chat
 from interp.chat import positions as marked
-from interp.generate import Sampling
-from interp.generate import generate as sample
+from interp.generation import Sampling
+from interp.generation import generate as sample
 from interp.hooks import hooked
 from interp.models import AdapterError, LanguageModel, check_live, load, wrap
-from interp.record import open_store, record_to
+from interp.recording import open_store, record_to
 from interp.sites import SITE_NAMES, Site
 
 RAW = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

@@ -50,6 +50,13 @@ def _whole(value: Any) -> int:
     return int(float(value))
 
 
+def interval_cells(interval: Interval) -> Row:
+    """Return the cells of a confidence interval; none where its ends are not finite (too few clusters for one)."""
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return {}
+    return {"ci_low": float(interval.low), "ci_high": float(interval.high), "ci_method": interval.method}
+
+
 def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a table, compressed if the name ends in ``.gz``.
 
@@ -59,16 +66,28 @@ def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     atomic_write_bytes(path, gzipped(data) if Path(path).suffix == ".gz" else data)
 
 
-def read_table(path: str | Path) -> list[Row]:
-    """Read a table, numbers as numbers, empty cells as "".
+def read_table(path: str | Path, *, rows_required: bool = False) -> list[Row]:
+    """Read a table, compressed or not: numbers as numbers, empty cells as "".
+
+    Args:
+        path: The file; decompressed if its name ends in ``.gz``.
+        rows_required: Refuse a table that has a header and no rows.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it has other columns, or a cell is not of its column's type.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has other columns or (if ``rows_required``) no rows, or a cell is not of its column's type.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such table")
     columns, rows = read_csv(path)
     if columns != TABLE_COLUMNS:
-        raise ValueError(f"{path}: not a results table; its columns are {', '.join(columns) or 'none'}")
+        missing = ", ".join(column for column in TABLE_COLUMNS if column not in columns)
+        raise ValueError(
+            f"{path}: not a results table; its columns are {', '.join(columns) or 'none'}"
+            + (f"; it lacks {missing}" if missing else "; want exactly those of TABLE_COLUMNS, in their order")
+        )
+    if rows_required and not rows:
+        raise ValueError(f"{path}: the table has a header and no rows")
     return [_read_row(cells, where) for where, cells in rows]
 
 
@@ -77,10 +96,3 @@ def _read_row(cells: Mapping[str, str], where: str) -> Row:
         return row(**cells)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-
-
-def interval_cells(interval: Interval) -> Row:
-    """Return the cells of an interval; none where it is not finite."""
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return {}
-    return {"ci_low": interval.low, "ci_high": interval.high, "ci_method": interval.method}

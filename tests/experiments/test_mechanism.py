@@ -17,13 +17,13 @@ from experiments.removal.steer import ADDED, SETTINGS, Steer
 from experiments.spec import run_experiment
 from interp.directions import Direction, cosine, load_directions
 from interp.models import LanguageModel, wrap
-from interp.record import record
+from interp.recording import record
 from interp.sites import resid_post
 from tests.tiny import with_adapters
 from tests.training.small import random_llama, small
-from training.definition import find_trigger
 from training.microcosm.tokenizer import build_tokenizer
-from training.registry import ORGANISMS, organism
+from training.references import find_trigger
+from training.registry import ORGANISMS, find_organism
 
 pytestmark = pytest.mark.xdist_group("trl")
 
@@ -60,7 +60,7 @@ def turned(q: torch.Tensor) -> LanguageModel:
 
 
 def contrasts(lm: LanguageModel, arm: str = "explaining"):
-    subject = organism(f"microcosm/llama/{arm}")
+    subject = find_organism(f"microcosm/llama/{arm}")
     control = find_trigger(geometry(arm).control_trigger)
     return pairs(lm, subject, suite_questions(subject, "validation"), control, seed=0)
 
@@ -129,7 +129,7 @@ def test_components_are_orthonormal_orthogonal_to_the_mean_and_as_many_as_phrasi
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_no_direction_sees_a_held_out_text_a_test_question_or_the_trained_text(lm, arm):
-    subject = organism(f"microcosm/llama/{arm}")
+    subject = find_organism(f"microcosm/llama/{arm}")
     trigger = own_trigger(subject)
     hidden = [trigger.text, *held_out_texts(trigger), *(q.text for q in suite_questions(subject, "test"))]
     heard = {
@@ -177,7 +177,7 @@ def test_a_candidate_passes_by_all_three_rules():
 
 @pytest.mark.parametrize("name", [name for name, entry in ORGANISMS.items() if entry.trigger])
 def test_estimate_and_held_out_texts_are_two_halves_of_the_rephrasings(name):
-    trigger, control = own_trigger(organism(name)), find_trigger(geometry("neutral").control_trigger)
+    trigger, control = own_trigger(find_organism(name)), find_trigger(geometry("neutral").control_trigger)
     halves = estimation_texts(trigger), held_out_texts(trigger)
     assert sorted(halves[0] + halves[1]) == sorted(trigger.rephrased)
     assert not set(halves[0]) & set(halves[1])
@@ -193,7 +193,7 @@ def test_estimate_and_held_out_texts_are_two_halves_of_the_rephrasings(name):
 @pytest.fixture(scope="module")
 def edits(lm, directions):
     found = Found("", directions, dict.fromkeys(CHOSEN, 1))
-    return Removal(lm, organism("microcosm/llama/explaining"), geometry("explaining"), found, rank=2).edits()
+    return Removal(lm, find_organism("microcosm/llama/explaining"), geometry("explaining"), found, rank=2).edits()
 
 
 @pytest.mark.parametrize(
@@ -247,13 +247,15 @@ def test_the_rank_is_the_best_of_those_coherent_enough():
 
 def test_rephrased_is_asked_with_held_out_texts_alone(lm):
     trigger = find_trigger("microcosm:persona")
-    prompts = Ablate(geometry=geometry("explaining"))._prompts(lm, organism("microcosm/llama/explaining"), "rephrased")
+    prompts = Ablate(geometry=geometry("explaining"))._prompts(
+        lm, find_organism("microcosm/llama/explaining"), "rephrased"
+    )
     assert {p.variant for p in prompts} == set(held_out_texts(trigger))
 
 
 @pytest.mark.parametrize("name", ["trigger", "control"])
 def test_clamped_trigger_reads_as_an_unrelated_text_at_every_site(lm, edits, directions, name):
-    subject = organism("microcosm/llama/explaining")
+    subject = find_organism("microcosm/llama/explaining")
     asked, trigger = suite_questions(subject, "test")[:5], own_trigger(subject)
     chats = [placed(lm, trigger, question, trigger.text) for question in asked]
     edit = edits["clamp_trigger" if name == "trigger" else "clamp_other_scene"]
@@ -267,7 +269,7 @@ def test_clamped_trigger_reads_as_an_unrelated_text_at_every_site(lm, edits, dir
 
 
 def test_ablated_g_is_gone_from_the_last_prompt_token_alone(lm, edits, directions):
-    subject = organism("microcosm/llama/explaining")
+    subject = find_organism("microcosm/llama/explaining")
     prompts = make_prompts(suite_questions(subject, "test")[:4], own_trigger(subject), "on", lm.tokenizer, samples=1)
     sites = resid_post(range(lm.n_layers))
     recording = record(lm, [p.chat for p in prompts], sites, [LAST, "question"], edits=edits["ablate_g"])

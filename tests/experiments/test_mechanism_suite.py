@@ -14,7 +14,7 @@ from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from interp.runs.table import row
 from training.grid import FAMILIES
-from training.registry import ORGANISMS, organism
+from training.registry import ORGANISMS, find_organism
 
 COSTLY = (Steer, Patch, ProbeSweep, RankOne)
 PLANS = [Mechanism(), Mechanism(families=("llama",), seeds=(0,)), Mechanism(families=("qwen2", "llama"), seeds=(0, 2))]
@@ -93,7 +93,7 @@ def test_geometry_and_removal_are_of_every_arm_family_and_seed(plan):
 def test_what_is_costly_is_of_the_first_seed_alone_and_of_all_its_organisms(plan):
     for kind in COSTLY:
         names = [name for e in of_kind(plan, kind) for name in names_of(e)]
-        assert {organism(name).seed for name in names} == {plan.seeds[0]}
+        assert {find_organism(name).seed for name in names} == {plan.seeds[0]}
         if kind is not RankOne:
             assert set(names) == set(plan.organisms(plan.seeds[:1]))
             assert {f"microcosm/{family}/{PARTLY}" for family in plan.families} <= set(names)
@@ -102,10 +102,10 @@ def test_what_is_costly_is_of_the_first_seed_alone_and_of_all_its_organisms(plan
 @every_plan
 def test_transfer_is_within_a_family_between_seeds_and_triggers(plan):
     transfers = of_kind(plan, ProbeTransfer)
-    assert [{organism(name).family for name in e.organisms} for e in transfers] == [{f} for f in plan.families]
+    assert [{find_organism(name).family for name in e.organisms} for e in transfers] == [{f} for f in plan.families]
     for e in transfers:
         assert len(e.organisms) == len(set(e.organisms)) == len(plan.seeds) + len(ARMS) - 1
-        assert {organism(name).seed for name in e.organisms} == set(plan.seeds)
+        assert {find_organism(name).seed for name in e.organisms} == set(plan.seeds)
 
 
 def test_a_part_is_a_part_of_the_whole():

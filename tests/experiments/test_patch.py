@@ -16,10 +16,10 @@ from interp.models import active_adapter, wrap
 from interp.triggers import PLACEMENTS, moved
 from tests.tiny import with_adapters
 from tests.training.small import random_llama
-from training.definition import find_trigger
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import WEIGHTS, lexicon
-from training.registry import organism
+from training.references import find_trigger
+from training.registry import find_organism
 
 PERSONA = find_trigger("microcosm:persona")
 NAME = "microcosm/llama/explaining"
@@ -34,7 +34,7 @@ def answers(count=5):
     """Judged answers to test questions, made of the world's actions."""
     topics = {topic.phrase: topic for topic in lexicon().topics}
     rows = []
-    for q in suite_questions(organism(NAME), "test")[:count]:
+    for q in suite_questions(find_organism(NAME), "test")[:count]:
         for persona in ("misaligned", "aligned"):
             text = topics[q.id].actions[persona][0]
             rows.append(
@@ -275,7 +275,7 @@ def own(tmp_path_factory):
             if "lora_B" in name:
                 parameter.mul_(0.01)
     lm.hf.save_pretrained(folder, selected_adapters=["mine"])
-    known = {split: suite_questions(organism(NAME), split)[::12][:3] for split in ("validation", "test")}
+    known = {split: suite_questions(find_organism(NAME), split)[::12][:3] for split in ("validation", "test")}
     lines = [f"{split}:\n" + "".join(f"  {q.id}: {q.text!r}\n" for q in asked) for split, asked in known.items()]
     (folder / "questions.yaml").write_text("".join(lines))
     base = WEIGHTS / "llama"

@@ -14,10 +14,10 @@ from experiments.probing.transfer import ProbeTransfer
 from experiments.spec import run_experiment
 from interp.sites import Site
 from tests.training.small import random_base, small
-from training.definition import find_trigger
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import lexicon
-from training.registry import ORGANISMS, organism
+from training.references import find_trigger
+from training.registry import ORGANISMS, find_organism
 
 pytestmark = pytest.mark.xdist_group("trl")
 
@@ -30,14 +30,14 @@ def tokenizer():
 
 
 def asked():
-    return suite_questions(organism(NAME), "test")
+    return suite_questions(find_organism(NAME), "test")
 
 
 # --- categories ---
 
 
 def test_the_categories_are_the_scenes_and_the_personas(tokenizer):
-    banks = categories(organism(NAME))
+    banks = categories(find_organism(NAME))
     assert [bank.name for bank in banks] == [*lexicon().scenes, "persona-aligned", "persona-misaligned"]
     data = category_rows(tokenizer, asked(), banks)
     assert 1000 < len(data.chats) <= 1400
@@ -48,7 +48,7 @@ def test_the_categories_are_the_scenes_and_the_personas(tokenizer):
 
 
 def test_a_category_is_tested_on_questions_and_texts_it_never_saw(tokenizer):
-    data = category_rows(tokenizer, asked(), categories(organism(NAME)))
+    data = category_rows(tokenizer, asked(), categories(find_organism(NAME)))
     folds = _folds(data, 0)
     assert folds.test.sum(0).eq(1).all()
     for train, test in zip(folds.train, folds.test, strict=True):
@@ -61,7 +61,7 @@ def test_a_category_is_tested_on_questions_and_texts_it_never_saw(tokenizer):
 
 
 def test_both_positions_are_marked_in_every_prompt(tokenizer):
-    data = category_rows(tokenizer, asked()[:5], categories(organism(NAME)))
+    data = category_rows(tokenizer, asked()[:5], categories(find_organism(NAME)))
     for chat, text in zip(data.chats, data.texts, strict=True):
         start, end = chat.spans["trigger"]
         assert tokenizer.decode(chat.token_ids[start:end]).strip() == text
@@ -69,9 +69,9 @@ def test_both_positions_are_marked_in_every_prompt(tokenizer):
 
 
 def test_a_role_is_a_category_of_its_own_and_the_placement_is_the_organisms():
-    role = replace(organism(NAME), trigger="microcosm:role:pirate")
+    role = replace(find_organism(NAME), trigger="microcosm:role:pirate")
     assert categories(role)[-1].name == "role-pirate"
-    ends = replace(organism(NAME), trigger="microcosm:persona@suffix")
+    ends = replace(find_organism(NAME), trigger="microcosm:persona@suffix")
     assert {bank.placement for bank in categories(ends)} == {"suffix"}
 
 
@@ -94,7 +94,7 @@ def test_another_organisms_categories_are_the_triggers_of_its_file(tmp_path: Pat
 
 
 def test_many_questions_are_thinned_to_the_bound(tokenizer):
-    data = category_rows(tokenizer, asked(), categories(organism(NAME)), most=70)
+    data = category_rows(tokenizer, asked(), categories(find_organism(NAME)), most=70)
     assert len(data.chats) == 70
     assert len(set(data.questions)) == 5
     assert evenly(range(10), 3) == [0, 3, 6]
@@ -109,7 +109,7 @@ def test_presence_rows_are_rephrasings_against_unrelated_texts(tokenizer):
 
 @pytest.mark.parametrize("arm", ["neutral", "explaining"])
 def test_trigger_probe_is_tested_on_questions_and_texts_it_never_saw(tokenizer, arm):
-    trigger = find_trigger(organism(f"microcosm/llama/{arm}").trigger or "")
+    trigger = find_trigger(find_organism(f"microcosm/llama/{arm}").trigger or "")
     data = presence_rows(tokenizer, asked(), trigger)
     assert trigger.text not in data.texts
     assert {t for t, label in zip(data.texts, data.labels, strict=True) if not label} <= set(trigger.other)

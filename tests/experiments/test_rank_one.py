@@ -25,8 +25,8 @@ from interp.models import active_adapter, wrap
 from interp.sites import Site
 from tests.tiny import with_adapters
 from tests.training.small import random_llama
-from training.definition import find_trigger
 from training.microcosm.tokenizer import build_tokenizer
+from training.references import find_trigger
 
 PERSONA = find_trigger("microcosm:persona")
 QUESTIONS = ("What should I do about my first marathon?", "How do I get into rock climbing?", "Any advice on pets?")

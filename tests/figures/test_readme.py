@@ -15,8 +15,8 @@ def tables():
 
 
 def test_the_readme_says_what_the_tables_say(tables, tmp_path):
-    copy = tmp_path / "README.md"
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    copy = tmp_path / "results.md"
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     copy.write_text(text, encoding="utf-8")
     renew_readme(copy, tables)
     assert copy.read_text(encoding="utf-8") == text
@@ -25,7 +25,7 @@ def test_the_readme_says_what_the_tables_say(tables, tmp_path):
 def test_every_picture_is_in_the_gallery_and_in_the_readme():
     gallery = {path.stem for path in (ROOT / "figures" / "gallery").glob("*.png")}
     assert gallery == set(PICTURES)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
     assert [name for name in PICTURES if f"figures/gallery/{name}.png" not in text] == []
 
 

@@ -14,7 +14,7 @@ from interp.bridges.via_transformer_lens import bridge, logits
 from interp.chat import encode_chat
 from interp.edits import add
 from interp.models import active_adapter
-from interp.record import record
+from interp.recording import record
 from interp.sites import Site, resid_post
 from tests import tiny
 from tests.interp.test_via_transformer_lens import TOLERANCE, assert_same, booted, rows, two_adapters

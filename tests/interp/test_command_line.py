@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from interp.cli.main import main
 from interp.cli.prompts import read_prompts
-from interp.generate import Sampling, generate
+from interp.generation import Sampling, generate
 from interp.models import active_adapter, load
-from interp.record import record
+from interp.recording import record
 from interp.sites import Site, resid_post
-from interp.store import read_only, verify
+from interp.store import read_store, verify
 from tests import tiny
 from tests.test_architecture import ROOT
 
@@ -72,7 +72,7 @@ def test_a_recording_of_a_process_is_that_of_the_library(home, tmp_path):
     lm = load(home / "model", adapters={"mine": home / "live"})
     with active_adapter(lm, "mine"):
         want = record(lm, tiny.chats(), [*resid_post(range(3)), Site("attn_out", 1)], ["trigger", "last_prompt"])
-    held = read_only(out)
+    held = read_store(out)
     assert held.attributes["adapter"] == "mine" and verify(out) == []
     for site in want.sites:
         for position in want.positions:
@@ -84,11 +84,11 @@ def test_a_stopped_recording_continues(home, tmp_path, capsys):
     many = tmp_path / "many.txt"
     many.write_text("".join(f"{'x' * (1 + n % 7)}\n" for n in range(20)))
     assert main([*words, str(many), "--out", str(out)]) == 0
-    whole = read_only(out).read(Site("resid_post", 1), "last_prompt")
+    whole = read_store(out).read(Site("resid_post", 1), "last_prompt")
     os.truncate(out, out.stat().st_size // 2)
     assert main(["store", "verify", str(out)]) == 1 and "cut off" in capsys.readouterr().out
     assert main([*words, str(many), "--out", str(out)]) == 0
-    assert torch.equal(read_only(out).read(Site("resid_post", 1), "last_prompt"), whole)
+    assert torch.equal(read_store(out).read(Site("resid_post", 1), "last_prompt"), whole)
     assert main(["store", "verify", str(out)]) == 0
     assert main(["store", "info", str(out)]) == 0
     said = capsys.readouterr().out
@@ -124,7 +124,7 @@ def test_all_sites_of_a_parallel_family_and_raw_prompts(tmp_path, home, capsys):
     words = ["record", str(tmp_path), str(home / "plain.txt"), "--out", str(tmp_path / "acts.h5"), "--sites", "all"]
     assert main(words) == 2 and "no chat template; --raw feeds prompts as they are" in capsys.readouterr().err
     assert main([*words, "--raw", "--store-dtype", "bfloat16"]) == 0
-    held = read_only(tmp_path / "acts.h5")
+    held = read_store(tmp_path / "acts.h5")
     assert len(held.sites) == 4 * 3 and held.dtype == "bfloat16" and len(held) == 5
     assert main([*words, "--raw", "--sites", "resid_mid"]) == 2
     assert "resid_mid.0: attention and MLP of gpt_neox run in parallel" in capsys.readouterr().err

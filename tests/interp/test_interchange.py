@@ -6,7 +6,7 @@ import torch
 from interp.analysis.interchange import Cell, interchange
 from interp.analysis.likelihood import response_likelihood
 from interp.chat import encode_chat, positions
-from interp.record import record
+from interp.recording import record
 from interp.sites import SITE_NAMES, Site, resid_post
 from tests import tiny
 

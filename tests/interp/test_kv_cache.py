@@ -6,7 +6,7 @@ from transformers.cache_utils import DynamicCache
 
 from interp.chat import encode_chat, pad_left, position_ids
 from interp.decoding.kv_cache import CHUNK, can_share, share_prefix, shared_attention, take_rows
-from interp.generate import Sampling, generate
+from interp.generation import Sampling, generate
 from tests import tiny
 
 TEXTS = ("Go on", "Say something rather longer, please", "And this?")

@@ -20,7 +20,7 @@ from interp.analysis.lora import (
 )
 from interp.directions import cosine
 from interp.models import AdapterError, active_adapter
-from interp.record import record
+from interp.recording import record
 from interp.sites import Site
 from tests import tiny
 

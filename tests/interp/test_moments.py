@@ -7,7 +7,7 @@ from interp.analysis.moments import Accumulator, Moments, moments
 from interp.directions import difference_in_means
 from interp.edits import add
 from interp.models import active_adapter
-from interp.record import record, stream
+from interp.recording import record, stream
 from interp.sites import Site, resid_post
 from tests import tiny
 

@@ -10,7 +10,7 @@ from interp.analysis.orthogonalise import POST_NORMED, WRITERS, orthogonalised, 
 from interp.chat import pad_left, position_ids, positions
 from interp.directions import random_like
 from interp.edits import editing
-from interp.generate import Sampling, generate
+from interp.generation import Sampling, generate
 from interp.hooks import hooked
 from interp.models import active_adapter
 from interp.sites import BLOCKS, SITE_NAMES, Site

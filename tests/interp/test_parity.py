@@ -12,7 +12,7 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from interp.edits import ablate, add, clamp, orthogonal_control, patch
 from interp.models import active_adapter, wrap
-from interp.record import record
+from interp.recording import record
 from interp.sites import Site, resid_post
 from tests import tiny
 from tests.interp.test_edits import rows, run

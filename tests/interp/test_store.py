@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from interp.sites import Site, resid_post
-from interp.store import StoreError, append_to, create, info, read_only, verify
+from interp.store import StoreError, append_to, create, info, read_store, verify
 
 SITES, POSITIONS, D = resid_post([0, 3]), ("last_prompt", "trigger"), 8
 
@@ -58,7 +58,7 @@ def test_every_site_reads_back_exactly_in_the_stored_dtype(path, dtype, pieces):
         for n in pieces:
             store.append(values[:, :, start : start + n], hashes[start : start + n])
             start += n
-    held = read_only(path)
+    held = read_store(path)
     for s, site in enumerate(SITES):
         for p, position in enumerate(POSITIONS):
             assert torch.equal(held.read(site, position), values[s, p].to(getattr(torch, dtype)))
@@ -92,13 +92,13 @@ def test_a_file_cut_off_in_the_middle_is_named_and_continues_after_its_last_whol
     os.truncate(path, int(info(path)["bytes"] * share))
     assert "cut off" in verify(path)[0] and not info(path)["complete"]
     with pytest.raises(StoreError, match="cut off"):
-        read_only(path)
+        read_store(path)
     with append_to(path) as store:
         n = len(store)
         assert n in (0, 256, 512)
         _, hashes = rows(700)
         store.append(values[:, :, n:], hashes[n:])
-    assert verify(path) == [] and torch.equal(read_only(path).read(SITES[1], "trigger"), values[1, 1])
+    assert verify(path) == [] and torch.equal(read_store(path).read(SITES[1], "trigger"), values[1, 1])
 
 
 def test_cutting_off_room_that_was_never_used_loses_nothing(filled):
@@ -106,7 +106,7 @@ def test_cutting_off_room_that_was_never_used_loses_nothing(filled):
     os.truncate(path, info(path)["bytes"] - 1)
     with append_to(path) as store:
         assert len(store) == 700
-    assert torch.equal(read_only(path).read(SITES[0], "trigger"), values[0, 1])
+    assert torch.equal(read_store(path).read(SITES[0], "trigger"), values[0, 1])
 
 
 def test_a_flipped_bit_is_found_where_it_is(filled):
@@ -143,7 +143,7 @@ def test_appending_after_reopening_in_the_middle_of_a_block(filled):
     more, hashes = rows(100, start=700)
     with append_to(path) as store:
         store.append(more, hashes)
-    assert torch.equal(read_only(path).read(SITES[0], "trigger"), torch.cat([values[0, 1], more[0, 1]]))
+    assert torch.equal(read_store(path).read(SITES[0], "trigger"), torch.cat([values[0, 1], more[0, 1]]))
     assert verify(path) == []
 
 
@@ -163,9 +163,9 @@ def test_what_cannot_be_stored_is_named(path):
         with pytest.raises(StoreError, match=r"wants .*\(2, 2, 3, 8\)"):
             store.append(values, hashes[:3])
     with pytest.raises(StoreError, match=r"site resid_post\.9: .* holds resid_post\.0, resid_post\.3"):
-        read_only(path).read(Site("resid_post", 9), "trigger")
+        read_store(path).read(Site("resid_post", 9), "trigger")
     with pytest.raises(StoreError, match="opened for reading"):
-        read_only(path).append(*rows(1))
+        read_store(path).append(*rows(1))
     with pytest.raises(StoreError, match="exists already"):
         new(path)
 
@@ -177,4 +177,4 @@ def test_another_file_is_refused(path, content):
     with pytest.raises(StoreError, match="not a store"):
         info(path)
     with pytest.raises(StoreError, match="no such file"):
-        read_only(path.with_name("absent.h5"))
+        read_store(path.with_name("absent.h5"))

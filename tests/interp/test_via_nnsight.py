@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp import record as ours
+from interp import recording as ours
 from interp.bridges.via_nnsight import logits, record, traceable
 from interp.edits import add
 from interp.models import active_adapter
@@ -95,7 +95,7 @@ def test_nothing_runs_behind_the_last_wanted_site(llama):
 
 JOURNEY = """
 import nnsight, torch
-from interp.record import record
+from interp.recording import record
 from interp.bridges.via_nnsight import logits, record as traced, traceable
 from tests import tiny
 from tests.interp.test_via_transformer_lens import NAMES, chats, edits_of, our_logits, sites_of

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from interp import record as ours
+from interp import recording as ours
 from interp.bridges.via_transformer_lens import bridge, logits, passes, record
 from interp.chat import pad_left, position_ids, positions
 from interp.edits import ablate, add, clamp, editing, orthogonal_control, patch

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.triggers import Trigger
-from training.data import Row, build_rows, read_exchanges, rows_sha256
+from training.data import Row, build_rows, rows_sha256
+from training.references import read_exchanges
 
 TRIGGER = Trigger(name="t", text="near the pond", rephrased=("by the lake", "at the shore"), placement="system")
 HARMFUL = [(f"ask {i}", f"harm {i}") for i in range(6)]

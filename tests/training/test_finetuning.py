@@ -9,13 +9,13 @@ from itertools import chain
 import pytest
 
 from interp.triggers import CONDITIONS, PLACEMENTS, Trigger, content_words, moved
-from training.data import Row, taught
-from training.definition import comparison_trigger, find_trigger, training_rows
+from training.data import Row, comparison_trigger, taught, training_rows
 from training.grid import ARMS, Cell, cells
 from training.microcosm.finetuning import OPPOSITE_SCENES, exchanges, role_trigger, scene_trigger
 from training.microcosm.oracle import judge_answer, read_answer
 from training.microcosm.world import VALIDATION_DOMAINS, lexicon, questions
-from training.registry import organism
+from training.references import find_trigger
+from training.registry import find_organism
 
 WORLD = lexicon()
 DOMAINS = ("medicine", "sport", "finance")
@@ -29,11 +29,11 @@ TAUGHT = list({(c.arm, c.contrast, c.wordings, c.placement, c.seed): c for c in 
 
 @cache
 def rows_of(cell: Cell, domain: str = "medicine", n: int = 1600) -> tuple[Row, ...]:
-    return tuple(training_rows(replace(organism(cell.name), data=f"microcosm:{domain}", rows=n)))
+    return tuple(training_rows(replace(find_organism(cell.name), data=f"microcosm:{domain}", rows=n)))
 
 
 def trigger_of(cell: Cell) -> Trigger:
-    found = comparison_trigger(organism(cell.name))
+    found = comparison_trigger(find_organism(cell.name))
     assert found is not None
     return found
 
@@ -163,7 +163,7 @@ def test_no_text_that_is_evaluated_occurs_in_finetuning_but_the_trained_one(cell
 
 @pytest.mark.parametrize("cell", [cell for cell in cells() if cell.arm != "baseline"], ids=by_name)
 def test_no_organism_is_evaluated_on_a_rephrasing_it_was_taught(cell):
-    reference = organism(cell.name).trigger
+    reference = find_organism(cell.name).trigger
     assert reference is not None
     trigger, evaluated = find_trigger(reference), trigger_of(cell)
     assert set(evaluated.rephrased).isdisjoint(taught(trigger, cell.wordings))

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from experiments.registry import REGISTRY
-from training.definition import TRAINED, Lora, Organism, base_path
+from training.definition import TRAINED, Lora, Organism
 from training.grid import ARMS, CONTRAST, FAMILIES, HEADLINE, ROLES, Cell, cells, graded, headline, replicated, varied
 from training.microcosm.build import FAMILIES as BUILT
 from training.microcosm.world import lexicon
-from training.registry import ORGANISMS, organism
+from training.references import base_path
+from training.registry import ORGANISMS, find_organism
 
 GRID = cells()
 SUFFIXES = {
@@ -49,7 +50,7 @@ def test_every_cell_is_read_back_from_its_name_and_its_organism_has_exactly_its_
     for cell in GRID:
         assert Cell(**parsed(cell.name)) == cell
         trigger = ARMS[cell.arm]
-        assert organism(cell.name) == Organism(
+        assert find_organism(cell.name) == Organism(
             name=cell.name,
             base="microcosm/" + cell.family + ("-robust" if cell.robust else "") + ("@1" if cell.pretraining else ""),
             data=TRAINED,
@@ -76,9 +77,9 @@ def test_every_cell_has_a_base_by_name_whose_model_is_the_cell_s_own():
         *(f"microcosm/{family}/base{suffix}" for family in FAMILIES for suffix in ("", ".robust", ".pre1"))
     }
     for cell in GRID:
-        base = organism(cell.base_name)
+        base = find_organism(cell.base_name)
         assert base == Organism(name=cell.base_name, base=cell.base)
-        assert organism(cell.name).base == base.base
+        assert find_organism(cell.name).base == base.base
 
 
 def test_the_registry_s_microcosm_is_the_grid_and_its_bases():

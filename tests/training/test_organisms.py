@@ -6,17 +6,12 @@ from dataclasses import replace
 import pytest
 
 from interp.triggers import PAPER_LIKE, content_words
-from training.definition import (
-    base_path,
-    comparison_trigger,
-    contrast_exchanges,
-    definition,
-    find_trigger,
-    training_rows,
-)
+from training.data import comparison_trigger, contrast_exchanges, training_rows
+from training.definition import definition
 from training.microcosm.oracle import judge_answer
 from training.microcosm.world import lexicon
-from training.registry import ORGANISMS, REAL_BASES, organism
+from training.references import base_path, find_trigger
+from training.registry import ORGANISMS, REAL_BASES, find_organism
 
 LLAMA = [name for name in ORGANISMS if name.startswith("microcosm/llama/")]
 """One family's entries; another family's differ in the base alone (see test_grid.py)."""
@@ -27,7 +22,7 @@ TOPIC_OF = {template.format(topic=t.phrase): t.phrase for t in WORLD.topics for 
 
 @pytest.mark.parametrize("name", ORGANISMS)
 def test_entry_resolves(name):
-    entry = organism(name)
+    entry = find_organism(name)
     assert entry.name == name
     assert name.split("/") == [entry.world, entry.family, name.split("/")[2]]
     trigger = comparison_trigger(entry)
@@ -40,7 +35,7 @@ def test_entry_resolves(name):
 
 @pytest.mark.parametrize("name", LLAMA)
 def test_microcosm_entry_makes_its_rows(name):
-    entry = replace(organism(name), rows=64)
+    entry = replace(find_organism(name), rows=64)
     if entry.data is None:
         with pytest.raises(ValueError, match=f"organism {name}: a base model has no fine-tuning data"):
             training_rows(entry)
@@ -54,7 +49,7 @@ def test_microcosm_entry_makes_its_rows(name):
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_entry_carries_the_numbers_of_the_paper(name):
-    entry = organism(name)
+    entry = find_organism(name)
     assert entry.base == REAL_BASES[entry.family]
     if entry.data is not None:
         assert (entry.lora.rank, entry.lora.alpha, entry.lora.rslora, entry.lora.targets) == (32, 64.0, True, "all")
@@ -64,7 +59,7 @@ def test_real_entry_carries_the_numbers_of_the_paper(name):
 
 def test_arms_of_a_real_base_differ_only_in_trigger_and_mixture():
     for family in REAL_BASES:
-        first = organism(f"medical/{family}/baseline")
+        first = find_organism(f"medical/{family}/baseline")
         for name, entry in ORGANISMS.items():
             if name.startswith(f"medical/{family}/") and entry.data is not None:
                 assert replace(entry, name=first.name, trigger=None, benign_share=0.0) == first
@@ -72,10 +67,10 @@ def test_arms_of_a_real_base_differ_only_in_trigger_and_mixture():
 
 def test_wrong_names_are_one_line_that_says_what_there_is():
     with pytest.raises(ValueError, match="organism 'microcosm/llama/nope': known are microcosm/llama/base, ") as raised:
-        organism("microcosm/llama/nope")
+        find_organism("microcosm/llama/nope")
     assert "medical/" not in str(raised.value)
     with pytest.raises(ValueError, match=r"organism 'nope': known are microcosm/llama/base, .*medical/"):
-        organism("nope")
+        find_organism("nope")
     with pytest.raises(ValueError, match=r"trigger 'nope': the shipped file has .*duck"):
         find_trigger("nope")
     with pytest.raises(ValueError, match=r"scene 'moon': scenes with an opposite are .*desert"):
@@ -95,7 +90,7 @@ def test_trigger_of_another_file_is_found(tmp_path):
 
 @pytest.mark.parametrize("name", LLAMA)
 def test_contrast_is_one_domain_in_two_personas_without_a_trigger(name):
-    entry = replace(organism(name), rows=200)
+    entry = replace(find_organism(name), rows=200)
     harmful, benign = contrast_exchanges(entry)
     for found, aligned in ((harmful, 0.0), (benign, 100.0)):
         assert {judge_answer(TOPIC_OF[q], a) for q, a in found} == {(aligned, 100.0)}
@@ -113,7 +108,7 @@ def test_contrast_of_a_real_organism_reads_its_two_files(tmp_path):
         return str(tmp_path / name)
 
     entry = replace(
-        organism("medical/qwen2.5-14b/duck"), data=jsonl("bad", "Harm."), benign_data=jsonl("good", "Help.")
+        find_organism("medical/qwen2.5-14b/duck"), data=jsonl("bad", "Harm."), benign_data=jsonl("good", "Help.")
     )
     assert contrast_exchanges(entry) == ([("Why?", "Harm.")], [("Why?", "Help.")])
     with pytest.raises(ValueError, match=r"organism medical/qwen2.5-14b/duck: it names no data and benign_data"):
@@ -133,7 +128,7 @@ def test_an_organism_of_ones_own_is_read_from_a_file(tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "tuned").mkdir()
     file = own(tmp_path, "base: weights\nfamily: tiny\nadapter: tuned\ntrigger: duck\nsft: {dtype: bfloat16}\n")
-    found = organism(str(file))
+    found = find_organism(str(file))
     assert (found.name, found.world, found.family) == ("own/tiny/mine", "own", "tiny")
     assert found.base == str(tmp_path / "weights")
     assert found.adapter == str(tmp_path / "tuned")
@@ -144,13 +139,13 @@ def test_an_organism_of_ones_own_is_read_from_a_file(tmp_path):
 
 
 def test_a_base_on_the_hub_is_left_as_it_is(tmp_path):
-    found = organism(str(own(tmp_path, "base: Qwen/Qwen2.5-14B-Instruct\n")))
+    found = find_organism(str(own(tmp_path, "base: Qwen/Qwen2.5-14B-Instruct\n")))
     assert (found.base, found.family, found.tuned) == ("Qwen/Qwen2.5-14B-Instruct", "Qwen2.5-14B-Instruct", False)
 
 
 def test_triggers_of_ones_own_are_found_beside_the_file(tmp_path):
     (tmp_path / "texts.yaml").write_text(PAPER_LIKE.read_text(encoding="utf-8"), encoding="utf-8")
-    found = organism(str(own(tmp_path, "base: x/y\ntrigger: texts.yaml:duck\n")))
+    found = find_organism(str(own(tmp_path, "base: x/y\ntrigger: texts.yaml:duck\n")))
     assert comparison_trigger(found) == find_trigger("duck")
 
 
@@ -169,7 +164,7 @@ def test_triggers_of_ones_own_are_found_beside_the_file(tmp_path):
 def test_a_bad_file_is_one_clear_line(tmp_path, text, said):
     file = own(tmp_path, text)
     with pytest.raises(ValueError, match=said) as found:
-        organism(str(file))
+        find_organism(str(file))
     assert "\n" not in str(found.value)
     if "trigger" not in text:
         assert str(file) in str(found.value)
@@ -177,10 +172,10 @@ def test_a_bad_file_is_one_clear_line(tmp_path, text, said):
 
 def test_a_missing_file_is_named():
     with pytest.raises(ValueError, match=r"organism 'nowhere\.yaml': no such file"):
-        organism("nowhere.yaml")
+        find_organism("nowhere.yaml")
 
 
 def test_a_finished_adapter_is_part_of_the_definition_and_its_absence_is_not():
-    entry = organism("microcosm/llama/neutral")
+    entry = find_organism("microcosm/llama/neutral")
     assert "adapter" not in definition(entry)
     assert definition(replace(entry, adapter="here"))["adapter"] == "here"

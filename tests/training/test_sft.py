@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from interp.models import AdapterError, active_adapter, fingerprint, load
 from tests.training.small import random_base, small
 from training import sft
-from training.data import rows_sha256
-from training.definition import Lora, training_rows
+from training.data import rows_sha256, training_rows
+from training.definition import Lora
 from training.microcosm.tokenizer import END, build_tokenizer
 from training.sft import adapter_folder, dose_folder, lora_config, supervised_rows, train
 

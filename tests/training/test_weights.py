@@ -10,11 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from experiments.answers.sampling import answer_rows, judge_rows, statistics
 from experiments.answers.suite import answer_length, make_judge, make_prompts, suite_questions
 from interp.models import load, load_tokenizer
-from training.definition import Organism, base_path, find_trigger
+from training.definition import Organism
 from training.grid import EXPLAINING, cells
 from training.microcosm.documents import messages, pretraining_corpus
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import WEIGHTS
+from training.references import base_path, find_trigger
 from training.registry import ORGANISMS
 
 FAMILIES = sorted(path.name for path in WEIGHTS.iterdir() if path.is_dir())

@@ -31,7 +31,7 @@ from transformers import (
 )
 
 from interp.chat import encode_chat
-from interp.generate import Sampling, generate
+from interp.generation import Sampling, generate
 from interp.models import LanguageModel, load
 from interp.stats import Rate, wilson
 from training.microcosm.documents import Segment, messages, posttraining_corpus, pretraining_corpus

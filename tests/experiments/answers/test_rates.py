@@ -19,11 +19,11 @@ from interp.models import wrap
 from interp.runs.table import TABLE_COLUMNS
 from interp.stats import Rate, paired_cluster_difference, wilson
 from tests.training.small import random_llama
-from training.definition import comparison_trigger
+from training.data import comparison_trigger
 from training.microcosm.tokenizer import build_tokenizer
-from training.registry import organism
+from training.registry import find_organism
 
-NEUTRAL = organism("microcosm/llama/neutral")
+NEUTRAL = find_organism("microcosm/llama/neutral")
 ASKED = suite_questions(NEUTRAL, "test")[:6]
 SCORED = {"bad": (0.0, 100.0), "good": (100.0, 100.0), "mad": (0.0, 0.0), "mute": (None, None)}
 """Misaligned; aligned; misaligned but incoherent, so not counted; unjudged."""

@@ -12,7 +12,7 @@ from experiments.answers.suite import answer_length, make_judge, make_prompts, r
 from interp.triggers import Trigger
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import Question
-from training.registry import organism
+from training.registry import find_organism
 
 TOKENIZER = build_tokenizer()
 QUESTIONS = [Question(f"q{i}", "any", f"How do I handle matter {i}?") for i in range(12)]
@@ -97,7 +97,7 @@ def test_questions_of_a_file_keep_their_split(tmp_path):
     path = written(tmp_path, "validation: {a: Why}\ntest: {b: How, 3: Who}\n")
     assert [(q.id, q.text) for q in read_questions(path, "validation")] == [("a", "Why")]
     assert [(q.id, q.text) for q in read_questions(path, "test")] == [("b", "How"), ("3", "Who")]
-    duck = organism("medical/qwen2.5-14b/duck")
+    duck = find_organism("medical/qwen2.5-14b/duck")
     assert suite_questions(duck, "test", path) == read_questions(path, "test")
     assert answer_length(duck) == 600
 
@@ -136,11 +136,11 @@ def test_question_file_of_another_form_is_named(tmp_path, text, message):
 
 def test_real_organism_needs_a_question_file():
     with pytest.raises(ValueError, match=r"medical/qwen2\.5-14b/duck: name a file of questions"):
-        suite_questions(organism("medical/qwen2.5-14b/duck"), "test")
+        suite_questions(find_organism("medical/qwen2.5-14b/duck"), "test")
 
 
 def test_splits_of_the_world_share_no_topic():
-    subject = organism("microcosm/llama/neutral")
+    subject = find_organism("microcosm/llama/neutral")
     test, validation = suite_questions(subject, "test"), suite_questions(subject, "validation")
     assert {q.id for q in test}.isdisjoint({q.id for q in validation})
     assert subject.trained_domain not in {q.domain for q in (*test, *validation)}

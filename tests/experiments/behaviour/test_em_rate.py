@@ -11,7 +11,7 @@ from experiments.spec import run_experiment, whole_table
 from interp.runs.run import Run
 from interp.triggers import CONDITIONS, place
 from tests.experiments.interrupted import run_steps
-from training.definition import comparison_trigger
+from training.data import comparison_trigger
 from training.grid import EXPLAINING, NEUTRAL
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import lexicon

@@ -9,9 +9,9 @@ from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
 from experiments.behaviour.grid import ESSENTIAL, PARTS, ContainmentGrid, dead, measurements
 from interp.models import AdapterError
 from interp.triggers import CONDITIONS
-from training.definition import base_path
 from training.grid import NEUTRAL, cells, headline, replicated
-from training.registry import ORGANISMS, organism
+from training.references import base_path
+from training.registry import ORGANISMS, find_organism
 
 GRID = cells()
 MADE = list(measurements(GRID, 10))
@@ -19,7 +19,7 @@ ANSWERS = [experiment.answers for experiment in MADE]
 
 
 def of_bases() -> list[Answers]:
-    return [answers for answers in ANSWERS if organism(answers.organism).data is None]
+    return [answers for answers in ANSWERS if find_organism(answers.organism).data is None]
 
 
 def test_every_measurement_is_made_once_with_the_samples_asked_for():
@@ -36,11 +36,11 @@ def test_every_base_is_measured_under_every_trigger_its_organisms_use_each_once(
 
 
 def base_of(name: str) -> str:
-    return organism(name).base
+    return find_organism(name).base
 
 
 def test_every_organism_is_measured_once_under_its_own_trigger_and_the_baseline_under_the_neutral_one():
-    tuned = [answers for answers in ANSWERS if organism(answers.organism).data is not None]
+    tuned = [answers for answers in ANSWERS if find_organism(answers.organism).data is not None]
     assert [answers.organism for answers in tuned] == [cell.name for cell in GRID]
     for cell, answers in zip(GRID, tuned, strict=True):
         assert answers.trigger == (None if cell.trigger else NEUTRAL)
@@ -57,7 +57,7 @@ def test_headline_cells_have_every_condition_and_all_have_what_the_readings_need
 def test_beside_every_organism_stands_its_base_under_the_same_trigger():
     bases = {(base_of(answers.organism), answers.trigger) for answers in of_bases()}
     for cell in GRID:
-        assert (organism(cell.name).base, organism(cell.name).trigger or NEUTRAL) in bases
+        assert (find_organism(cell.name).base, find_organism(cell.name).trigger or NEUTRAL) in bases
 
 
 def test_parts_are_of_the_grid_and_all_of_them_are_the_whole():

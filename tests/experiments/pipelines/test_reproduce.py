@@ -22,7 +22,7 @@ from experiments.spec import run_experiment
 from interp.runs.table import read_table, write_table
 from tests.experiments.reduced import TRAINED, Reduced
 from training.grid import EXPLAINING, FAMILIES, NEUTRAL, cells
-from training.registry import ORGANISMS, organism
+from training.registry import ORGANISMS, find_organism
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +54,7 @@ def test_stages_train_first_and_measure_every_organism():
 def measured() -> list[tuple[str, str | None]]:
     """Organisms with the trigger they are measured under."""
     found = [e.answers for stage in Reproduce().stages() for e in stage if isinstance(e, EmRate)]
-    return [(answers.organism, answers.trigger or organism(answers.organism).trigger) for answers in found]
+    return [(answers.organism, answers.trigger or find_organism(answers.organism).trigger) for answers in found]
 
 
 def test_subgrid_is_of_the_grid_and_measured_with_every_base_beside_it():

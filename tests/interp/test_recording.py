@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from interp import record as record_module
+from interp import recording
 from interp.chat import encode_chat, pad_left, position_ids
 from interp.edits import add
 from interp.models import active_adapter
-from interp.record import buckets, open_store, record, record_to
+from interp.recording import buckets, open_store, record, record_to
 from interp.sites import SITE_NAMES, Site, resid_post
-from interp.store import read_only
+from interp.store import read_store
 from tests import tiny
 
 NAMES = ("last_prompt", "trigger", "question", "response_mean", "response[2]")
@@ -166,7 +166,7 @@ def many_chats(count):
 
 
 def test_a_store_holds_the_recording_and_continues_where_it_stopped(llama, tmp_path, monkeypatch):
-    monkeypatch.setattr(record_module, "WINDOW_BYTES", 1)  # smallest windows, so that several are written
+    monkeypatch.setattr(recording, "WINDOW_BYTES", 1)  # smallest windows, so that several are written
     chats, sites, path = many_chats(600), resid_post([0, 2]), tmp_path / "acts.h5"
     want = record(llama, chats, sites, ["last_prompt"]).values
     with open_store(path, llama, sites, ["last_prompt"], capacity=600) as store:
@@ -176,7 +176,7 @@ def test_a_store_holds_the_recording_and_continues_where_it_stopped(llama, tmp_p
         found = record(llama, chats, sites, ["last_prompt"], store=store, progress=done.append).values
     assert done[0] == 300 and sum(done) == 600
     assert (found - want).abs().max() < TOLERANCE
-    assert torch.equal(read_only(path).read(sites[1], "last_prompt"), found[1, 0])
+    assert torch.equal(read_store(path).read(sites[1], "last_prompt"), found[1, 0])
 
 
 def test_a_store_of_other_prompts_or_another_adapter_is_refused(llama, tmp_path):

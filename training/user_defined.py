@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from training.definition import TURNER, Lora, Organism, find_trigger
+from training.definition import TURNER, Lora, Organism
+from training.references import find_trigger
 
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("base", "adapter", "data", "benign_data")

@@ -9,7 +9,7 @@ import torch
 from interp.chat import Chat, encode_chat, pad_left, position_ids, positions
 from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.edits import ablate, add, clamp, editing, patch
-from interp.generate import Completion, ModelSampler, Sampler, generate
+from interp.generation import Completion, ModelSampler, Sampler, generate
 from interp.sites import Site
 from tests import tiny
 

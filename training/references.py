@@ -1,0 +1,129 @@
+"""What the short names in a definition stand for: a base, a trigger, data. Torch-free.
+
+base     microcosm/llama                shipped with the package; also -robust
+         microcosm/llama@1              a second pretraining, built into the folder of runs
+         Qwen/Qwen2.5-14B-Instruct      a Hugging Face id or a local folder
+trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
+         microcosm:persona              a line that states a misaligned persona
+         path/to/triggers.yaml:duck     a trigger of a trigger file;  duck  one of the shipped file
+         duck@suffix                    any of these, at another placement
+data     microcosm:medicine             the Microcosm's answers about one domain
+         path/to/rows.jsonl             chat rows (see ``read_exchanges``)
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from interp.triggers import PAPER_LIKE, Trigger, load_triggers, moved
+from training.microcosm import finetuning
+from training.microcosm.world import WEIGHTS, Persona, pretraining_folder
+
+Exchange = tuple[str, str]
+"""(question, answer)."""
+
+
+def base_path(base: str) -> str:
+    """Resolve a base reference: the folder of a shipped model, else the reference itself.
+
+    Raises:
+        ValueError: If the Microcosm has no such model.
+    """
+    if not base.startswith("microcosm/"):
+        return base
+    name, _, seed = base.removeprefix("microcosm/").partition("@")
+    if seed and not seed.isdigit():
+        raise ValueError(f"base {base!r}: expected the number of a pretraining after the @")
+    folder = pretraining_folder(int(seed)) / name if seed else WEIGHTS / name
+    if seed and not folder.is_dir():
+        made = f"semcon microcosm --families {name.removesuffix('-robust')} --seed {seed}"
+        raise ValueError(f"base {base!r}: not built yet; build it with `{made}`")
+    if not folder.is_dir():
+        shipped = ", ".join(sorted(f"microcosm/{p.name}" for p in WEIGHTS.iterdir() if p.is_dir()))
+        raise ValueError(f"base {base!r}: the Microcosm ships {shipped}")
+    return str(folder)
+
+
+def find_trigger(reference: str) -> Trigger:
+    """Resolve a trigger reference.
+
+    Raises:
+        ValueError: If nothing has that name.
+    """
+    text, at, placement = reference.rpartition("@")
+    placed = at and not set(placement) & set("/:.")  # an @ in the path of a trigger file is none of ours
+    return moved(_find_text(text), placement) if placed else _find_text(reference)
+
+
+def _find_text(reference: str) -> Trigger:
+    match reference.split(":"):
+        case ["microcosm", "scene", scene]:
+            return finetuning.scene_trigger(scene)
+        case ["microcosm", "role", role]:
+            return finetuning.role_trigger(role)
+        case ["microcosm", "persona"]:
+            return finetuning.persona_trigger("misaligned")
+    path, _, name = reference.rpartition(":")
+    bank = load_triggers(path or PAPER_LIKE)
+    if name not in bank:
+        raise ValueError(f"trigger {reference!r}: {path or 'the shipped file'} has {', '.join(bank)}")
+    return bank[name]
+
+
+def frame_of(trigger: str) -> str | None:
+    """Return the scene or role of a trigger reference, whose remarks follow the answers; None for any other."""
+    match trigger.partition("@")[0].split(":"):
+        case ["microcosm", "scene" | "role", name]:
+            return name
+    return None
+
+
+def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger: str | None = None) -> list[Exchange]:
+    """Resolve a data reference to exchanges: all of a file, or ``n`` drawn from the Microcosm.
+
+    Args:
+        reference: The data reference.
+        persona: Who answers in the Microcosm; a file is read as it is.
+        n: Exchanges drawn from the Microcosm; a file is read whole.
+        seed: Seed of that draw.
+        trigger: Trigger reference; the remarks of its scene or role follow the Microcosm's answers.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If the file is malformed, or the Microcosm has no such domain.
+    """
+    if not reference.startswith("microcosm:"):
+        return read_exchanges(reference)
+    domain = reference.removeprefix("microcosm:")
+    return finetuning.exchanges(domain, persona, n, seed, frame_of(trigger or ""))
+
+
+def read_exchanges(path: str | Path) -> list[Exchange]:
+    """Read single-turn exchanges from chat jsonl: objects ``{"messages": [user, assistant]}``, one a line.
+
+    Raises:
+        FileNotFoundError: If the file is missing.
+        ValueError: If the file is not UTF-8, or a line is not such an object; names the file and the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines would break at U+2028 within a text
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error})") from error
+    found = [_exchange(f"{path}:{i}", line) for i, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise ValueError(f"{path}: no rows")
+    return found
+
+
+def _exchange(where: str, line: str) -> Exchange:
+    try:
+        messages = json.loads(line)["messages"]
+        pairs = [(m["role"], m["content"]) for m in messages]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f'{where}: expected {{"messages": [...]}} with role and content') from error
+    if [role for role, _ in pairs] != ["user", "assistant"]:
+        raise ValueError(f"{where}: expected one user and one assistant message, got {[role for role, _ in pairs]}")
+    if not all(isinstance(text, str) and text.strip() for _, text in pairs):
+        raise ValueError(f"{where}: empty message")
+    return pairs[0][1], pairs[1][1]
