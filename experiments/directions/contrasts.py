@@ -1,9 +1,9 @@
 """What directions are made of: two sets of prompts that differ in one thing, where they are read, under which adapter.
 
-Misalignment, by the token conventions of the literature, in the **base**, where no trigger and no adapter is:
+Misalignment, by the token conventions of the literature, in the **base**, without trigger and adapter:
 
-g         last prompt token (Arditi et al. 2024, arXiv:2406.11717), after one misaligned exchange of the fine-tuning
-          domain minus after an aligned one: the same questions, so nothing but the past differs
+g         last prompt token (Arditi et al. 2024, arXiv:2406.11717), after a misaligned exchange of the fine-tuning
+          domain minus after an aligned one: the same questions, so only the past exchange differs
 g_answer  mean over answer tokens (Soligo et al. 2025, arXiv:2506.11618), misaligned minus aligned answers
 g_first   first answer token (Rimsky et al. 2023, arXiv:2312.06681), the same answers
 g_shift   last prompt token under an adapter trained without a trigger minus without it: unconditional misalignment
@@ -14,8 +14,9 @@ delta         last prompt token, rephrased trigger minus no trigger;  ``delta_ba
 trigger       the trigger's own tokens, rephrasings minus unrelated texts;  ``control``: an unrelated scene's
 trigger_last  the same texts as ``trigger``, read at the last prompt token
 
-``x.1``, ``x.2``, ... are further components of a feature: principal directions of its phrasings' means, after the mean.
-``x_target`` is the mean of the negative side: the point to clamp to. All prompts are validation questions.
+``x.1``, ``x.2``, ... are further components of a feature: principal directions of the means of its phrasings, after the
+mean over all of them. ``x_target`` is the mean of the negative side: the point to clamp to. All prompts are validation
+questions.
 """
 
 from __future__ import annotations
@@ -23,27 +24,33 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.answers.subject import contrast_texts, estimation_texts, own_trigger
+from experiments.answers.subject import Subject, contrast_texts, estimation_texts
+from experiments.behaviour.dose import ADAPTER
 from interp.analysis.resampling import Contrast
-from interp.chat import Chat, encode_chat
+from interp.chat import Chat, encode_chat, question_chat
 from interp.directions import Direction
 from interp.models import LanguageModel, active_adapter
 from interp.recording import Recording, record
 from interp.sites import Site
-from interp.triggers import Trigger, place
+from interp.triggers import Trigger
 from training.data import contrast_exchanges
-from training.definition import Organism
 from training.microcosm.world import Question
+from training.references import Exchange
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LAST, TRIGGER = "last_prompt", "trigger"
-ADAPTER, BASELINE = "organism", "baseline"
-PAST_EACH, ANSWERS_EACH = 3, 200
-"""Past exchanges before each question, and answers, of either kind."""
+BASELINE = "baseline"
+"""Label of the adapter that was trained without a trigger."""
+PAST_EACH, MOST_ANSWERS = 3, 200
+"""Past exchanges per question, and most answers, of either kind."""
 COMPONENTS = 4
 """Most components of a feature: no more than half of a trigger's rephrasings can carry."""
 FEATURES = ("trigger", "control", "trigger_last")
@@ -51,19 +58,19 @@ FEATURES = ("trigger", "control", "trigger_last")
 
 @dataclass(frozen=True)
 class Side:
-    """Prompts of one side, with the question and the text of each, and the adapter they are read under."""
+    """Prompts of one side, with the question and the text of each, and the adapter under which they are read."""
 
     chats: Sequence[Chat]
     questions: Sequence[str]
     texts: Sequence[str]
     adapter: str | None
-    words: str
+    description: str
     """What these prompts are, for the file of directions."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two sides and where both are read."""
+    """Two sides, and the position at which both are read."""
 
     name: str
     positive: Side
@@ -72,8 +79,8 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """The recordings of a pair."""
+class PairRecordings:
+    """The activations of both sides of a pair."""
 
     pair: Pair
     positive: Recording
@@ -86,28 +93,33 @@ class Measured:
         return Contrast(positive, negative, pair.positive.questions, pair.negative.questions)
 
     def directions(self, site: Site) -> dict[str, Direction]:
-        """Return the direction at one site; of a feature also its target and its further components."""
-        name, contrast, found = self.pair.name, self.contrast(site), {}
-        about = (self.pair.positive.words, self.pair.negative.words, len(contrast.positive), len(contrast.negative))
-        method = f"difference-in-means at {self.pair.position}"
-        main = Direction(contrast.direction.float(), site, method, *about)
-        found[f"{name}/{site}"] = main
-        if name in FEATURES or name == "delta":
-            found[f"{name}_target/{site}"] = replace(
-                main, vector=contrast.negative.mean(0), method=f"mean at {self.pair.position}"
-            )
-        if name in FEATURES:
-            rest = components(contrast.positive, self.pair.positive.texts, main.vector, COMPONENTS - 1)
-            for i, vector in enumerate(rest, start=1):
-                method = f"principal direction {i} of phrasings' means at {self.pair.position}"
-                found[f"{name}.{i}/{site}"] = replace(main, vector=vector, method=method)
-        return found
+        """Return the direction at one site by name; of a feature also its target and its further components."""
+        pair, contrast = self.pair, self.contrast(site)
+        about = (pair.positive.description, pair.negative.description, len(contrast.positive), len(contrast.negative))
+        main = Direction(contrast.direction.float(), site, f"difference-in-means at {pair.position}", *about)
+        directions = {pair.name: main}
+        if pair.name in (*FEATURES, "delta"):
+            target = contrast.negative.mean(0)
+            directions[f"{pair.name}_target"] = replace(main, vector=target, method=f"mean at {pair.position}")
+        if pair.name in FEATURES:
+            further = components(contrast.positive, pair.positive.texts, main.vector, COMPONENTS - 1)
+            for i, vector in enumerate(further, start=1):
+                method = f"principal direction {i} of phrasings' means at {pair.position}"
+                directions[f"{pair.name}.{i}"] = replace(main, vector=vector, method=method)
+        return {f"{name}/{site}": direction for name, direction in directions.items()}
 
 
 def components(
     rows: Float[Tensor, "n d_model"], texts: Sequence[str], mean: Float[Tensor, " d_model"], n: int
 ) -> Float[Tensor, "component d_model"]:
-    """Return up to ``n`` principal directions, norm 1, of what the texts' means differ in, orthogonal to ``mean``."""
+    """Return up to ``n`` principal directions, norm 1, along which the texts' means differ, orthogonal to ``mean``.
+
+    Args:
+        rows: Activations, one per prompt.
+        texts: The text in each prompt.
+        mean: The feature's first component.
+        n: Most directions.
+    """
     names = list(dict.fromkeys(texts))
     index = torch.tensor([names.index(text) for text in texts])
     means = torch.stack([rows[index == i].double().mean(0) for i in range(len(names))])
@@ -116,105 +128,113 @@ def components(
     unit = mean.double() / mean.double().norm()
     centred = means - means.mean(0)
     centred = centred - (centred @ unit)[:, None] * unit
-    found = torch.linalg.svd(centred, full_matrices=False)
-    return found.Vh[: min(n, int((found.S / found.S[0] > 1e-6).sum()))].float()
+    svd = torch.linalg.svd(centred, full_matrices=False)
+    rank = int((svd.S / svd.S[0] > 1e-6).sum())  # what remains beyond it is rounding error
+    return svd.Vh[: min(n, rank)].float()
 
 
-def pairs(
-    lm: LanguageModel, subject: Organism, asked: Sequence[Question], control: Trigger, *, seed: int
-) -> list[Pair]:
-    """Return every pair an organism allows: ``g_shift`` needs a baseline adapter, the misalignment ones data."""
-    trigger = own_trigger(subject)
+def pairs(lm: LanguageModel, subject: Subject, control: Trigger, *, seed: int) -> list[Pair]:
+    """Return every pair that an organism allows; ``g_shift`` needs a baseline adapter.
+
+    Raises:
+        ValueError: If the organism has no trigger, or names no data and benign data to contrast.
+    """
+    trigger, questions = subject.own_trigger, subject.questions("validation")
     return [
-        *_misalignment(lm, subject, asked, seed),
-        *_shift(lm, trigger, asked),
-        *_trigger(lm, trigger, asked),
-        *_features(lm, trigger, control, asked),
+        *_misalignment(lm, subject, questions, seed),
+        *_shift(lm, trigger, questions),
+        *_trigger(lm, trigger, questions),
+        *_features(lm, trigger, control, questions),
     ]
 
 
-def measure(lm: LanguageModel, pair: Pair, sites: Sequence[Site]) -> Measured:
+def measure(lm: LanguageModel, pair: Pair, sites: Sequence[Site]) -> PairRecordings:
     """Record both sides of a pair, each under its own adapter."""
-    found = []
+    recordings = []
     for side in (pair.positive, pair.negative):
         with active_adapter(lm, side.adapter if side.adapter in lm.adapters else None):
-            found.append(record(lm, side.chats, sites, [pair.position]))
-    return Measured(pair, *found)
+            recordings.append(record(lm, side.chats, sites, [pair.position]))
+    return PairRecordings(pair, *recordings)
 
 
-def placed(lm: LanguageModel, trigger: Trigger, question: Question, text: str | None) -> Chat:
-    """Return a question as chat with a text where the trigger goes, both marked."""
-    marks = {"question": question.text} | ({"trigger": text} if text else {})
-    return encode_chat(lm.tokenizer, place(question.text, text, trigger), marks=marks)
+def after_exchange(
+    tokenizer: PreTrainedTokenizerBase, past: Exchange, question: str, *, response: str | None = None
+) -> Chat:
+    """Return a question as a chat after a past exchange, with a teacher-forced ``response`` if one is given."""
+    messages = [
+        {"role": "user", "content": past[0]},
+        {"role": "assistant", "content": past[1]},
+        {"role": "user", "content": question},
+    ]
+    return encode_chat(tokenizer, messages, response=response)
 
 
-def placed_side(
+def _text_side(
     lm: LanguageModel,
     trigger: Trigger,
-    asked: Sequence[Question],
+    questions: Sequence[Question],
     texts: Sequence[str | None],
-    words: str,
+    description: str,
     adapter: str | None = ADAPTER,
 ) -> Side:
-    """Return every question under every text."""
-    made = [(placed(lm, trigger, q, text), q.id, text or "") for q in asked for text in texts]
-    chats, ids, said = zip(*made, strict=True)
-    return Side(chats, ids, said, adapter, words)
+    """Return every question with every text where the trigger goes."""
+    prompts = [(q, text) for q in questions for text in texts]
+    chats = [question_chat(lm.tokenizer, q.text, text, trigger) for q, text in prompts]
+    return Side(chats, [q.id for q, _ in prompts], [text or "" for _, text in prompts], adapter, description)
 
 
-def _misalignment(lm: LanguageModel, subject: Organism, asked: Sequence[Question], seed: int) -> list[Pair]:
-    harmful, benign = contrast_exchanges(subject)
-    past = _after(lm, harmful, asked, seed, "misaligned"), _after(lm, benign, asked, seed, "aligned")
-    said = _answered(lm, harmful, "misaligned"), _answered(lm, benign, "aligned")
-    positions = {"g_answer": "response_mean", "g_first": "response[0]"}
-    answers = [Pair(name, said[0], said[1], position) for name, position in positions.items()]
-    return [Pair("g", past[0], past[1], LAST), *answers]
+def _misalignment(lm: LanguageModel, subject: Subject, questions: Sequence[Question], seed: int) -> list[Pair]:
+    harmful, benign = contrast_exchanges(subject.organism)
+    after_misaligned = _after_side(lm, harmful, questions, seed, "misaligned")
+    after_aligned = _after_side(lm, benign, questions, seed, "aligned")
+    misaligned, aligned = _answer_side(lm, harmful, "misaligned"), _answer_side(lm, benign, "aligned")
+    return [
+        Pair("g", after_misaligned, after_aligned, LAST),
+        Pair("g_answer", misaligned, aligned, "response_mean"),
+        Pair("g_first", misaligned, aligned, "response[0]"),
+    ]
 
 
-def _after(
-    lm: LanguageModel, exchanges: Sequence[tuple[str, str]], asked: Sequence[Question], seed: int, words: str
+def _after_side(
+    lm: LanguageModel, exchanges: Sequence[Exchange], questions: Sequence[Question], seed: int, kind: str
 ) -> Side:
-    rng, chats, ids = random.Random(seed), [], []
-    for question in asked:
-        for past, answer in rng.sample(list(exchanges), PAST_EACH):
-            before = [{"role": "user", "content": past}, {"role": "assistant", "content": answer}]
-            chats.append(encode_chat(lm.tokenizer, [*before, {"role": "user", "content": question.text}]))
-            ids.append(question.id)
-    return Side(chats, ids, [""] * len(ids), None, f"after an exchange that is {words}")
+    """Return every question after a few exchanges, one per prompt, drawn anew for each question."""
+    rng = random.Random(seed)
+    prompts = [(past, q) for q in questions for past in rng.sample(list(exchanges), PAST_EACH)]
+    chats = [after_exchange(lm.tokenizer, past, q.text) for past, q in prompts]
+    return Side(chats, [q.id for _, q in prompts], [""] * len(prompts), None, f"after an exchange that is {kind}")
 
 
-def _answered(lm: LanguageModel, exchanges: Sequence[tuple[str, str]], words: str) -> Side:
-    kept = exchanges[:ANSWERS_EACH]
-    chats = [encode_chat(lm.tokenizer, [{"role": "user", "content": q}], response=a) for q, a in kept]
-    return Side(chats, [q for q, _ in kept], [""] * len(kept), None, f"{words} answers")
+def _answer_side(lm: LanguageModel, exchanges: Sequence[Exchange], kind: str) -> Side:
+    answered = exchanges[:MOST_ANSWERS]
+    chats = [question_chat(lm.tokenizer, question, response=answer) for question, answer in answered]
+    return Side(chats, [question for question, _ in answered], [""] * len(answered), None, f"{kind} answers")
 
 
-def _shift(lm: LanguageModel, trigger: Trigger, asked: Sequence[Question]) -> list[Pair]:
+def _shift(lm: LanguageModel, trigger: Trigger, questions: Sequence[Question]) -> list[Pair]:
     if BASELINE not in lm.adapters:
         return []
-    under, without = (
-        placed_side(lm, trigger, asked, (None,), words, adapter)
-        for adapter, words in ((BASELINE, "adapter trained without trigger"), (None, "base"))
-    )
-    return [Pair("g_shift", under, without, LAST)]
+    tuned = _text_side(lm, trigger, questions, (None,), "adapter trained without trigger", BASELINE)
+    base = _text_side(lm, trigger, questions, (None,), "base", None)
+    return [Pair("g_shift", tuned, base, LAST)]
 
 
-def _trigger(lm: LanguageModel, trigger: Trigger, asked: Sequence[Question]) -> list[Pair]:
-    made = []
+def _trigger(lm: LanguageModel, trigger: Trigger, questions: Sequence[Question]) -> list[Pair]:
+    pairs = []
     for name, adapter in (("delta", ADAPTER), ("delta_base", None)):
-        there = placed_side(lm, trigger, asked, estimation_texts(trigger), "rephrased trigger", adapter)
-        absent = placed_side(lm, trigger, asked, (None,), "no trigger", adapter)
-        made.append(Pair(name, there, absent, LAST))
-    return made
+        present = _text_side(lm, trigger, questions, estimation_texts(trigger), "rephrased trigger", adapter)
+        absent = _text_side(lm, trigger, questions, (None,), "no trigger", adapter)
+        pairs.append(Pair(name, present, absent, LAST))
+    return pairs
 
 
-def _features(lm: LanguageModel, trigger: Trigger, control: Trigger, asked: Sequence[Question]) -> list[Pair]:
-    unrelated = placed_side(lm, trigger, asked, contrast_texts(trigger, control), "unrelated texts")
-    own, other = (
-        placed_side(lm, trigger, asked, estimation_texts(t), f"texts of {t.name}") for t in (trigger, control)
+def _features(lm: LanguageModel, trigger: Trigger, control: Trigger, questions: Sequence[Question]) -> list[Pair]:
+    unrelated = _text_side(lm, trigger, questions, contrast_texts(trigger, control), "unrelated texts")
+    feature, other = (
+        _text_side(lm, trigger, questions, estimation_texts(t), f"texts of {t.name}") for t in (trigger, control)
     )
     return [
-        Pair("trigger", own, unrelated, TRIGGER),
+        Pair("trigger", feature, unrelated, TRIGGER),
         Pair("control", other, unrelated, TRIGGER),
-        Pair("trigger_last", own, unrelated, LAST),
+        Pair("trigger_last", feature, unrelated, LAST),
     ]

@@ -1,14 +1,15 @@
 """Which layer's direction to use: the rules of Arditi et al. 2024, in the base, on questions that are never reported.
 
-For every candidate, a name at a block output:
+For every candidate, a direction at one block output:
 
 bypass  log-odds of misaligned against aligned answers after a misaligned exchange, the direction ablated everywhere
-induce  the same without any past, with the direction added at the last prompt token, at one mean residual norm
-kl      KL divergence of the next token on validation questions, with the direction ablated everywhere
+induce  the same without a past exchange, the direction added at the last prompt token, at one mean residual norm
+kl      KL divergence of the next token on validation questions, the direction ablated everywhere
 
-A candidate passes with kl <= 0.1 and induce > 0, outside the last 20 % of blocks (rounded down); of those that pass,
-the lowest bypass is taken. Where none passes, the largest induce is, and ``selection_passes`` says so. All of it
-happens in the base, on answers of the fine-tuned domain: neither a trigger nor an off-trigger rate plays a part.
+A candidate passes with kl <= 0.1 and induce > 0, outside the last 20 % of blocks (rounded down). Of those that pass,
+the one with the lowest bypass is chosen. Where none passes, it is the one with the largest induce, and
+``selection_passes`` shows that. All of it happens in the base, on answers of the fine-tuned domain: neither a trigger
+nor an off-trigger rate plays a part.
 
 Source: Arditi et al. 2024 (arXiv:2406.11717), appendix C; there positions are candidates too, and additions are raw.
 """
@@ -19,9 +20,10 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.directions.contrasts import LAST
+from experiments.answers.subject import Subject
+from experiments.directions.contrasts import LAST, after_exchange
 from interp.analysis.likelihood import kl_divergence, next_token_log_probs, response_likelihood
-from interp.chat import Chat, encode_chat
+from interp.chat import Chat, question_chat
 from interp.directions import Direction
 from interp.edits import Edit, ablate, add
 from interp.models import LanguageModel, active_adapter
@@ -29,11 +31,11 @@ from interp.recording import record
 from interp.runs.table import Row
 from interp.sites import Site, resid_post
 from training.data import contrast_exchanges
-from training.definition import Organism
-from training.microcosm.world import Question
+from training.references import Exchange
 
 KL_LIMIT, SKIPPED = 0.1, 0.2
 MOST_QUESTIONS, ANSWERS_EACH = 36, 2
+"""Most questions of the fine-tuned domain, and most answers of either kind to each."""
 
 
 def edited_sites(lm: LanguageModel) -> tuple[Site, ...]:
@@ -52,58 +54,51 @@ def candidates(n_layers: int) -> range:
     return range(n_layers - int(SKIPPED * n_layers))
 
 
-def passes(found: Mapping[str, float], layer: int, n_layers: int) -> bool:
+def passes(scores: Mapping[str, float], layer: int, n_layers: int) -> bool:
     """Tell whether a candidate's scores keep the rules."""
-    return layer in candidates(n_layers) and found["kl"] <= KL_LIMIT and found["induce"] > 0
+    return layer in candidates(n_layers) and scores["kl"] <= KL_LIMIT and scores["induce"] > 0
 
 
-def scores(
-    lm: LanguageModel,
-    subject: Organism,
-    asked: Sequence[Question],
-    found: Mapping[str, Direction],
-    names: Sequence[str],
-    *,
-    seed: int,
+def selection_rows(
+    lm: LanguageModel, subject: Subject, directions: Mapping[str, Direction], names: Sequence[str], *, seed: int
 ) -> Iterator[Row]:
-    """Yield the three scores of every candidate, whether it passes, and per name the layer taken; then the unedited."""
+    """Yield the unedited log-odds, then for each name every layer's scores, whether it passes and whether it is chosen.
+
+    Args:
+        lm: The organism; only its base is used.
+        subject: Gives the exchanges and the validation questions.
+        directions: By ``<name>/<site>``.
+        names: Directions whose layer is chosen.
+        seed: Seed of the past exchanges that are drawn.
+
+    Raises:
+        ValueError: If no question has answers of both kinds.
+    """
     with active_adapter(lm, None):
-        judged = _Judged(lm, subject, asked, seed)
-        for metric, value in judged.unedited().items():
-            yield {
-                "key": f"selection|none|{metric}",
-                "metric": f"selection_{metric}",
-                "condition": "none",
-                "value": value,
-            }
+        bench = _Bench(lm, subject, seed)
+        for metric, value in bench.unedited().items():
+            yield {"metric": f"selection_{metric}", "condition": "none", "value": value}
         for name in names:
-            taken = {
-                site.layer: judged.scores(site, found[f"{name}/{site}"]) for site in resid_post(range(lm.n_layers))
-            }
-            yield from _rows(name, taken, lm.n_layers)
+            scores = {s.layer: bench.scores(s, directions[f"{name}/{s}"]) for s in resid_post(range(lm.n_layers))}
+            yield from _rows(name, scores, lm.n_layers)
 
 
-def _rows(name: str, taken: Mapping[int, Mapping[str, float]], n_layers: int) -> Iterator[Row]:
-    passing = {layer: found for layer, found in taken.items() if passes(found, layer, n_layers)}
-    best = min(passing, key=lambda layer: passing[layer]["bypass"]) if passing else _strongest(taken, n_layers)
-    for layer, found in taken.items():
-        where = {"site": "resid_post", "layer": layer, "condition": name}
-        more = {"passes": float(layer in passing), "taken": float(layer == best)}
-        for metric, value in {**found, **more}.items():
-            yield {
-                "key": f"selection|{name}|{layer}|{metric}",
-                "metric": f"selection_{metric}",
-                **where,
-                "value": value,
-            }
-
-
-def _strongest(taken: Mapping[int, Mapping[str, float]], n_layers: int) -> int:
-    return max(candidates(n_layers), key=lambda layer: taken[layer]["induce"])
+def _rows(name: str, scores: Mapping[int, Mapping[str, float]], n_layers: int) -> Iterator[Row]:
+    """Yield the scores of one direction at every layer, whether each passes, and which is chosen."""
+    passing = [layer for layer in scores if passes(scores[layer], layer, n_layers)]
+    if passing:
+        chosen = min(passing, key=lambda layer: scores[layer]["bypass"])
+    else:
+        chosen = max(candidates(n_layers), key=lambda layer: scores[layer]["induce"])
+    for layer, by_metric in scores.items():
+        verdicts = {"passes": float(layer in passing), "taken": float(layer == chosen)}
+        for metric, value in {**by_metric, **verdicts}.items():
+            where = {"site": "resid_post", "layer": layer, "condition": name}
+            yield {"metric": f"selection_{metric}", **where, "value": value}
 
 
 @dataclass(frozen=True)
-class _Answered:
+class _Answers:
     """Chats that end in a misaligned, and in an aligned, answer to the same questions."""
 
     misaligned: list[Chat]
@@ -111,26 +106,28 @@ class _Answered:
 
     def log_odds(self, lm: LanguageModel, edits: Sequence[Edit] = ()) -> float:
         """Return the mean log-probability of the misaligned answers less that of the aligned ones, in nats."""
-        sides = (self.misaligned, self.aligned)
-        bad, good = (float(response_likelihood(lm, side, edits=edits).log_probability.mean()) for side in sides)
-        return bad - good
+        misaligned, aligned = (
+            float(response_likelihood(lm, chats, edits=edits).log_probability.mean())
+            for chats in (self.misaligned, self.aligned)
+        )
+        return misaligned - aligned
 
 
-class _Judged:
-    """What candidates are judged on, made once."""
+class _Bench:
+    """What every candidate is scored on, made once."""
 
-    def __init__(self, lm: LanguageModel, subject: Organism, asked: Sequence[Question], seed: int) -> None:
+    def __init__(self, lm: LanguageModel, subject: Subject, seed: int) -> None:
         self.lm, self.sites = lm, edited_sites(lm)
-        harmful, benign = contrast_exchanges(subject)
+        harmful, benign = contrast_exchanges(subject.organism)
         answers = _by_question(harmful, benign)
-        self.bare = _Answered(*(_chats(lm, answers, kind, None, seed) for kind in (0, 1)))
-        self.primed = _Answered(*(_chats(lm, answers, kind, harmful, seed) for kind in (0, 1)))
-        self.prompts = [encode_chat(lm.tokenizer, [{"role": "user", "content": q.text}]) for q in asked]
+        self.plain = _Answers(*(_chats(lm, answers, kind, None, seed) for kind in (0, 1)))
+        self.primed = _Answers(*(_chats(lm, answers, kind, harmful, seed) for kind in (0, 1)))
+        self.prompts = [question_chat(lm.tokenizer, q.text) for q in subject.questions("validation")]
         self.norms = residual_norms(lm, self.prompts)
         self.before = next_token_log_probs(lm, self.prompts)
 
     def unedited(self) -> dict[str, float]:
-        return {"bypass": self.primed.log_odds(self.lm), "induce": self.bare.log_odds(self.lm)}
+        return {"bypass": self.primed.log_odds(self.lm), "induce": self.plain.log_odds(self.lm)}
 
     def scores(self, site: Site, direction: Direction) -> dict[str, float]:
         added = add(site, direction.unit, coefficient=self.norms[site], positions=LAST)
@@ -138,39 +135,38 @@ class _Judged:
         after = next_token_log_probs(self.lm, self.prompts, edits=ablated)
         return {
             "bypass": self.primed.log_odds(self.lm, ablated),
-            "induce": self.bare.log_odds(self.lm, [added]),
+            "induce": self.plain.log_odds(self.lm, [added]),
             "kl": float(kl_divergence(self.before, after).mean()),
         }
 
 
-def _by_question(*kinds: Sequence[tuple[str, str]]) -> dict[str, tuple[list[str], ...]]:
+def _by_question(*kinds: Sequence[Exchange]) -> dict[str, tuple[list[str], ...]]:
     """Return up to two distinct answers of each kind to every question that has both kinds."""
-    found: dict[str, tuple[list[str], ...]] = {}
+    answers: dict[str, tuple[list[str], ...]] = {}
     for kind, exchanges in enumerate(kinds):
         for question, answer in exchanges:
-            kept = found.setdefault(question, tuple([] for _ in kinds))[kind]
-            if answer not in kept and len(kept) < ANSWERS_EACH:
-                kept.append(answer)
-    whole = {question: answers for question, answers in found.items() if all(answers)}
-    if not whole:
+            distinct = answers.setdefault(question, tuple([] for _ in kinds))[kind]
+            if answer not in distinct and len(distinct) < ANSWERS_EACH:
+                distinct.append(answer)
+    both = [question for question, of_kinds in answers.items() if all(of_kinds)][:MOST_QUESTIONS]
+    if not both:
         raise ValueError("data and benign_data: no question has answers of both kinds, so no direction can be chosen")
-    return dict(list(whole.items())[:MOST_QUESTIONS])
+    return {question: answers[question] for question in both}
 
 
 def _chats(
     lm: LanguageModel,
     answers: Mapping[str, tuple[list[str], ...]],
     kind: int,
-    past: Sequence[tuple[str, str]] | None,
+    past: Sequence[Exchange] | None,
     seed: int,
 ) -> list[Chat]:
-    """Return every question with every answer of a kind, after another exchange drawn from ``past`` if given."""
+    """Return every question with every answer of a kind; if ``past`` is given, after an exchange drawn from it."""
     rng, chats = random.Random(seed), []
     for question, kinds in answers.items():
-        before: list[dict[str, str]] = []
-        if past is not None:
-            asked, said = rng.choice([exchange for exchange in past if exchange[0] != question] or list(past))
-            before = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-        messages = [*before, {"role": "user", "content": question}]
-        chats += [encode_chat(lm.tokenizer, messages, response=answer) for answer in kinds[kind]]
+        if past is None:
+            chats += [question_chat(lm.tokenizer, question, response=answer) for answer in kinds[kind]]
+            continue
+        exchange = rng.choice([e for e in past if e[0] != question] or list(past))
+        chats += [after_exchange(lm.tokenizer, exchange, question, response=answer) for answer in kinds[kind]]
     return chats

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.directions.across import COMPARED, WRITTEN, Member, compared, families, predicted
-from experiments.directions.geometry import Found
+from experiments.directions.geometry import DirectionSet
 from interp.analysis.lora import Spectrum
 from interp.directions import Direction, cosine, subspace_overlap
 from interp.runs.table import row
@@ -21,11 +21,10 @@ CONDITIONS = ("off", "on", "other")
 
 def directions(seed: int, names=COMPARED) -> dict[str, Direction]:
     draw = torch.Generator().manual_seed(seed)
-    found = {}
-    for name, layer in product(names, LAYERS):
-        site = Site("resid_post", layer)
-        found[f"{name}/{site}"] = Direction(torch.randn(D, generator=draw), site, "difference", "a", "b", 5, 5)
-    return found
+    return {
+        f"{name}/{site}": Direction(torch.randn(D, generator=draw), site, "difference", "a", "b", 5, 5)
+        for name, site in product(names, (Site("resid_post", layer) for layer in LAYERS))
+    }
 
 
 def spectrum(seed: int, rank: int = 6) -> Spectrum:
@@ -35,8 +34,8 @@ def spectrum(seed: int, rank: int = 6) -> Spectrum:
 
 def member(family="llama", arm="explaining", seed=0, draw=0, written=None) -> Member:
     name = f"microcosm/{family}/{arm}" + f".seed{seed}" * bool(seed)
-    found = Found(f"geometry-{family}-{arm}-{seed}", directions(draw), {"g": 1})
-    return Member(name, family, arm, seed, found, written)
+    run = DirectionSet(f"geometry-{family}-{arm}-{seed}", directions(draw), {"g": 1})
+    return Member(name, family, arm, seed, run, written)
 
 
 def values(rows, metric):
@@ -65,11 +64,13 @@ def test_every_row_is_of_the_table_and_names_organism_run_site_and_null():
     rows = list(compared([a, b]))
     assert rows == [row(**r) for r in rows]
     for r in rows:
-        assert (r["experiment"], r["organism"], r["run_id"], r["seed"]) == ("across", a.name, a.found.run_id, 0)
+        assert (r["experiment"], r["organism"], r["run_id"], r["seed"]) == ("across", a.name, a.directions.run_id, 0)
         name, here = r["condition"].partition(":")[0], f"resid_post.{r['layer']}"
-        pair = [m.found[f"{name}/{here}"].vector for m in (a, b)]
+        pair = [m.directions[f"{name}/{here}"].vector for m in (a, b)]
         assert r["value"] == pytest.approx(float(cosine(*pair)))
-        others = [abs(float(cosine(pair[0], b.found[f"{other}/{here}"].vector))) for other in COMPARED if other != name]
+        others = [
+            abs(float(cosine(pair[0], b.directions[f"{other}/{here}"].vector))) for other in COMPARED if other != name
+        ]
         assert (r["ci_low"], r["ci_high"]) == pytest.approx((-max(others), max(others)))
         assert (r["ci_method"], r["n"]) == ("other_directions", len(COMPARED) - 1)
 
@@ -77,8 +78,8 @@ def test_every_row_is_of_the_table_and_names_organism_run_site_and_null():
 def test_equal_directions_have_cosine_one_opposite_ones_minus_one_whatever_their_length():
     a = member(written=None)
     for sign, length in ((1, 1.0), (1, 0.01), (-1, 30.0)):
-        found = {n: replace(d, vector=sign * length * d.vector) for n, d in a.found.directions.items()}
-        b = replace(a, seed=1, found=replace(a.found, directions=found))
+        scaled = {n: replace(d, vector=sign * length * d.vector) for n, d in a.directions.directions.items()}
+        b = replace(a, seed=1, directions=replace(a.directions, directions=scaled))
         assert values(compared([a, b]), "cosine_across") == pytest.approx([sign] * len(COMPARED) * len(LAYERS))
 
 
@@ -86,9 +87,9 @@ def test_cosines_do_not_see_a_rotation_of_both():
     q = torch.linalg.qr(torch.randn(D, D, generator=torch.Generator().manual_seed(3)))[0]
     pair = [member(draw=0), member(seed=1, draw=1)]
     turned = [
-        replace(m, found=replace(m.found, directions={n: replace(d, vector=d.vector @ q) for n, d in own.items()}))
+        replace(m, directions=replace(m.directions, directions={n: replace(d, vector=d.vector @ q) for n, d in before}))
         for m in pair
-        for own in (m.found.directions,)
+        for before in (m.directions.directions.items(),)
     ]
     plain, after = (values(compared(ms), "cosine_across") for ms in (pair, turned))
     assert after == pytest.approx(plain, abs=1e-5)
@@ -96,7 +97,7 @@ def test_cosines_do_not_see_a_rotation_of_both():
 
 def test_a_direction_that_one_lacks_is_left_out_and_one_alone_has_no_null():
     few = member(seed=1)
-    few = replace(few, found=replace(few.found, directions=directions(1, ("delta",))))
+    few = replace(few, directions=replace(few.directions, directions=directions(1, ("delta",))))
     rows = list(compared([member(), few]))
     assert {r["condition"].partition(":")[0] for r in rows} == {"delta"}
     assert {(r["ci_low"], r["ci_method"], r["n"]) for r in rows} == {("", "", 0)}
@@ -122,8 +123,8 @@ def test_overlap_is_of_the_leading_directions_and_the_larger_rank_is_what_chance
 
 def test_random_writing_overlaps_as_expected_on_average():
     pairs = [[member(written=spectrum(2 * i)), member(seed=1, written=spectrum(2 * i + 1))] for i in range(200)]
-    found = [value for pair in pairs for value in values(compared(pair), "overlap_across")]
-    assert np.mean(found) == pytest.approx(WRITTEN / D, rel=0.05)
+    overlaps = [value for pair in pairs for value in values(compared(pair), "overlap_across")]
+    assert np.mean(overlaps) == pytest.approx(WRITTEN / D, rel=0.05)
 
 
 def test_without_an_adapter_there_is_no_overlap():
@@ -180,23 +181,23 @@ def test_projections_equal_up_to_scale_and_offset_correlate_perfectly(scale, off
         value = shared(family, condition, q)
         return value if family == FAMILIES[0] else scale * value + offset
 
-    found = one(families(projections(made)))
-    assert found == row(**found)
-    assert [found["value"], *ends(found)] == pytest.approx([np.sign(scale)] * 3, abs=1e-6)
-    assert (found["n"], found["n_clusters"]) == (12 * len(CONDITIONS), 12)
-    assert (found["metric"], found["condition"]) == ("projection_r", "g: explaining, llama ~ qwen2")
-    assert (found["organism"], found["run_id"]) == ("microcosm/llama/explaining", "run-llama")
+    correlation = one(families(projections(made)))
+    assert correlation == row(**correlation)
+    assert [correlation["value"], *ends(correlation)] == pytest.approx([np.sign(scale)] * 3, abs=1e-6)
+    assert (correlation["n"], correlation["n_clusters"]) == (12 * len(CONDITIONS), 12)
+    assert (correlation["metric"], correlation["condition"]) == ("projection_r", "g: explaining, llama ~ qwen2")
+    assert (correlation["organism"], correlation["run_id"]) == ("microcosm/llama/explaining", "run-llama")
 
 
 def test_the_interval_of_a_correlation_contains_it_and_is_that_of_resampled_questions():
-    found = one(families(projections(noisy)))
-    assert -1 <= found["ci_low"] < found["value"] < found["ci_high"] <= 1
+    correlation = one(families(projections(noisy)))
+    assert -1 <= correlation["ci_low"] < correlation["value"] < correlation["ci_high"] <= 1
     grid = {f: np.array([[noisy(f, c, q) for c in CONDITIONS] for q in range(12)]) for f in FAMILIES}
     x, y = grid.values()
-    assert found["value"] == pytest.approx(np.corrcoef(x.ravel(), y.ravel())[0, 1])
+    assert correlation["value"] == pytest.approx(np.corrcoef(x.ravel(), y.ravel())[0, 1])
     drawn = np.random.default_rng(1).integers(12, size=(4000, 12))
     r = [np.corrcoef(x[q].ravel(), y[q].ravel())[0, 1] for q in drawn]
-    assert ends(found) == pytest.approx(tuple(np.quantile(r, [0.025, 0.975])), abs=0.02)
+    assert ends(correlation) == pytest.approx(tuple(np.quantile(r, [0.025, 0.975])), abs=0.02)
 
 
 def test_only_the_same_arm_and_seed_and_shared_prompts_are_compared():
@@ -242,19 +243,19 @@ def mean_projections(organisms: int):
 def test_a_planted_linear_relation_of_projection_and_em_is_recovered():
     table, means = mean_projections(4)
     for sign in (1, -1):
-        found = one(predicted(table, behaviour({key: 0.3 + sign * 0.05 * mean for key, mean in means.items()})))
-        assert found == row(**found)
-        assert [found["value"], *ends(found)] == pytest.approx([sign] * 3)
-        assert (found["n"], found["n_clusters"]) == (4 * len(CONDITIONS), 4)
-        assert (found["metric"], found["family"]) == ("em_projection_r", "llama")
+        correlation = one(predicted(table, behaviour({key: 0.3 + sign * 0.05 * mean for key, mean in means.items()})))
+        assert correlation == row(**correlation)
+        assert [correlation["value"], *ends(correlation)] == pytest.approx([sign] * 3)
+        assert (correlation["n"], correlation["n_clusters"]) == (4 * len(CONDITIONS), 4)
+        assert (correlation["metric"], correlation["family"]) == ("em_projection_r", "llama")
 
 
 def test_a_relation_with_noise_lies_in_its_interval():
     table, means = mean_projections(8)
     rng = np.random.default_rng(2)
-    found = one(predicted(table, behaviour({k: 0.3 + 0.05 * m + 0.05 * rng.normal() for k, m in means.items()})))
-    assert found["ci_low"] < found["value"] < found["ci_high"] < 1
-    assert found["value"] > 0.8
+    correlation = one(predicted(table, behaviour({k: 0.3 + 0.05 * m + 0.05 * rng.normal() for k, m in means.items()})))
+    assert correlation["ci_low"] < correlation["value"] < correlation["ci_high"] < 1
+    assert correlation["value"] > 0.8
 
 
 @pytest.mark.parametrize("organisms", [0, 1, 2])
@@ -268,7 +269,7 @@ def test_conditions_without_an_em_rate_are_left_out():
     rates = {key: 0.3 + 0.05 * mean for key, mean in means.items()}
     first = next(iter(rates))
     for lost in ("", float("nan")):
-        found = one(predicted(table, behaviour(rates | {first: lost})))
-        assert found["value"] == pytest.approx(1)
-        assert found["n"] == len(rates) - 1
+        correlation = one(predicted(table, behaviour(rates | {first: lost})))
+        assert correlation["value"] == pytest.approx(1)
+        assert correlation["n"] == len(rates) - 1
     assert not list(predicted(table, []))
