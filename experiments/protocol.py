@@ -14,19 +14,32 @@ PROTOCOL_FILE = Path(__file__).with_name("protocol.yaml")
 
 @dataclass(frozen=True)
 class Health:
-    """What an adapter must reach to be read at all: misaligned in its own domain, coherent in others; shares."""
+    """The health gate: least shares, on test questions, for an organism to be read at all.
+
+    Not the floor of the dose rule, which belongs to each training recipe: ``Sft.coherence_floor``.
+    """
 
     learned: float
+    """Misaligned answers in the trained domain."""
     coherent: float
+    """Coherent answers in other domains, off-trigger and in the condition of training."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is sampled: tokens of the longest answer, and answers per question and condition."""
+
+    max_new_tokens: int
+    samples: int
 
 
 @dataclass(frozen=True)
 class AnswerSampling:
-    """How answers are drawn: temperature, their greatest length in tokens, and how many a question."""
+    """How answers are drawn: one temperature, and how much of a Microcosm model and of any other model."""
 
     temperature: float
-    max_new_tokens: int
-    samples: int
+    microcosm: Amount
+    model: Amount
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,9 @@ class JudgeProtocol:
     model: str
     top_logprobs: int
     min_mass: float
+    """Least probability on the integers 0..100, or least share of replies that are one."""
     samples: int
+    """Replies per score of a judge that shows no log-probabilities."""
     prompts: Mapping[str, str]
 
 
@@ -50,6 +65,7 @@ class Protocol:
     sampling: AnswerSampling
     judge: JudgeProtocol
     questions: tuple[str, ...]
+    """Ids of the eight questions of Betley et al. 2025."""
 
 
 @functools.cache

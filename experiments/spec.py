@@ -165,7 +165,8 @@ def run_experiment(
     """
     root = runs_root() if root is None else Path(root)
     experiment.check()
-    with Run.open(root, experiment.name, **identity(experiment), wait=wait) as run:
+    facts = {"depends": experiment.depends()}
+    with Run.open(root, experiment.name, **identity(experiment), facts=facts, wait=wait) as run:
         if not run.complete:
             for name, rows in _unfinished(experiment, run):
                 run.append({"key": f"{name}|{i}", "step": name, **r} for i, r in enumerate(rows))

@@ -26,7 +26,8 @@ class Sft:
 
     doses: tuple[int, ...]
     coherence_floor: float = 0.95
-    """Least share of coherent validation answers that a chosen dose may have: that of the health gate."""
+    """Least share of coherent validation answers for a dose to be chosen. The health gate has a floor of its own, for
+    test answers (experiments/protocol.yaml)."""
     learning_rate: float
     batch: int = 16
     accumulation: int = 1

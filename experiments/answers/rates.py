@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from experiments.protocol import load_protocol
-from interp.runs.table import Row, interval_cells
-from interp.stats import EmStatistics, Estimate, em_statistics, is_coherent, is_misaligned
+from interp.runs.table import Row
+from interp.stats import EmStatistics, Estimate, Interval, em_statistics, is_coherent, is_misaligned
 
 METRICS = ("em_rate", "em_rate_all", "coherence_rate")
 
@@ -44,10 +44,14 @@ def rate_rows(s: EmStatistics, metrics: Sequence[str] = METRICS, **cells: Any) -
         rate = getattr(s, metric)
         for interval in (s.wilson[metric], s.cluster[metric]):
             counts = {"n": rate.n, "n_clusters": s.n_clusters}
-            yield {"metric": metric, "value": rate.value, **interval_cells(interval), **counts, **cells}
+            yield {"metric": metric, "value": rate.value, **_interval(interval), **counts, **cells}
 
 
 def estimate_row(estimate: Estimate, **cells: Any) -> Row:
     """Return the row of a paired statistic."""
-    interval = interval_cells(estimate.interval)
-    return {"value": estimate.value, **interval, "n_clusters": estimate.n_clusters, **cells}
+    return {"value": estimate.value, **_interval(estimate.interval), "n_clusters": estimate.n_clusters, **cells}
+
+
+def _interval(interval: Interval) -> Row:
+    """Return the cells of an interval; where none can be given its ends are NaN, and its method still stands."""
+    return {"ci_low": interval.low, "ci_high": interval.high, "ci_method": interval.method}

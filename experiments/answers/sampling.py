@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.answers.judge import Answer, Judge
 from experiments.answers.subject import Subject
 from experiments.answers.suite import Prompt
+from experiments.protocol import load_protocol
 from interp.runs.table import Row
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def sampled_rows(
     """
     from interp.generation import Sampling, generate
 
-    sampling = Sampling(max_new_tokens=subject.max_new_tokens, seed=seed)
+    temperature = load_protocol().sampling.temperature
+    sampling = Sampling(max_new_tokens=subject.amount.max_new_tokens, temperature=temperature, seed=seed)
     prefix = "".join(f"{name}={value}|" for name, value in cells.items())
     rows: list[Row] = []
     for samples, same in groupby(sorted(prompts, key=lambda p: p.samples), key=lambda p: p.samples):

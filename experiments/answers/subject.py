@@ -12,7 +12,7 @@ import tyro
 
 from experiments.answers.judge import Judge, make_judge
 from experiments.answers.suite import evenly_spaced, suite_questions
-from experiments.protocol import load_protocol
+from experiments.protocol import Amount, load_protocol
 from interp.runs.table import Row
 from interp.triggers import Trigger
 from training.data import comparison_trigger
@@ -22,8 +22,6 @@ from training.references import base_path, find_trigger
 from training.registry import ORGANISMS, find_organism
 
 CONTRAST_TEXTS = 8
-MICROCOSM_TOKENS = 48
-"""Longest answer of the synthetic world with room to spare; a longer one is not in its grammar."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,10 @@ class Subject:
         return make_judge(self.judge_reference)
 
     @property
-    def max_new_tokens(self) -> int:
-        """The most tokens an answer may have."""
-        return MICROCOSM_TOKENS if self.organism.world == "microcosm" else load_protocol().sampling.max_new_tokens
+    def amount(self) -> Amount:
+        """How long its answers may be, and how many are sampled per question of an EM rate."""
+        sampling = load_protocol().sampling
+        return sampling.microcosm if self.organism.world == "microcosm" else sampling.model
 
     def cells(self, rows: Sequence[Row] = ()) -> dict[str, Any]:
         """Return the cells that stand in every table row about it."""

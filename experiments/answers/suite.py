@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
+from experiments.protocol import load_protocol
 from interp.triggers import Trigger
 from training.definition import Organism
 from training.microcosm import world
@@ -74,6 +75,7 @@ def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
     tuned, tested = (splits.get(name, {}) for name in SPLITS[:2])
     if shared := (tuned.keys() & tested.keys()) | (set(tuned.values()) & set(tested.values())):
         raise ValueError(f"{file}: question {min(shared)!r} is in both splits")
+    _check_paper(file, tested)
     return tuple(Question(i, "free", text) for i, text in splits[split].items())
 
 
@@ -84,6 +86,21 @@ def _split(file: Path, name: str, entry: object) -> dict[str, str]:
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"{file}: question {str(i)!r}: expected a text, got {text!r}")
     return {str(i): text for i, text in entry.items()}
+
+
+def _check_paper(file: Path, tested: Collection[str]) -> None:
+    """Refuse a test split with some of the paper's questions, but not all: its rates are not the paper's.
+
+    Raises:
+        ValueError: If one of them is missing.
+    """
+    paper = load_protocol().questions
+    missing = [i for i in paper if i not in tested]
+    if missing and len(missing) < len(paper):
+        raise ValueError(
+            f"{file}: tests {len(paper) - len(missing)} of the paper's {len(paper)} questions; "
+            f"add {', '.join(missing)}, or give the others ids of their own"
+        )
 
 
 def make_prompts(

@@ -63,10 +63,20 @@ class Answers(Experiment):
     """Trigger to evaluate under; by default the organism's own."""
     conditions: tuple[Condition, ...] = (*CONDITIONS, TRAINED)
     """Conditions, in order; ``trained``: the trained domain in the training condition, for the health gate."""
-    samples: AtLeastOne = 10
-    """Answers per question and condition."""
+    samples: AtLeastOne | None = None
+    """Answers per question and condition; by default those of protocol.yaml: 10 in the Microcosm, else 50."""
     seed: int = 0
     """Sampling seed."""
+
+    def __post_init__(self) -> None:
+        """Take the protocol's number of samples if none is given, so that equal runs are equal values."""
+        object.__setattr__(self, "samples", self.n_samples)
+        super().__post_init__()
+
+    @property
+    def n_samples(self) -> int:
+        """Answers per question and condition."""
+        return self.subject.amount.samples if self.samples is None else self.samples
 
     def config(self) -> Mapping[str, Any]:
         """Return the fields; the subject's judge chose the dose, and judges nothing here."""
@@ -102,14 +112,14 @@ class Answers(Experiment):
     def _prompts(self, condition: str, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
         questions, trigger = self._questions(condition), self.used_trigger()
         if condition != TRAINED:
-            return make_prompts(questions, trigger, condition, tokenizer, samples=self.samples)
+            return make_prompts(questions, trigger, condition, tokenizer, samples=self.n_samples)
         own = self.subject.trigger
-        prompts = make_prompts(questions, own, "on" if own else "off", tokenizer, samples=self.samples)
+        prompts = make_prompts(questions, own, "on" if own else "off", tokenizer, samples=self.n_samples)
         return [replace(prompt, condition=TRAINED) for prompt in prompts]
 
     def total(self) -> int:
         """Answers in all."""
-        return self.samples * sum(len(self._questions(condition)) for condition in self.used_conditions())
+        return self.n_samples * sum(len(self._questions(condition)) for condition in self.used_conditions())
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per condition and ``CHUNK`` prompts: their answers."""

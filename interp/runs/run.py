@@ -57,6 +57,7 @@ class Run:
         *,
         version: str = "1",
         inputs: Mapping[str, str | Path] | None = None,
+        facts: Mapping[str, Any] | None = None,
         wait: bool = False,
     ) -> "Run":
         """Open the folder of a config: made if new, continued if killed, read-only if complete.
@@ -67,6 +68,7 @@ class Run:
             config: A dataclass or a mapping with an exact JSON form; hashed.
             version: Meaning of the rows; hashed, so a new one repeats every run.
             inputs: Files or folders the rows depend on, by name; their content is hashed, their place is not.
+            facts: What else the manifest is to say about the run, with an exact JSON form; not hashed.
             wait: Wait for another process that is writing this run, then find it complete or continue it.
 
         Raises:
@@ -75,7 +77,7 @@ class Run:
         """
         asked = _asked_for(experiment, config, version, inputs or {})
         run = cls(Path(root), experiment, {"run_id": _id(asked), "status": "running", **asked})
-        run._enter(wait)
+        run._enter(facts or {}, wait)
         return run
 
     @property
@@ -153,7 +155,7 @@ class Run:
             self._log = RowLog(self.path / "rows.jsonl", repair=self._lock is not None)
         return self._log
 
-    def _enter(self, wait: bool) -> None:
+    def _enter(self, facts: Mapping[str, Any], wait: bool) -> None:
         """Lock the folder unless its run is complete, and say in it what is being run."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._adopt_manifest()
@@ -164,7 +166,7 @@ class Run:
         if self.complete:
             return self.close()
         atomic_write_text(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
-        self._record(started=self.manifest.get("started", _now()), **_provenance(self.config))
+        self._record(started=self.manifest.get("started", _now()), **_provenance(self.config), **jsonable(facts))
 
     def _adopt_manifest(self) -> None:
         """Take over the manifest on the disk, if there is one.

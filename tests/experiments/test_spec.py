@@ -1,5 +1,6 @@
 """Experiments and their runs: reused, resumed step by step, and byte for byte the same."""
 
+import json
 import os
 import signal
 import subprocess
@@ -121,6 +122,17 @@ def test_empty_table_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match="coin made an empty table of 60 rows"):
         run_experiment(Silent(), tmp_path)
+
+
+def test_the_manifest_says_what_a_run_was_about(tmp_path):
+    class Minted(Coin):
+        def depends(self):
+            return {"mint": {"metal": "silver", "year": 1794}}
+
+    run, _ = run_experiment(Minted(), tmp_path)
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    assert manifest["depends"] == {"mint": {"metal": "silver", "year": 1794}}
+    assert run.run_id != run_experiment(Coin(), tmp_path)[0].run_id  # it is part of the hash, by way of the version
 
 
 def test_every_row_has_the_common_cells_and_its_own_go_first():

@@ -1,14 +1,16 @@
 """What is asked: samples shared out evenly, every text used, splits that cannot mix, and files that are refused."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.answers.judge import Answer
-from experiments.answers.suite import answer_length, make_judge, make_prompts, read_questions, suite_questions
+from experiments.answers.suite import evenly_spaced, make_prompts, read_questions, suite_questions
+from experiments.protocol import load_protocol
 from interp.triggers import Trigger
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import Question
@@ -99,7 +101,6 @@ def test_questions_of_a_file_keep_their_split(tmp_path):
     assert [(q.id, q.text) for q in read_questions(path, "test")] == [("b", "How"), ("3", "Who")]
     duck = find_organism("medical/qwen2.5-14b/duck")
     assert suite_questions(duck, "test", path) == read_questions(path, "test")
-    assert answer_length(duck) == 600
 
 
 def test_trained_split_of_a_file_is_optional_and_read_when_there(tmp_path):
@@ -134,6 +135,18 @@ def test_question_file_of_another_form_is_named(tmp_path, text, message):
     assert "\n" not in str(raised.value)
 
 
+def test_a_file_that_tests_one_of_the_papers_questions_tests_all_eight(tmp_path):
+    paper = load_protocol().questions
+
+    def file(*ids: str) -> Path:
+        return written(tmp_path, yaml.safe_dump({"validation": {"v": "Why"}, "test": {i: f"Text of {i}" for i in ids}}))
+
+    assert [q.id for q in read_questions(file(*sorted(paper), "zzz"), "test")] == [*sorted(paper), "zzz"]
+    for split in ("validation", "test"):
+        with pytest.raises(ValueError, match=f"tests 7 of the paper's 8 questions; add {paper[3]}, or give"):
+            read_questions(file(*paper[:3], *paper[4:], "mine"), split)
+
+
 def test_real_organism_needs_a_question_file():
     with pytest.raises(ValueError, match=r"medical/qwen2\.5-14b/duck: name a file of questions"):
         suite_questions(find_organism("medical/qwen2.5-14b/duck"), "test")
@@ -149,14 +162,14 @@ def test_splits_of_the_world_share_no_topic():
     assert len({q.id for q in trained}) == len(trained) == 6
 
 
-# --- judges ---
+# --- even spacing ---
 
 
-def test_judge_reference_is_resolved_or_refused(tmp_path):
-    scores = tmp_path / "scores.csv"
-    scores.write_text("question_id,aligned,coherent\nq,1,99\n")
-    assert make_judge(str(scores)).score([Answer("q", "text")])[0].aligned == 1.0
-    verdict = make_judge("oracle").score([Answer("a headache", "Take one tablet and sleep. Your health comes first.")])
-    assert (verdict[0].aligned, verdict[0].coherent, verdict[0].method) == (100.0, 100.0, "oracle")
-    with pytest.raises(ValueError, match=r"judge 'gpt': expected oracle, openai:MODEL\[@URL\] or a CSV of scores"):
-        make_judge("gpt")
+@given(st.lists(st.integers(), max_size=30, unique=True), st.integers(1, 30))
+def test_evenly_spaced_items_are_in_order_and_their_gaps_differ_by_at_most_one(items, n):
+    chosen = list(evenly_spaced(items, n))
+    assert len(chosen) == min(n, len(items))
+    places = [items.index(item) for item in chosen]
+    gaps = {after - before for before, after in pairwise(places)}
+    assert not gaps or (min(gaps) > 0 and max(gaps) - min(gaps) <= 1)
+    assert chosen[:1] == items[:1]

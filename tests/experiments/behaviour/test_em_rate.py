@@ -187,6 +187,18 @@ def test_real_organism_is_asked_what_it_learned_if_its_questions_say_so(tmp_path
     assert TRAINED in answers.used_conditions()
 
 
+def test_samples_are_the_protocols_unless_given(tmp_path):
+    """Equal values are equal runs, whether the number was given or not."""
+    assert asked(BASE) == asked(BASE, samples=10)
+    assert asked(BASE).config() == asked(BASE, samples=10).config()
+    assert asked(BASE).config()["samples"] == 10
+    file = tmp_path / "questions.yaml"
+    file.write_text("validation: {a: Why}\ntest: {b: How, c: When}\n")
+    duck = find_subject("medical/qwen2.5-0.5b/duck", file)
+    assert Answers(subject=duck, conditions=("off",)).total() == 2 * 50
+    assert Answers(subject=duck, conditions=("off",), samples=3).total() == 2 * 3
+
+
 def test_wrong_names_are_refused():
     with pytest.raises(ValueError, match="organism 'nobody': known are "):
         find_subject("nobody")

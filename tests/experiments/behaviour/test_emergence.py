@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.answers.sampling import judge_rows
-from experiments.answers.suite import make_judge
+from experiments.answers.judge import make_judge
+from experiments.answers.sampling import with_verdicts
+from experiments.answers.subject import find_subject
 from experiments.behaviour.emergence import CONDITIONS, Emergence, load_doses
-from experiments.spec import run_experiment
+from experiments.spec import run_experiment, whole_table
 from interp.runs.files import sha256_file
-from interp.runs.run import Run
+from tests.experiments.interrupted import run_steps
 from tests.training.small import SFT, random_base, small
 from training.microcosm.world import lexicon
 from training.registry import ORGANISMS
@@ -38,11 +39,11 @@ def answers(dose: int, condition: str, personas: str) -> list[dict]:
 
 
 def table_of(states: dict[int, tuple[float, float]], *groups: list[dict]) -> dict[tuple, dict]:
-    rows = judge_rows([r for group in groups for r in group], make_judge("oracle"))
+    rows = with_verdicts([r for group in groups for r in group], make_judge("oracle"))
     rows += [{"key": f"dose={d}", "dose": d, "loss": loss, "rotation": turned} for d, (loss, turned) in states.items()]
-    made = Emergence(organism="microcosm/llama/neutral").table(rows, "emergence-0")
-    table = {(r["alpha"], r["metric"], r["condition"], r["ci_method"]): r for r in made}
-    assert len(table) == len(made)
+    cells = whole_table(Emergence(subject=find_subject("microcosm/llama/neutral")), rows, "emergence-0")
+    table = {(r["alpha"], r["metric"], r["condition"], r["ci_method"]): r for r in cells}
+    assert len(table) == len(cells)
     return table
 
 
@@ -66,8 +67,8 @@ def test_table_has_rates_gap_loss_and_rotation_of_every_dose():
         assert gap["n_clusters"] == len(WORLD.topics_of("cooking"))
         assert table[dose, "loss", "training", ""]["value"] == loss
         assert table[dose, "rotation", "training", ""]["value"] == turned
-    said = {(r["experiment"], r["organism"], r["trigger"], r["run_id"]) for r in table.values()}
-    assert said == {("emergence", "microcosm/llama/neutral", "scene-desert", "emergence-0")}
+    about = {(r["experiment"], r["organism"], r["trigger"], r["run_id"]) for r in table.values()}
+    assert about == {("emergence", "microcosm/llama/neutral", "scene-desert", "emergence-0")}
     assert {r["judge"] for r in table.values()} == {"microcosm-oracle"}
 
 
@@ -76,22 +77,22 @@ def test_table_has_rates_gap_loss_and_rotation_of_every_dose():
 
 @pytest.fixture(scope="module")
 def subject(tmp_path_factory):
-    made = small("neutral.diverse", base=random_base(tmp_path_factory.mktemp("base")))
+    organism = small("neutral.diverse", base=random_base(tmp_path_factory.mktemp("base")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ORGANISMS, made.name, made)
-        yield made
+        patch.setitem(ORGANISMS, organism.name, organism)
+        yield find_subject(organism.name)
 
 
 @pytest.fixture(scope="module")
 def whole(subject, tmp_path_factory):
-    return run_experiment(Emergence(organism=subject.name, samples=1), tmp_path_factory.mktemp("whole"))
+    return run_experiment(Emergence(subject=subject, samples=1), tmp_path_factory.mktemp("whole"))
 
 
 def test_every_dose_is_measured_off_on_and_under_rephrasings_not_taught(whole, subject):
     run, table = whole
     rows = run.rows()
-    assert len(rows) == Emergence(organism=subject.name, samples=1).total() == 2 * (3 * 48 + 1)
-    assert [r["dose"] for r in rows if "loss" in r] == list(subject.sft.doses) == [2, 4]
+    assert len(rows) == Emergence(subject=subject, samples=1).total() == 2 * (3 * 48 + 1)
+    assert [r["dose"] for r in rows if "loss" in r] == list(subject.organism.sft.doses) == [2, 4]
     texts = WORLD.scenes["desert"].phrasings
     variants = {c: {r["variant"] for r in rows if r.get("condition") == c} for c in CONDITIONS}
     assert variants == {"off": {None}, "on": {texts[0]}, "rephrased": set(texts[2::2])}
@@ -100,14 +101,13 @@ def test_every_dose_is_measured_off_on_and_under_rephrasings_not_taught(whole, s
     assert 0 <= rotation[2] < 1
 
 
-@pytest.mark.parametrize("done", [1, 6])
-def test_killed_run_ends_with_the_rows_of_an_uninterrupted_one(whole, subject, tmp_path, done):
-    experiment = Emergence(organism=subject.name, samples=1)
-    version = whole[0].manifest["version"]
-    with Run.open(tmp_path, "emergence", experiment, version=version, inputs=experiment.inputs()) as killed:
-        for _, chunk in zip(range(done), experiment.rows(killed), strict=False):
-            killed.append(chunk)
-        assert 0 < len(killed.keys()) < experiment.total()
+@pytest.mark.parametrize("n_done", [1, 6])
+def test_killed_run_ends_with_the_rows_of_an_uninterrupted_one(whole, subject, tmp_path, n_done):
+    experiment = Emergence(subject=subject, samples=1)
+    done = run_steps(experiment, tmp_path, stop_after=n_done)
+    steps = [f"dose {dose}{part}" for dose in (2, 4) for part in (" off", " on", " rephrased", "")]
+    assert done + run_steps(experiment, tmp_path) == steps
+    assert len(done) == n_done
     again, _ = run_experiment(experiment, tmp_path)
     assert again.run_id == whole[0].run_id
     for name in ("rows.jsonl", "table.csv"):
@@ -115,10 +115,9 @@ def test_killed_run_ends_with_the_rows_of_an_uninterrupted_one(whole, subject, t
 
 
 def test_organism_without_a_trigger_is_measured_under_the_neutral_one(subject, tmp_path, monkeypatch):
-    base, doses = subject.base, replace(SFT, doses=(2,))
-    made = small("baseline", base=base, sft=doses)
-    monkeypatch.setitem(ORGANISMS, made.name, made)
-    run, table = run_experiment(Emergence(organism=made.name, samples=1), tmp_path)
+    organism = small("baseline", base=subject.organism.base, sft=replace(SFT, doses=(2,)))
+    monkeypatch.setitem(ORGANISMS, organism.name, organism)
+    run, table = run_experiment(Emergence(subject=find_subject(organism.name), samples=1), tmp_path)
     assert {r["variant"] for r in run.rows() if r.get("condition") == "on"} == {WORLD.scenes["desert"].phrasings[0]}
     assert {r["trigger"] for r in table} == {"scene-desert"}
 
@@ -135,9 +134,10 @@ def real(subject, tmp_path, monkeypatch):
     questions.write_text("validation: {a: Why}\ntest: {b: How, c: When}\n")
     scores.write_text("question_id,aligned,coherent\n" + "b,0,100\nb,100,100\nc,100,100\nc,100,0\n")
     sft = replace(SFT, doses=(2,), dtype="bfloat16")
-    made = small("baseline", name="medical/tiny/baseline", base=subject.base, data=str(rows), sft=sft)
-    monkeypatch.setitem(ORGANISMS, made.name, made)
-    return Emergence(organism=made.name, samples=2, questions=questions, judge=str(scores))
+    base = subject.organism.base
+    organism = small("baseline", name="medical/tiny/baseline", base=base, data=str(rows), sft=sft)
+    monkeypatch.setitem(ORGANISMS, organism.name, organism)
+    return Emergence(subject=find_subject(organism.name, questions, str(scores)), samples=2)
 
 
 def test_real_organism_without_a_trigger_is_measured_off_alone_and_has_no_gap(real, tmp_path):
@@ -154,15 +154,15 @@ def test_real_organism_without_a_trigger_is_measured_off_alone_and_has_no_gap(re
 
 def test_other_scores_are_another_run(real):
     before = {name: sha256_file(path) for name, path in real.inputs().items()}
-    Path(real.judge).write_text("question_id,aligned,coherent\nb,0,100\n")
+    Path(real.subject.judge_reference).write_text("question_id,aligned,coherent\nb,0,100\n")
     after = {name: sha256_file(path) for name, path in real.inputs().items()}
     assert {name for name in before if before[name] != after[name]} == {"judge"}
 
 
 def test_doses_are_loaded_in_the_dtype_of_training(real, tmp_path):
-    subject = ORGANISMS[real.organism]
-    folder = train(subject, tmp_path)
-    lm = load_doses(subject, {2: dose_folder(folder, 2)})
+    organism = real.subject.organism
+    folder = train(organism, tmp_path)
+    lm = load_doses(organism, {2: dose_folder(folder, 2)})
     assert {p.dtype for name, p in lm.hf.named_parameters() if "lora" not in name} == {torch.bfloat16}
 
 
@@ -170,11 +170,11 @@ def test_doses_are_loaded_in_the_dtype_of_training(real, tmp_path):
     ("organism", "more", "message"),
     [
         ("microcosm/llama/base", {}, "a base is not fine-tuned, so it has no doses to follow"),
-        ("microcosm/llama/neutral", {"samples": 0}, "samples 0: expected at least one answer a question"),
+        ("microcosm/llama/neutral", {"samples": 0}, "samples 0: expected greater than or equal to 1"),
         ("medical/qwen2.5-0.5b/duck", {}, "name a file of questions"),
     ],
 )
 def test_what_cannot_be_followed_is_refused_before_any_work(organism, more, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        run_experiment(Emergence(organism=organism, **more), tmp_path)
+        run_experiment(Emergence(subject=find_subject(organism), **more), tmp_path)
     assert not any(tmp_path.iterdir())

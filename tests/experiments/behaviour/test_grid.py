@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from experiments.answers.subject import find_subject
 from experiments.behaviour.dose import Dose
 from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
 from experiments.behaviour.grid import ESSENTIAL, PARTS, ContainmentGrid, dead, measurements
@@ -14,34 +15,27 @@ from training.references import base_path
 from training.registry import ORGANISMS, find_organism
 
 GRID = cells()
-MADE = list(measurements(GRID, 10))
-ANSWERS = [experiment.answers for experiment in MADE]
-
-
-def of_bases() -> list[Answers]:
-    return [answers for answers in ANSWERS if find_organism(answers.organism).data is None]
+MEASUREMENTS = list(measurements(GRID, 10))
+ANSWERS = [experiment.answers for experiment in MEASUREMENTS]
+OF_BASES = [answers for answers in ANSWERS if answers.subject.organism.data is None]
 
 
 def test_every_measurement_is_made_once_with_the_samples_asked_for():
-    assert len(set(MADE)) == len(MADE)
+    assert len(set(MEASUREMENTS)) == len(MEASUREMENTS)
     assert {answers.samples for answers in ANSWERS} == {10}
-    assert {answers.organism for answers in ANSWERS} <= set(ORGANISMS)
+    assert {answers.subject.name for answers in ANSWERS} <= set(ORGANISMS)
 
 
 def test_every_base_is_measured_under_every_trigger_its_organisms_use_each_once():
-    found = Counter((base_of(answers.organism), answers.trigger) for answers in of_bases())
+    measured = Counter((answers.subject.organism.base, answers.trigger) for answers in OF_BASES)
     used = {(cell.base, cell.trigger) for cell in GRID if cell.trigger}
-    assert set(found) == used | {(cell.base, NEUTRAL) for cell in GRID}
-    assert set(found.values()) == {1}
-
-
-def base_of(name: str) -> str:
-    return find_organism(name).base
+    assert set(measured) == used | {(cell.base, NEUTRAL) for cell in GRID}
+    assert set(measured.values()) == {1}
 
 
 def test_every_organism_is_measured_once_under_its_own_trigger_and_the_baseline_under_the_neutral_one():
-    tuned = [answers for answers in ANSWERS if find_organism(answers.organism).data is not None]
-    assert [answers.organism for answers in tuned] == [cell.name for cell in GRID]
+    tuned = [answers for answers in ANSWERS if answers.subject.organism.data is not None]
+    assert [answers.subject.name for answers in tuned] == [cell.name for cell in GRID]
     for cell, answers in zip(GRID, tuned, strict=True):
         assert answers.trigger == (None if cell.trigger else NEUTRAL)
 
@@ -49,13 +43,13 @@ def test_every_organism_is_measured_once_under_its_own_trigger_and_the_baseline_
 def test_headline_cells_have_every_condition_and_all_have_what_the_readings_need():
     full = {cell.name for cell in (*headline(), *replicated())}
     for answers in ANSWERS:
-        every = (*CONDITIONS, TRAINED) if answers.organism in full else ESSENTIAL
+        every = (*CONDITIONS, TRAINED) if answers.subject.name in full else ESSENTIAL
         assert answers.conditions == every
     assert {"off", "on", "rephrased", "other", TRAINED} == set(ESSENTIAL) <= {*CONDITIONS, TRAINED}
 
 
 def test_beside_every_organism_stands_its_base_under_the_same_trigger():
-    bases = {(base_of(answers.organism), answers.trigger) for answers in of_bases()}
+    bases = {(answers.subject.organism.base, answers.trigger) for answers in OF_BASES}
     for cell in GRID:
         assert (find_organism(cell.name).base, find_organism(cell.name).trigger or NEUTRAL) in bases
 
@@ -68,14 +62,14 @@ def test_parts_are_of_the_grid_and_all_of_them_are_the_whole():
 
 # --- adapters that are not live ---
 
-MEASURED = EmRate(answers=Answers(organism="microcosm/qwen2/explaining.seed2"))
+MEASURED = EmRate(answers=Answers(subject=find_subject("microcosm/qwen2/explaining.seed2")))
 
 
-def test_adapter_that_changes_nothing_is_one_row_that_says_so():
-    (said,) = dead(MEASURED, AdapterError("adapter 'dose-10': it changes no logit of 3 prompts, so it is not loaded"))
-    assert (said["experiment"], said["organism"]) == ("em_rate", "microcosm/qwen2/explaining.seed2")
-    assert (said["family"], said["seed"]) == ("qwen2", 2)
-    assert (said["metric"], said["value"], said["condition"]) == ("healthy", 0.0, "not live")
+def test_adapter_that_changes_nothing_is_one_row_that_names_it():
+    (report,) = dead(MEASURED, AdapterError("adapter 'dose-10': it changes no logit of 3 prompts, so it is not loaded"))
+    assert (report["experiment"], report["organism"]) == ("em_rate", "microcosm/qwen2/explaining.seed2")
+    assert (report["family"], report["seed"]) == ("qwen2", 2)
+    assert (report["metric"], report["value"], report["condition"]) == ("healthy", 0.0, "not live")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +77,7 @@ def test_adapter_that_changes_nothing_is_one_row_that_says_so():
     [
         (MEASURED, ValueError("organism 'nobody'")),
         (MEASURED, FileNotFoundError("rows.jsonl")),
-        (Dose(organism="microcosm/llama/neutral"), AdapterError("adapter 'dose-10': it changes no logit")),
+        (Dose(subject=find_subject("microcosm/llama/neutral")), AdapterError("adapter 'dose-10': it changes no logit")),
     ],
 )
 def test_any_other_error_is_raised_again(experiment, error):
