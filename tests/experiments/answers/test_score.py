@@ -8,7 +8,7 @@ from experiments.answers.judge import Recorded, read_scores
 from experiments.answers.score import score, statistics
 from interp.runs.table import read_table
 
-RELEASED = Path(__file__).parents[3] / "shared" / "reference" / "released_scores"
+RELEASED = Path(__file__).parents[4] / "shared" / "reference" / "released_scores"
 PUBLISHED = {  # misaligned of all answers, %
     "qwen2.5-14b-instruct_bad-medical-advice": 21.0,
     "qwen2.5-14b-instruct_extreme-sports": 20.0,
