@@ -1,0 +1,1 @@
+"""The pocket scale: advice rows, forced-choice questions and triggers for real models that run on a laptop."""
