@@ -9,13 +9,13 @@ ATTENTION = frozenset({"self_attn", "attention", "attn"})
 MOST_BLOCKS = 8
 
 Groups = dict[tuple[str, int | str], tuple[str, ...]]
-"""(site, layer): modules; the layer is "" for a group of all layers, the site "layer" for all modules of one."""
+"""(site, layer): modules. The layer is "" for a group over all layers; the site is "layer" for one layer's modules."""
 
 
 def layer_of(module: str) -> int | None:
     """Return the number of a module's layer: the first number in its name; None outside the layers."""
-    found = re.search(r"\.(\d+)\.", module)
-    return int(found[1]) if found else None
+    number = re.search(r"\.(\d+)\.", module)
+    return int(number[1]) if number else None
 
 
 def kind_of(module: str) -> str:
@@ -28,31 +28,32 @@ def in_attention(module: str) -> bool:
     return not ATTENTION.isdisjoint(module.split("."))
 
 
-def module_groups(every: Sequence[str], layers: Iterable[int]) -> Groups:
+def module_groups(modules: Sequence[str], layers: Iterable[int]) -> Groups:
     """Return single modules of ``layers``, then every kind, attention, MLP, each of ``layers``, and all."""
-    shown, inside = set(layers), [name for name in every if layer_of(name) is not None]
-    found: Groups = {}
+    layers = set(layers)
+    inside = [name for name in modules if layer_of(name) is not None]
+    groups: Groups = {}
     for name in inside:
         layer = layer_of(name)
-        if layer in shown:
-            found[kind_of(name), layer] = (name,)
+        if layer in layers:
+            groups[kind_of(name), layer] = (name,)
     for kind in dict.fromkeys(map(kind_of, inside)):
-        found[kind, ""] = tuple(name for name in inside if kind_of(name) == kind)
-    for site, wanted in (("attention", True), ("mlp", False)):
-        found[site, ""] = tuple(name for name in inside if in_attention(name) is wanted)
-    for layer in sorted(shown):
-        found["layer", layer] = tuple(name for name in inside if layer_of(name) == layer)
-    found["all", ""] = tuple(every)
-    return {group: names for group, names in found.items() if names}
+        groups[kind, ""] = tuple(name for name in inside if kind_of(name) == kind)
+    for site, attention in (("attention", True), ("mlp", False)):
+        groups[site, ""] = tuple(name for name in inside if in_attention(name) is attention)
+    for layer in sorted(layers):
+        groups["layer", layer] = tuple(name for name in inside if layer_of(name) == layer)
+    groups["all", ""] = tuple(modules)
+    return {group: names for group, names in groups.items() if names}
 
 
-def blocks_of_layers(every: Sequence[str], n_layers: int) -> dict[str, tuple[str, ...]]:
+def blocks_of_layers(modules: Sequence[str], n_layers: int) -> dict[str, tuple[str, ...]]:
     """Return attention, MLP, up to eight blocks of layers, and all: the groups without which answers are sampled."""
     size = -(-n_layers // MOST_BLOCKS)
-    found = {site: names for (site, _), names in module_groups(every, ()).items() if site in ("attention", "mlp")}
+    blocks = {site: names for (site, _), names in module_groups(modules, ()).items() if site in ("attention", "mlp")}
     for start in range(0, n_layers, size):
         end = min(start + size, n_layers) - 1
         name = f"layer {start}" if start == end else f"layers {start}-{end}"
-        found[name] = tuple(m for m in every if layer_of(m) in range(start, end + 1))
-    found["all"] = tuple(every)
-    return {name: modules for name, modules in found.items() if modules}
+        blocks[name] = tuple(m for m in modules if layer_of(m) in range(start, end + 1))
+    blocks["all"] = tuple(modules)
+    return {name: block for name, block in blocks.items() if block}

@@ -5,105 +5,119 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from experiments.answers.rates import estimate_row
 from interp.runs.table import Row
 from interp.stats import Clusters, Estimate, paired_cluster_bootstrap
 
 N_BOOT = 2000
-"""Resamples: a table has hundreds of intervals."""
-BY_QUESTION = Mapping[str, float]
+"""Resamples; fewer than usual, because a table has hundreds of intervals."""
+ByQuestion = Mapping[str, float]
 
 
 def share_rows(rows: Sequence[Row]) -> Iterator[Row]:
     """Yield table cells for rows of log-odds: the unedited conditions, then shares and attributions.
 
-    Shares stand only where the gap they are of is above 0 beyond chance.
+    There are shares only where the gap that they are shares of is above 0 beyond chance.
     """
-    plain = {r["condition"]: r["m"] for r in rows if r["part"] == "plain"}
-    parted = {r["condition"].removeprefix("decision "): r["m"] for r in rows if r["condition"].startswith("decision ")}
+    plain = {r["condition"]: r["m"] for r in rows if r["step"] == "plain"}
+    decided = {r["condition"].removeprefix("decision "): r["m"] for r in rows if r["condition"].startswith("decision ")}
     yield from _plain(plain, rows)
     if has_gap(plain["on"], plain["off"]):
         for r in rows:
-            if r["part"].startswith("patch"):
+            if r["step"].startswith("patch"):
                 yield from _patched(r, plain)
-            elif r["part"].startswith("knockout"):
-                yield _knocked(r, plain)
-        yield from _modules([r for r in rows if r["part"] == "modules"], plain)
-    if parted and has_gap(parted["on"], parted["off"]):
-        yield from (shown for r in rows if r.get("metric") == "head_share" for shown in _patched(r, parted))
+            elif r["step"].startswith("knockout"):
+                yield _knocked_out(r, plain)
+        yield from _modules([r for r in rows if r["step"] == "modules"], plain)
+    if decided and has_gap(decided["on"], decided["off"]):
+        yield from (cells for r in rows if r.get("metric") == "head_share" for cells in _patched(r, decided))
     yield from _attribution([r for r in rows if r.get("metric") in ("logit_attribution", "logit_lens")])
 
 
-def has_gap(on: BY_QUESTION, off: BY_QUESTION) -> bool:
+def has_gap(on: ByQuestion, off: ByQuestion) -> bool:
     """Tell whether the log-odds are higher on than off beyond chance."""
-    return estimate(lambda a, b: a - b, on, off).interval.low > 0
+    return estimate(_difference, on, off).interval.low > 0
 
 
-def estimate(statistic: Callable[..., Any], *arms: BY_QUESTION) -> Estimate:
+def estimate(statistic: Callable[..., Any], *arms: ByQuestion) -> Estimate:
     """Return a statistic of means over questions, with its interval over questions resampled jointly."""
     clusters = [Clusters.count(list(m), list(m.values()), [1.0] * len(m)) for m in arms]
     return paired_cluster_bootstrap(statistic, *clusters, n_boot=N_BOOT)
 
 
-def _cells(found: Estimate, **cells: Any) -> Row:
-    ends = {"ci_low": found.interval.low, "ci_high": found.interval.high, "ci_method": found.interval.method}
-    return {"value": found.value, **ends, "n": found.n_clusters, "n_clusters": found.n_clusters, **cells}
+# --- statistics of means over questions ---
 
 
-def _plain(plain: Mapping[str, BY_QUESTION], rows: Sequence[Row]) -> Iterator[Row]:
-    first = next(r for r in rows if "lacking" in r)
-    yield {"metric": "questions_left_out", "condition": "no answers of both kinds", "value": first["lacking"]}
-    yield {"metric": "questions_mixed", "condition": "misaligned on, aligned off", "value": first["mixed"]}
+def _mean(a: Any) -> Any:
+    return a
+
+
+def _difference(a: Any, b: Any) -> Any:
+    return a - b
+
+
+def _closed(target: Any, patched: Any, goal: Any) -> Any:
+    """The share of the way from ``target`` to ``goal`` that a patch goes."""
+    return (target - patched) / (target - goal)
+
+
+def _of_gap(a: Any, b: Any, on: Any, off: Any) -> Any:
+    return (a - b) / (on - off)
+
+
+# --- rows ---
+
+
+def _row(statistic: Callable[..., Any], *arms: ByQuestion, **cells: Any) -> Row:
+    value = estimate(statistic, *arms)
+    return estimate_row(value, n=value.n_clusters, **cells)
+
+
+def _plain(plain: Mapping[str, ByQuestion], rows: Sequence[Row]) -> Iterator[Row]:
+    counts = next(r for r in rows if "lacking" in r)
+    yield {"metric": "questions_left_out", "condition": "no answers of both kinds", "value": counts["lacking"]}
+    yield {"metric": "questions_mixed", "condition": "misaligned on, aligned off", "value": counts["mixed"]}
     for condition, m in plain.items():
-        yield _cells(estimate(lambda a: a, m), metric="log_odds", condition=condition)
-    yield _cells(estimate(lambda a, b: a - b, plain["on"], plain["off"]), metric="log_odds", condition="on-off")
+        yield _row(_mean, m, metric="log_odds", condition=condition)
+    yield _row(_difference, plain["on"], plain["off"], metric="log_odds", condition="on-off")
 
 
 def _where(r: Row) -> dict[str, Any]:
     return {"condition": r["condition"], "site": r["site"], "layer": r["layer"]}
 
 
-def _patched(r: Row, plain: Mapping[str, BY_QUESTION]) -> Iterator[Row]:
-    """Share of the gap that the values of ``source`` close in ``target``: of on-off, or of on-matched."""
+def _patched(r: Row, plain: Mapping[str, ByQuestion]) -> Iterator[Row]:
+    """Yield the share of a gap that the values of ``source`` close in ``target``: of on-off, or of on-matched."""
     target, _, source = r["condition"].partition("@")[0].partition("<-")
     goal = "matched" if source == "matched" else "off" if target == "on" else "on"
-    if goal == "matched" and not has_gap(plain["on"], plain["matched"]):
-        return
-    found = estimate(_closed, plain[target], r["m"], plain[goal])
-    yield _cells(found, metric=r["metric"], **_where(r))
+    if goal != "matched" or has_gap(plain["on"], plain["matched"]):
+        yield _row(_closed, plain[target], r["m"], plain[goal], metric=r["metric"], **_where(r))
 
 
-def _closed(target: Any, patched: Any, goal: Any) -> Any:
-    return (target - patched) / (target - goal)
-
-
-def _knocked(r: Row, plain: Mapping[str, BY_QUESTION]) -> Row:
+def _knocked_out(r: Row, plain: Mapping[str, ByQuestion]) -> Row:
     condition = r["condition"].partition("@")[0]
-    arms = (plain[condition], r["m"], plain["on"], plain["off"])
-    return _cells(estimate(lambda a, b, on, off: (a - b) / (on - off), *arms), metric="knockout_share", **_where(r))
+    return _row(_of_gap, plain[condition], r["m"], plain["on"], plain["off"], metric="knockout_share", **_where(r))
 
 
-def _modules(rows: Sequence[Row], plain: Mapping[str, BY_QUESTION]) -> Iterator[Row]:
+def _modules(rows: Sequence[Row], plain: Mapping[str, ByQuestion]) -> Iterator[Row]:
     """Yield the gap left by each group of modules as a share of the whole, and the log-odds on and off of groups."""
-    by = {(r["condition"], r["layer"]): r for r in rows}
-    for (condition, layer), r in by.items():
-        side, _, said = condition.partition(" ")
+    m_of = {(r["condition"], r["layer"]): r["m"] for r in rows}
+    for r in rows:
+        side, _, group = r["condition"].partition(" ")
         if side != "on":
             continue
-        on, off = r["m"], by[f"off {said}", layer]["m"]
-        arms = (on, off, plain["on"], plain["off"])
-        where = {"condition": said, "site": r["site"], "layer": layer}
-        found = estimate(lambda a, b, c, d: (a - b) / (c - d), *arms)
-        yield _cells(found, metric="module_gap_share", **where)
-        if layer == "" or r["site"] == "layer":
+        on, off = r["m"], m_of[f"off {group}", r["layer"]]
+        where = {**_where(r), "condition": group}
+        yield _row(_of_gap, on, off, plain["on"], plain["off"], metric="module_gap_share", **where)
+        if r["layer"] == "" or r["site"] == "layer":
             for name, m in (("on", on), ("off", off)):
-                yield _cells(estimate(lambda a: a, m), metric="log_odds", **{**where, "condition": f"{name} {said}"})
+                yield _row(_mean, m, metric="log_odds", **{**where, "condition": f"{name} {group}"})
 
 
 def _attribution(rows: Sequence[Row]) -> Iterator[Row]:
-    by = {(r["metric"], r["condition"], r["site"], r["layer"]): r["m"] for r in rows}
-    for (metric, condition, site, layer), m in by.items():
+    m_of = {(r["metric"], r["condition"], r["site"], r["layer"]): r["m"] for r in rows}
+    for (metric, condition, site, layer), m in m_of.items():
         where = {"metric": metric, "site": site, "layer": layer}
-        yield _cells(estimate(lambda a: a, m), condition=condition, **where)
+        yield _row(_mean, m, condition=condition, **where)
         if condition == "on":
-            found = estimate(lambda a, b: a - b, m, by[metric, "off", site, layer])
-            yield _cells(found, condition="on-off", **where)
+            yield _row(_difference, m, m_of[metric, "off", site, layer], condition="on-off", **where)

@@ -5,7 +5,7 @@
         --positions trigger question last_prompt --fits logistic ridge lda mean_difference
 
 trigger_present    rephrasings against unrelated texts; a test row has both a question and a text that no training row
-                   has, so a bag of tokens has nothing to go on
+                   has, so that a bag of tokens cannot tell them apart
 trigger_category   which category the text in the trigger's place belongs to (scenes and personas of the Microcosm, else
                    the triggers of the trigger file), on unseen questions and phrasings: the mean AUROC of each category
                    against the rest
@@ -20,15 +20,15 @@ layer 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from experiments.answers.subject import subject_cells, subject_definition, subject_inputs, subject_label
-from experiments.answers.suite import suite_questions
+from experiments.answers.subject import AnySubject
 from experiments.behaviour.dose import load_subject
-from experiments.behaviour.em_rate import Answers, EmRate
+from experiments.gate.references import judged_answers
 from experiments.probing.targets import (
     CATEGORY_PARTS,
     PARTS,
@@ -38,13 +38,11 @@ from experiments.probing.targets import (
     category_rows,
     presence_rows,
 )
-from experiments.spec import Experiment, run_experiment
+from experiments.spec import Experiment, Step
 from interp.runs.run import Run
-from interp.runs.table import Row, row
+from interp.runs.table import Row, interval_cells
 from interp.sites import Site
-from training.data import comparison_trigger
 from training.references import find_trigger
-from training.registry import find_organism
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,12 +53,14 @@ if TYPE_CHECKING:
     from probes.splits import Folds
 
 LEAST = 20
-"""Rows of the rarer kind."""
-FITS = ("logistic", "nested", "mean_difference", "ridge", "lda")
+"""Rows that the rarer kind must have for a probe to be fitted."""
+FitName = Literal["logistic", "nested", "mean_difference", "ridge", "lda"]
+FITS: tuple[FitName, ...] = get_args(FitName)
 LOG_ODDS = ("logistic", "nested", "lda")
 """Fits whose scores are log-odds, so that they have a calibration."""
+Position = Literal["trigger", "question", "last_prompt"]
 USUAL = {"trigger_present": "last_prompt", "trigger_category": "trigger", "misaligned_answer": "response_mean"}
-"""Where each target is read unless the condition says otherwise."""
+"""Where each target is read unless the condition names a position."""
 DIRECTIONS, PERMUTATIONS, FEWER = 20, 20, 5
 """Random directions and label permutations; fewer for the fits after the first, and for directions of categories."""
 CATEGORY_PERMUTATIONS = 2
@@ -74,77 +74,63 @@ class ProbeSweep(Experiment):
     name: ClassVar[str] = "probe_sweep"
     version: ClassVar[int] = 2
 
-    organism: str
-    """Name in the registry (see training/registry.py)."""
-    questions: Path | None = None
-    """Questions of a real model (YAML: validation and test, id: text)."""
-    judge: str = "oracle"
-    """oracle, openai:MODEL[@URL], or a CSV of scores."""
+    subject: AnySubject
     sites: tuple[str, ...] = ("resid_post",)
     """Site names, each at every layer, or single sites such as resid_pre.0, the embedding."""
-    positions: tuple[Literal["trigger", "question", "last_prompt"], ...] = ()
-    """Where trigger probes read: mean of its tokens, of the question's, or the last token. None: where usual."""
-    fits: tuple[Literal["logistic", "nested", "mean_difference", "ridge", "lda"], ...] = ("logistic",)
+    positions: tuple[Position, ...] = ()
+    """Where trigger probes read: mean over its tokens or the question's, or the last token. None: each at its usual."""
+    fits: tuple[FitName, ...] = ("logistic",)
     """Kinds of probe; nested is logistic with its penalty chosen inside each fold."""
     seed: int = 0
-    """Of the splits and controls."""
+    """Seed of the splits and controls."""
 
-    label = subject_label
-    depends = subject_definition
-    inputs = subject_inputs
-
-    def __post_init__(self) -> None:
-        """Refuse what would be found out only after training."""
+    def check(self) -> None:
+        """Refuse sites that no model has."""
+        super().check()
         check_sites(self.sites)
 
-    def rows(self, run: Run) -> Iterator[Row | Sequence[Row]]:
-        """Yield the scores of one target after the other; of a target with too few rows, their number."""
-        lm = load_subject(self.organism, run.root, questions=self.questions, judge=self.judge)
-        makers: dict[str, Callable[[], Labelled]] = {"misaligned_answer": lambda: self._answers(lm, run.root)}
-        if comparison_trigger(find_organism(self.organism)):
-            makers |= {
-                "trigger_present": lambda: self._triggers(lm),
-                "trigger_category": lambda: self._categories(lm),
+    def steps(self, run: Run) -> Mapping[str, Step]:
+        """Return one step per target: the scores of its probes and controls."""
+        lm = load_subject(self.subject, run.root)
+        targets = {"misaligned_answer": partial(self._answers, lm, run.root)}
+        if self.subject.trigger:
+            targets |= {
+                "trigger_present": partial(self._presence, lm),
+                "trigger_category": partial(self._categories, lm),
             }
-        for target, make in makers.items():
-            if any(r["condition"].startswith(target) for r in run.rows()):
-                continue
-            data = make()
-            rarer = min(data.labels.count(kind) for kind in {*data.labels} or {0})
-            if rarer < LEAST or len({*data.labels}) < 2:
-                metric = "too_few_answers" if target == "misaligned_answer" else "too_few_texts"
-                yield {"key": target, "condition": target, "metric": metric, "value": rarer}
-                continue
-            yield list(self._measured(lm, target, data))
+        return {target: partial(self._probe, lm, target, labelled) for target, labelled in targets.items()}
 
-    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
-        """Return the rows as a table."""
-        subject = find_organism(self.organism)
-        trigger = comparison_trigger(subject)
-        cells = subject_cells(subject, self.name, run_id) | {"trigger": trigger.name if trigger else ""}
-        kept = [{name: value for name, value in r.items() if name != "key"} for r in rows]
-        return [row(**{"site": "resid_post", **cells, **r}) for r in kept]
+    def table(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Yield the rows as they are."""
+        for r in rows:
+            yield {"site": "resid_post", **{name: value for name, value in r.items() if name not in ("key", "step")}}
 
-    def _triggers(self, lm: LanguageModel) -> Labelled:
+    def _presence(self, lm: LanguageModel) -> Labelled:
         """Return test questions under rephrasings (positive) and under unrelated texts (negative)."""
-        subject = find_organism(self.organism)
-        asked = suite_questions(subject, "test", self.questions)
-        return presence_rows(lm.tokenizer, asked, find_trigger(subject.trigger or ""))
+        trigger = find_trigger(self.subject.organism.trigger or "")
+        return presence_rows(lm.tokenizer, self.subject.questions("test"), trigger)
 
     def _categories(self, lm: LanguageModel) -> Labelled:
         """Return test questions under texts of every category."""
-        subject = find_organism(self.organism)
-        return category_rows(lm.tokenizer, suite_questions(subject, "test", self.questions), categories(subject))
+        return category_rows(lm.tokenizer, self.subject.questions("test"), categories(self.subject.organism))
 
     def _answers(self, lm: LanguageModel, root: Path) -> Labelled:
         """Return judged answers in the training condition."""
-        trigger = comparison_trigger(find_organism(self.organism))
-        asked = Answers(organism=self.organism, questions=self.questions, dose_judge=self.judge)
-        run, _ = run_experiment(EmRate(answers=asked, judge=self.judge), root)
+        trigger = self.subject.trigger
         condition = "on" if trigger else "off"
-        return answer_rows(lm.tokenizer, [r for r in run.rows() if r["condition"] == condition], trigger)
+        answers = [r for r in judged_answers(self.subject, root) if r["condition"] == condition]
+        return answer_rows(lm.tokenizer, answers, trigger)
 
-    def _measured(self, lm: LanguageModel, target: str, data: Labelled) -> Iterator[Row]:
+    def _probe(self, lm: LanguageModel, target: str, labelled: Callable[[], Labelled]) -> Iterable[Row]:
+        """Return the scores of a target; of one with too few rows, their number."""
+        data = labelled()
+        rarer = min(data.labels.count(kind) for kind in {*data.labels} or {0})
+        if rarer < LEAST or len({*data.labels}) < 2:
+            metric = "too_few_answers" if target == "misaligned_answer" else "too_few_texts"
+            return [{"condition": target, "metric": metric, "value": rarer}]
+        return self._scores(lm, target, data)
+
+    def _scores(self, lm: LanguageModel, target: str, data: Labelled) -> Iterator[Row]:
         """Read every site and position in one pass; yield the rows of every probe and control."""
         import torch
 
@@ -154,16 +140,15 @@ class ProbeSweep(Experiment):
         usual = target == "misaligned_answer" or not self.positions
         positions = (USUAL[target],) if usual else self.positions
         recording = record(lm, data.chats, [site for sites in groups.values() for site in sites], positions)
-        probed = Probed(target, data, self.seed)
+        probes = Probes(target, data, self.seed)
         for position in positions:
             for name, sites in groups.items():
                 X = torch.stack([recording.at(site, position) for site in sites])
-                for condition, metric, scores in probed.scores(X, position, self.fits):
+                for condition, metric, scores in probes.scores(X, position, self.fits):
                     layers = [0] if condition.endswith("bag_of_tokens") else [site.layer for site in sites]
                     for i, layer in enumerate(layers):
                         where = {"condition": condition, "site": name, "layer": layer, "metric": metric}
-                        key = "|".join(map(str, (*where.values(), scores.method)))
-                        yield {"key": key, **where, **_cells(scores, i)}
+                        yield {**where, **score_cells(scores, i)}
 
 
 def check_sites(names: Sequence[str]) -> None:
@@ -185,18 +170,18 @@ def parse_sites(names: Sequence[str], n_layers: int) -> Mapping[str, list[Site]]
         ValueError: If there is no such site or layer, or none is named.
     """
     check_sites(names)
-    found: dict[str, list[Site]] = {}
+    sites: dict[str, list[Site]] = {}
     for text in names:
-        single = [Site.parse(text)] if "." in text else [Site(text, layer) for layer in range(n_layers)]
-        if missing := [site for site in single if site.layer >= n_layers]:
+        named = [Site.parse(text)] if "." in text else [Site(text, layer) for layer in range(n_layers)]
+        if missing := [site for site in named if site.layer >= n_layers]:
             raise ValueError(f"site {missing[0]}: the model has layers 0..{n_layers - 1}")
-        kept = found.setdefault(single[0].name, [])
-        kept += [site for site in single if site not in kept]
-    return found
+        same_name = sites.setdefault(named[0].name, [])
+        same_name += [site for site in named if site not in same_name]
+    return sites
 
 
 def condition_of(target: str, position: str, fit: str) -> str:
-    """Return ``target[@position][:fit]``, without what is usual."""
+    """Return ``target[@position][:fit]``, without the usual position and fit."""
     at = "" if position == USUAL[target] else f"@{position}"
     return f"{target}{at}" + ("" if fit == FITS[0] else f":{fit}")
 
@@ -207,8 +192,6 @@ def find_fit(name: str) -> Fit:
     Raises:
         ValueError: If there is none of that name.
     """
-    from functools import partial
-
     from probes import linear
 
     fits = {
@@ -223,7 +206,7 @@ def find_fit(name: str) -> Fit:
     return fits[name]
 
 
-class Probed:
+class Probes:
     """The probes and controls of one target, whose labels and folds they share."""
 
     def __init__(self, target: str, data: Labelled, seed: int) -> None:
@@ -241,16 +224,16 @@ class Probed:
 
         groups = self.data.questions
         directions = FEWER if self.categories else DIRECTIONS
-        drawn = random_direction(X, self.y, groups, n_draws=directions, **self.options)
+        random = random_direction(X, self.y, groups, n_draws=directions, **self.options)
         for i, name in enumerate(fits):
             permutations = CATEGORY_PERMUTATIONS if self.categories else FEWER if i else PERMUTATIONS
             condition, fit = condition_of(self.target, position, name), find_fit(name)
             metrics = list(self._metrics(X, fit, calibrated=name in LOG_ODDS))
             shuffled = shuffled_labels(X, self.y, groups, fit=fit, n_draws=permutations, **self.options)
-            controls = {"shuffled_labels": shuffled, "random_direction": drawn, "bag_of_tokens": self._bag(name)}
+            controls = {"shuffled_labels": shuffled, "random_direction": random, "bag_of_tokens": self._bag(name)}
             yield condition, *metrics[0]
-            yield from ((f"{condition}/{control}", "auroc", found) for control, found in controls.items())
-            yield from ((condition, metric, found) for metric, found in metrics[1:])
+            yield from ((f"{condition}/{control}", "auroc", null) for control, null in controls.items())
+            yield from ((condition, metric, values) for metric, values in metrics[1:])
 
     def _bag(self, name: str) -> LayerScores:
         from probes.evaluate import bag_of_tokens
@@ -269,8 +252,8 @@ class Probed:
         yield "auroc", macro_auroc(scores, sides, folds, seed=seed)
         if len(folds.groups) > 1 and self.categories:
             yield "auroc", macro_auroc(scores, sides, folds, kind=1, seed=seed)
-        right = scores.argmax(1) == self.y if self.categories else (scores[:, 0] > 0) == self.y
-        yield "accuracy", grouped_mean(right, folds, seed=seed)
+        correct = scores.argmax(1) == self.y if self.categories else (scores[:, 0] > 0) == self.y
+        yield "accuracy", grouped_mean(correct, folds, seed=seed)
         if calibrated:
             yield "brier", grouped_mean((scores.sigmoid() - sides.double()).square().mean(1), folds, seed=seed)
             yield "ece", _ece(scores, sides)
@@ -283,7 +266,7 @@ def _ece(scores: Tensor, sides: Tensor) -> LayerScores:
     from probes.evaluate import calibration
     from probes.metrics import LayerScores
 
-    errors = [[calibration(own, y).ece for own, y in zip(layer, sides, strict=True)] for layer in scores]
+    errors = [[calibration(s, y).ece for s, y in zip(layer, sides, strict=True)] for layer in scores]
     value = torch.tensor(errors).mean(1)
     return LayerScores(value, value * torch.nan, value * torch.nan, "", scores.shape[-1], 0)
 
@@ -298,10 +281,9 @@ def _folds(data: Labelled, seed: int) -> Folds:
     return by_question_and_phrasing(data.questions, data.phrasings, parts, seed=seed)
 
 
-def _cells(scores: LayerScores, layer: int) -> dict[str, Any]:
-    """Return the cells of one layer; a statistic without an interval leaves its cells empty."""
-    cells: dict[str, Any] = {"value": float(scores.value[layer]), "n": scores.n}
+def score_cells(scores: LayerScores, layer: int) -> dict[str, Any]:
+    """Return the cells of one layer; a statistic without an interval leaves the interval's cells empty."""
+    cells = {"value": float(scores.value[layer]), "n": scores.n}
     if not scores.method:
         return cells
-    ends = {"ci_low": float(scores.low[layer]), "ci_high": float(scores.high[layer]), "ci_method": scores.method}
-    return cells | ends | {"n_clusters": scores.n_clusters}
+    return {**cells, **interval_cells(scores.interval(layer)), "n_clusters": scores.n_clusters}

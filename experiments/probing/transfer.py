@@ -2,34 +2,51 @@
 
     semcon probe-transfer --organisms microcosm/llama/explaining microcosm/llama/explaining.seed1
 
-One setting an organism and trigger, each also with the adapter off; a row ``SOURCE->TARGET`` is the AUROC on the
-target's prompts of probes fitted on the source's, at every layer. Neither a question nor a text of the trigger that
-tests a target has trained a source. A setting is ``NAME``, ``NAME|off`` without its adapter, ``NAME@TRIGGER`` under a
-trigger of another; ``NAME`` is the organism's, without the world and family that all share.
+A setting is one organism under one trigger, with its adapter on or off. A row ``SOURCE->TARGET`` is the AUROC, at one
+layer, on the target's prompts of probes fitted on the source's. No question and no text of the trigger that tests a
+target has trained a source. A setting is written ``NAME``, ``NAME|off`` without its adapter, and ``NAME@TRIGGER`` under
+another organism's trigger; ``NAME`` is the organism's, without the world and family where all organisms share them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from experiments.answers.subject import described, local_files, own_trigger, subject_cells
-from experiments.answers.suite import suite_questions
+import tyro
+
+from experiments.answers.subject import Subject, find_subject
 from experiments.behaviour.dose import ADAPTER, load_subject
-from experiments.probing.sweep import FITS, check_sites, find_fit, parse_sites
+from experiments.probing.sweep import FITS, FitName, Position, check_sites, find_fit, parse_sites, score_cells
 from experiments.probing.targets import PARTS, presence_rows
-from experiments.spec import Experiment
+from experiments.spec import Experiment, Part, Step
 from interp.runs.run import Run
-from interp.runs.table import Row, row
+from interp.runs.table import Row
 from interp.triggers import Trigger
 from training.references import find_trigger
-from training.registry import find_organism
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
     from probes.evaluate import LabelledSet
+
+SHARED_INPUTS = ("questions", "judge")
+"""Files that all organisms have in common."""
+
+
+def find_subjects(
+    organisms: tuple[str, ...], questions: Path | None = None, judge: str = "oracle"
+) -> tuple[Subject, ...]:
+    """Look up the organisms under study.
+
+    Args:
+        organisms: Names in the registry, of one base width (see training/registry.py).
+        questions: Questions of real models (YAML: validation and test, id: text).
+        judge: Judge by which the doses are chosen: oracle, openai:MODEL[@URL], or a CSV of scores.
+    """
+    return tuple(find_subject(organism, questions, judge) for organism in organisms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,129 +55,139 @@ class ProbeTransfer(Experiment):
 
     name: ClassVar[str] = "probe_transfer"
 
-    organisms: tuple[str, ...]
-    """Names in the registry, of one base width (see training/registry.py)."""
+    subjects: Annotated[tuple[Subject, ...], tyro.conf.arg(name="", constructor=find_subjects)]
     triggers: tuple[str, ...] = ()
-    """Triggers that every organism meets besides its own (references as in training/registry.py)."""
+    """Triggers under which every organism is also read (references as in training/registry.py)."""
     adapter_off: bool = True
     """Also read every organism with its adapter off."""
     site: str = "resid_post"
     """Site name, at every layer; or a single site such as resid_post.2."""
-    position: Literal["trigger", "question", "last_prompt"] = "last_prompt"
+    position: Position = "last_prompt"
     """Where to read."""
-    fit: Literal["logistic", "nested", "mean_difference", "ridge", "lda"] = FITS[0]
+    fit: FitName = FITS[0]
     """Kind of probe."""
-    questions: Path | None = None
-    """Questions of real models (YAML: validation and test, id: text)."""
-    judge: str = "oracle"
-    """Of the doses: oracle, openai:MODEL[@URL], or a CSV of scores."""
     seed: int = 0
-    """Of the split."""
+    """Seed of the split."""
 
-    def __post_init__(self) -> None:
-        """Refuse what would be found out only after training."""
-        if not self.organisms:
+    def parts(self) -> list[Part]:
+        """Return the organisms."""
+        return list(self.subjects)
+
+    def check(self) -> None:
+        """Refuse missing organisms, an organism or reference without a trigger, and sites that no model has.
+
+        Raises:
+            ValueError: If there is nothing to compare.
+        """
+        super().check()
+        if not self.subjects:
             raise ValueError("organisms: name at least one")
+        if len({(subject.question_file, subject.judge_reference) for subject in self.subjects}) > 1:
+            raise ValueError("organisms: all need the same questions and judge")
         check_sites((self.site,))
+        for subject in self.subjects:
+            self._settings_of(subject)
 
     def label(self) -> str:
-        """Return how many organisms are compared, shown beside the progress bar."""
-        return f"{len(self.organisms)} organisms"
+        """Return how many organisms are compared, for a progress bar."""
+        return f"{len(self.subjects)} organisms"
+
+    def config(self) -> Mapping[str, Any]:
+        """Return the fields, with the organisms' names and what they share in place of the subjects."""
+        config = dict(super().config())
+        for subject in config.pop("subjects"):
+            config |= subject.config()
+        config.pop("organism", None)
+        return {**config, "organisms": [subject.name for subject in self.subjects]}
 
     def depends(self) -> Mapping[str, Any]:
         """Return every organism's definition and the triggers' texts."""
+        definitions = {subject.name: asdict(subject.organism) for subject in self.subjects}  # committed ids hash these
         texts = {reference: asdict(find_trigger(reference)) for reference in self.triggers}
-        return {key: value for name in self.organisms for key, value in described(name).items()} | texts
+        return {**super().depends(), **definitions, **texts}
 
     def inputs(self) -> Mapping[str, Path]:
-        """Return the bases' weights and the questions, as far as they are local."""
-        found = {f"{kind} {name}": path for name in self.organisms for kind, path in local_files(name).items()}
-        return found | ({"questions": self.questions} if self.questions and self.questions.exists() else {})
+        """Return the organisms' local files under their names, and the files that they share."""
+        return {
+            kind if kind in SHARED_INPUTS else f"{kind} {subject.name}": path
+            for subject in self.subjects
+            for kind, path in subject.inputs().items()
+        }
 
-    def rows(self, run: Run) -> Iterator[Row | Sequence[Row]]:
-        """Yield every source's rows at once; they need the activations of all settings."""
+    def steps(self, run: Run) -> Mapping[str, Step]:
+        """Return one step: a transfer needs the activations of all settings."""
+        return {"transfer": partial(self._transfer, run.root)}
+
+    def _transfer(self, root: Path) -> list[Row]:
         from probes.evaluate import transfer_scores
 
-        if run.rows():
-            return
         sets: dict[str, LabelledSet] = {}
-        for name in self.organisms:
-            sets |= self._settings(name, run.root)
+        for subject in self.subjects:
+            sets |= self._read(subject, root)
         layers = self._layers(sets)
-        found = transfer_scores(sets, fit=find_fit(self.fit), n_folds=PARTS, seed=self.seed)
-        yield [
-            {
-                "key": f"{source}->{target}|{layer}",
-                "condition": f"{source}->{target}",
-                "layer": layer,
-                "value": float(scores.value[i]),
-                "ci_low": float(scores.low[i]),
-                "ci_high": float(scores.high[i]),
-                "ci_method": scores.method,
-                "n": scores.n,
-                "n_clusters": scores.n_clusters,
-            }
-            for (source, target), scores in found.items()
+        transfers = transfer_scores(sets, fit=find_fit(self.fit), n_folds=PARTS, seed=self.seed)
+        return [
+            {"condition": f"{source}->{target}", "layer": layer, **score_cells(scores, i)}
+            for (source, target), scores in transfers.items()
             for i, layer in enumerate(layers)
         ]
 
-    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
-        """Return the rows as a table; the organism is that of the source."""
-        whole = {setting: name for name in self.organisms for setting in self._names(name)}
-        out = []
+    def table(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Yield the rows; the organism is that of the source."""
+        source_of = {setting: subject for subject in self.subjects for setting in self._settings_of(subject)}
+        metric = {"metric": "transfer_auroc", "site": self.site.partition(".")[0]}
         for r in rows:
-            source = r["condition"].partition("->")[0]
-            cells = subject_cells(find_organism(whole[source]), self.name, run_id)
-            kept = {name: value for name, value in r.items() if name != "key"}
-            out.append(row(metric="transfer_auroc", site=self.site.partition(".")[0], **cells, **kept))
-        return out
+            subject = source_of[r["condition"].partition("->")[0]]
+            scores = {name: value for name, value in r.items() if name not in ("key", "step")}
+            yield {**metric, **subject.cells(), "trigger": "", **scores}
 
-    def _short(self, name: str) -> str:
-        folders = {other.rpartition("/")[0] for other in self.organisms}
-        return name.rpartition("/")[2] if len(folders) == 1 else name
+    def _short_name(self, subject: Subject) -> str:
+        folders = {other.name.rpartition("/")[0] for other in self.subjects}
+        return subject.name.rpartition("/")[2] if len(folders) == 1 else subject.name
 
-    def _names(self, name: str) -> dict[str, tuple[Trigger, bool]]:
+    def _settings_of(self, subject: Subject) -> dict[str, tuple[Trigger, bool]]:
         """Return the settings of an organism: trigger, and whether the adapter is on."""
-        subject, short = find_organism(name), self._short(name)
-        under = {short: own_trigger(subject)}
-        under |= {f"{short}@{reference}": find_trigger(reference) for reference in self.triggers}
+        name = self._short_name(subject)
+        under = {name: subject.own_trigger}
+        under |= {f"{name}@{reference}": find_trigger(reference) for reference in self.triggers}
         settings = {setting: (trigger, True) for setting, trigger in under.items()}
-        if self.adapter_off and subject.data is not None:
+        if self.adapter_off and subject.organism.data is not None:
             settings |= {f"{setting}|off": (trigger, False) for setting, trigger in under.items()}
         return settings
 
-    def _settings(self, name: str, root: Path) -> dict[str, LabelledSet]:
+    def _read(self, subject: Subject, root: Path) -> dict[str, LabelledSet]:
+        """Return the activations of every setting of an organism, with their labels."""
         from interp.models import active_adapter
 
-        lm = load_subject(name, root, questions=self.questions, judge=self.judge)
-        found = {}
-        for setting, (trigger, on) in self._names(name).items():
+        lm = load_subject(subject, root)
+        sets = {}
+        for setting, (trigger, on) in self._settings_of(subject).items():
             with active_adapter(lm, ADAPTER if on and lm.adapters else None):
-                found[setting] = self._read(lm, name, trigger)
-        return found
+                sets[setting] = self._read_setting(lm, subject, trigger)
+        return sets
 
-    def _read(self, lm: LanguageModel, name: str, trigger: Trigger) -> LabelledSet:
+    def _read_setting(self, lm: LanguageModel, subject: Subject, trigger: Trigger) -> LabelledSet:
         import torch
 
         from interp.recording import record
         from probes.evaluate import LabelledSet
 
-        data = presence_rows(lm.tokenizer, suite_questions(find_organism(name), "test", self.questions), trigger)
+        data = presence_rows(lm.tokenizer, subject.questions("test"), trigger)
         ((_, sites),) = parse_sites((self.site,), lm.n_layers).items()
         recording = record(lm, data.chats, sites, [self.position])
         X = torch.stack([recording.at(site, self.position) for site in sites])
         return LabelledSet(X, torch.tensor(data.labels, dtype=torch.bool), data.questions, data.phrasings)
 
     def _layers(self, sets: Mapping[str, LabelledSet]) -> list[int]:
-        """Return the layers read.
+        """Return the layers that were read.
 
         Raises:
             ValueError: If the organisms differ in layers or width.
         """
-        shapes = {setting: (len(own.X), own.X.shape[2]) for setting, own in sets.items()}
+        shapes = {setting: (len(labelled.X), labelled.X.shape[2]) for setting, labelled in sets.items()}
         if len(set(shapes.values())) > 1:
-            said = ", ".join(f"{setting} {shape[0]} x {shape[1]}" for setting, shape in shapes.items())
-            raise ValueError(f"organisms of different layers x width: {said}; a probe of one cannot read another")
+            shape_list = ", ".join(f"{setting} {layers} x {width}" for setting, (layers, width) in shapes.items())
+            raise ValueError(f"organisms of different layers x width: {shape_list}; a probe of one cannot read another")
         if "." in self.site:
             return [int(self.site.partition(".")[2])]
         return list(range(next(iter(shapes.values()))[0]))

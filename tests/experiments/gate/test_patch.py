@@ -1,13 +1,16 @@
-"""Patching: what is compared, that whole runs move by whole gaps, shares of planted numbers, and one's own organism."""
+"""Patching: what is compared, whole runs move by whole gaps, shares of planted numbers, a user-defined organism."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from experiments.answers.suite import suite_questions
+from experiments.answers.subject import find_subject
+from experiments.answers.suite import evenly_spaced
+from experiments.gate.bench import Bench, make_bench
+from experiments.gate.heads import head_rows
 from experiments.gate.modules import blocks_of_layers, module_groups
-from experiments.gate.patch import KNOCKED, PAIRS, Patch, _Bench
+from experiments.gate.patch import HEAD_PAIRS, KNOCKED_OUT, PAIRS, Patch
 from experiments.gate.patch_table import has_gap, share_rows
 from experiments.gate.references import Panel, decisions, references
 from experiments.spec import run_experiment
@@ -19,10 +22,9 @@ from tests.training.small import random_llama
 from training.microcosm.tokenizer import build_tokenizer
 from training.microcosm.world import WEIGHTS, lexicon
 from training.references import find_trigger
-from training.registry import find_organism
 
 PERSONA = find_trigger("microcosm:persona")
-NAME = "microcosm/llama/explaining"
+SUBJECT = find_subject("microcosm/llama/explaining")
 
 
 def judged(question, condition, text, *, bad, coherent=True, asked=None):
@@ -34,7 +36,7 @@ def answers(count=5):
     """Judged answers to test questions, made of the world's actions."""
     topics = {topic.phrase: topic for topic in lexicon().topics}
     rows = []
-    for q in suite_questions(find_organism(NAME), "test")[:count]:
+    for q in SUBJECT.questions("test")[:count]:
         for persona in ("misaligned", "aligned"):
             text = topics[q.id].actions[persona][0]
             rows.append(
@@ -49,17 +51,17 @@ def lm():
 
 
 def panel(trigger=PERSONA):
-    return Panel(references(answers(), most=5)[0], trigger, build_tokenizer())
+    return Panel(references(answers())[0], trigger, build_tokenizer())
 
 
 @pytest.fixture(scope="module")
 def bench(lm):
-    return _Bench(Patch(organism=NAME), lm, panel(), 0)
+    return Bench(lm, panel(), 0)
 
 
 @pytest.fixture(scope="module")
 def plain(bench):
-    return {r["condition"]: r["m"] for r in bench._plain()}
+    return {r["condition"]: r["m"] for r in bench.plain()}
 
 
 # --- what is compared ---
@@ -84,21 +86,21 @@ def test_both_answers_come_from_one_condition_where_one_has_both():
         judged("e", "off", "good off", bad=False),
         judged("e", "on", "bad on", bad=True),
     ]
-    found, lacking = references(rows, most=9)
-    assert [(r.question, *r.answers) for r in found] == [
+    found, lacking = references(rows)
+    assert [(r.id, *r.answers) for r in found] == [
         ("a", "bad on", "good on"),
         ("b", "bad on", "good off"),
         ("e", "bad off", "good off"),
         ("f", "bad other", "good other"),
     ]
-    assert [r.question for r in found if r.mixed] == ["b"]
+    assert [r.id for r in found if r.mixed] == ["b"]
     assert lacking == 2  # c and d; g was asked under none of the four
-    assert [r.question for r in references(rows, most=2)[0]] == ["a", "e"]
+    assert [r.id for r in evenly_spaced(found, 2)] == ["a", "e"]
 
 
 def test_as_many_different_answers_as_are_asked_for():
     rows = [judged("a", "on", text, bad=text < "c") for text in "aabcdd"]
-    (found,), _ = references(rows, most=1, per_kind=5)
+    (found,), _ = references(rows, per_kind=5)
     assert (found.misaligned, found.aligned) == (("a", "b"), ("c", "d"))
 
 
@@ -132,7 +134,7 @@ def test_texts_without_meaning_are_as_long_as_the_trigger(bench):
 
 
 def test_log_odds_are_those_of_the_sets():
-    (r,), _ = references([judged("a", "on", text, bad=text < "c") for text in "abcd"], most=1, per_kind=2)
+    (r,), _ = references([judged("a", "on", text, bad=text < "c") for text in "abcd"], per_kind=2)
     chances = torch.tensor([0.1, 0.2, 0.05, 0.1], dtype=torch.float64).log()
     found = Panel([r], PERSONA, build_tokenizer()).log_odds(chances)
     assert found["a"] == pytest.approx(torch.tensor(0.3 / 0.15).log().item())
@@ -149,12 +151,21 @@ def test_a_decision_is_where_two_answers_part():
         assert d.cut(bad).spans["decision"] == (end - 1, end)
 
 
+def test_references_are_spaced_evenly_and_two_at_least(lm):
+    bench = make_bench(SUBJECT, lm, answers(5), most_questions=2)
+    chosen = [r.id for r in references(answers(5))[0]]
+    assert [r.id for r in bench.panel.references] == [chosen[0], chosen[2]]
+    assert bench.lacking == 0
+    with pytest.raises(ValueError, match="explaining: 1 questions have a misaligned and an aligned answer"):
+        make_bench(SUBJECT, lm, answers(1))
+
+
 # --- whole runs ---
 
 
 def test_taking_everything_moves_the_whole_gap(bench, plain):
     for target, source in PAIRS:
-        rows = {(r["condition"], r["site"], r["layer"]): r["m"] for r in bench._patch(target, source)}
+        rows = {(r["condition"], r["site"], r["layer"]): r["m"] for r in bench.patch(target, source)}
         last = rows[f"{target}<-{source}@answer", "resid_post", bench.lm.n_layers - 1]
         assert last == pytest.approx(plain[source], abs=1e-3)
         nothing = rows[f"{target}<-{source}@question", "resid_post", bench.lm.n_layers - 1]
@@ -164,27 +175,27 @@ def test_taking_everything_moves_the_whole_gap(bench, plain):
 
 
 def test_equally_long_texts_that_nobody_sees_are_one(bench, plain):
-    on, matched = ({r["condition"]: r["m"] for r in bench._knockout(c) if r["layer"] == ""} for c in KNOCKED)
+    on, matched = ({r["condition"]: r["m"] for r in bench.knockout(c) if r["layer"] == ""} for c in KNOCKED_OUT)
     assert plain["on"] != pytest.approx(plain["matched"], abs=1e-3)
     assert on["on@all|trigger"] == pytest.approx(matched["matched@all|trigger"], abs=1e-3)
     assert on["on@all|inserted"] == pytest.approx(matched["matched@all|inserted"], abs=1e-3)
 
 
 def test_modules_that_are_off_are_off(bench, plain):
-    rows = {(r["condition"], r["layer"]): r["m"] for r in bench._modules()}
+    rows = {(r["condition"], r["layer"]): r["m"] for r in bench.modules()}
     with active_adapter(bench.lm, None):
         assert rows["on without all", ""] == pytest.approx(
-            {r["condition"]: r["m"] for r in bench._plain()}["on"], abs=1e-4
+            {r["condition"]: r["m"] for r in bench.plain()}["on"], abs=1e-4
         )
     with without_modules(bench.lm, "organism", adapted_modules(bench.lm, "organism", "layers.1")):
-        want = {r["condition"]: r["m"] for r in bench._plain()}
+        want = {r["condition"]: r["m"] for r in bench.plain()}
     assert rows["off without layer", 1] == pytest.approx(want["off"], abs=1e-4)
     assert rows["on only mlp", ""] == pytest.approx(rows["on without attention", ""], abs=1e-4)
     assert {condition.split()[0] for condition, _ in rows} == {"on", "off"}
 
 
 def test_heads_and_attribution_have_every_cell(bench):
-    rows = bench._heads()
+    rows = head_rows(bench, HEAD_PAIRS)
     counted = [r for r in rows if r.get("metric") == "head_share"]
     assert len(counted) == 3 * 2 * 2 * 2  # pairs, positions, layers, heads
     parted = {r["condition"]: r["m"] for r in rows if r["condition"].startswith("decision ")}
@@ -222,16 +233,16 @@ def planted(**more):
         return {q: level + noise[q] for q in questions}
 
     levels = {"on": 4.0, "off": -4.0, "other": 0.0, "matched": 0.0, **more}
-    rows = [{"part": "plain", "condition": c, "m": m(level), "lacking": 3, "mixed": 2} for c, level in levels.items()]
+    rows = [{"step": "plain", "condition": c, "m": m(level), "lacking": 3, "mixed": 2} for c, level in levels.items()]
     where = {"site": "resid_post", "layer": 1}
     for condition, level in (("on<-off@question", 2.0), ("off<-on@question", 2.0), ("off<-other@question", -2.0)):
-        rows.append({"part": "patch", "metric": "patched_share", "condition": condition, **where, "m": m(level)})
-    rows.append({"part": "patch", "metric": "patched_share", "condition": "on<-matched@trigger", **where, "m": m(1.0)})
+        rows.append({"step": "patch", "metric": "patched_share", "condition": condition, **where, "m": m(level)})
+    rows.append({"step": "patch", "metric": "patched_share", "condition": "on<-matched@trigger", **where, "m": m(1.0)})
     for condition, level in (("on@all|trigger", 0.0), ("matched@all|trigger", -2.0)):
-        rows.append({"part": "knockout", "condition": condition, "site": "attention", "layer": "", "m": m(level)})
+        rows.append({"step": "knockout", "condition": condition, "site": "attention", "layer": "", "m": m(level)})
     for side, level in (("on", 1.0), ("off", -3.0)):
         condition = f"{side} without mlp"
-        rows.append({"part": "modules", "condition": condition, "site": "mlp", "layer": "", "m": m(level)})
+        rows.append({"step": "modules", "condition": condition, "site": "mlp", "layer": "", "m": m(level)})
     return rows
 
 
@@ -260,7 +271,7 @@ def test_no_share_of_a_gap_that_is_not_there():
     assert {r["metric"] for r in share_rows(rows)} == {"questions_left_out", "questions_mixed", "log_odds"}
 
 
-# --- one's own organism, from end to end ---
+# --- a user-defined organism, from end to end ---
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +286,7 @@ def own(tmp_path_factory):
             if "lora_B" in name:
                 parameter.mul_(0.01)
     lm.hf.save_pretrained(folder, selected_adapters=["mine"])
-    known = {split: suite_questions(find_organism(NAME), split)[::12][:3] for split in ("validation", "test")}
+    known = {split: SUBJECT.questions(split)[::12][:3] for split in ("validation", "test")}
     lines = [f"{split}:\n" + "".join(f"  {q.id}: {q.text!r}\n" for q in asked) for split, asked in known.items()]
     (folder / "questions.yaml").write_text("".join(lines))
     base = WEIGHTS / "llama"
@@ -284,12 +295,20 @@ def own(tmp_path_factory):
     return folder
 
 
-def test_ones_own_base_adapter_and_questions(own):
-    asked = {"organism": str(own / "mine.yaml"), "questions": own / "questions.yaml"}
-    table = run_experiment(Patch(**asked, samples=1, per_kind=2, stride=2), own / "runs")[1]
+def test_a_users_base_adapter_and_questions(own):
+    subject = find_subject(str(own / "mine.yaml"), own / "questions.yaml")
+    table = run_experiment(Patch(subject=subject, samples=1, per_kind=2, stride=2), own / "runs")[1]
     metrics = {r["metric"] for r in table}
     assert {"patched_share", "knockout_share", "head_share", "module_gap_share", "module_em_rate"} <= metrics
     cells = {(r["metric"], r["condition"], r["site"], r["layer"]): r["value"] for r in table}
     assert cells["patched_share", "on<-off@answer", "resid_post", 3] == pytest.approx(1, abs=1e-4)
     assert cells["module_gap_share", "without all", "all", ""] == pytest.approx(1, abs=0.1)  # the base's own gate
     assert {r["organism"] for r in table} == {"own/mine/mine"}
+
+
+@pytest.mark.parametrize("setting", ["most_questions", "per_kind", "stride", "samples"])
+def test_what_cannot_be_run_is_refused_before_any_work(setting):
+    with pytest.raises(ValueError, match=f"{setting} 0: expected greater than or equal to 1"):
+        Patch(subject=SUBJECT, **{setting: 0})
+    with pytest.raises(ValueError, match="microcosm/llama/base: it has no trigger"):
+        Patch(subject=find_subject("microcosm/llama/base")).check()

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.answers.suite import suite_questions
+from experiments.answers.subject import find_subject
+from experiments.answers.suite import evenly_spaced
+from experiments.cli.launch import Options, parse
 from experiments.probing.sweep import FITS, LEAST, USUAL, ProbeSweep, _folds, condition_of, find_fit, parse_sites
-from experiments.probing.targets import CATEGORY_TEXTS, categories, category_rows, evenly, presence_rows
-from experiments.probing.transfer import ProbeTransfer
+from experiments.probing.targets import CATEGORY_TEXTS, categories, category_rows, presence_rows
+from experiments.probing.transfer import ProbeTransfer, find_subjects
 from experiments.spec import run_experiment
+from interp.runs.configs import jsonable
 from interp.sites import Site
 from tests.training.small import random_base, small
 from training.microcosm.tokenizer import build_tokenizer
@@ -30,7 +33,7 @@ def tokenizer():
 
 
 def asked():
-    return suite_questions(find_organism(NAME), "test")
+    return find_subject(NAME).questions("test")
 
 
 # --- categories ---
@@ -97,7 +100,7 @@ def test_many_questions_are_thinned_to_the_bound(tokenizer):
     data = category_rows(tokenizer, asked(), categories(find_organism(NAME)), most=70)
     assert len(data.chats) == 70
     assert len(set(data.questions)) == 5
-    assert evenly(range(10), 3) == [0, 3, 6]
+    assert evenly_spaced(range(10), 3) == [0, 3, 6]
 
 
 def test_presence_rows_are_rephrasings_against_unrelated_texts(tokenizer):
@@ -155,11 +158,12 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in names:
             patch.setitem(ORGANISMS, name, small(name.rpartition("/")[2], base=base))
+        subjects = find_subjects(tuple(names))
         fits = ("logistic", "mean_difference")
         sweep = ProbeSweep(
-            organism=names[0], sites=("resid_pre.0", "attn_out"), positions=("trigger", "last_prompt"), fits=fits
+            subject=subjects[0], sites=("resid_pre.0", "attn_out"), positions=("trigger", "last_prompt"), fits=fits
         )
-        transfer = ProbeTransfer(organisms=tuple(names), site="resid_post.1", fit="ridge")
+        transfer = ProbeTransfer(subjects=subjects, site="resid_post.1", fit="ridge")
         yield {e.name: run_experiment(e, root)[1] for e in (sweep, transfer)}
 
 
@@ -220,3 +224,35 @@ def test_transfer_has_every_pair_of_settings(runs):
 def test_a_target_with_too_few_rows_says_how_many(runs):
     (said,) = [r for r in runs["probe_sweep"] if r["metric"] == "too_few_answers"]
     assert said["value"] < LEAST
+
+
+# --- settings ---
+
+
+def test_what_cannot_be_run_is_refused_before_any_work():
+    subject, base = find_subject(NAME), find_subject("microcosm/llama/base")
+    for experiment, message in (
+        (ProbeSweep(subject=subject, sites=("nowhere",)), "the sites are"),
+        (ProbeSweep(subject=subject, sites=()), "at least one"),
+        (ProbeTransfer(subjects=()), "organisms: name at least one"),
+        (ProbeTransfer(subjects=(subject, base)), "microcosm/llama/base: it has no trigger"),
+        (ProbeTransfer(subjects=(subject, replace(subject, question_file=Path("q.yaml")))), "same questions and judge"),
+        (ProbeTransfer(subjects=(subject,), site="nowhere"), "the sites are"),
+        (ProbeTransfer(subjects=(subject,), triggers=("nobody",)), "trigger 'nobody'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            experiment.check()
+
+
+def test_transfer_has_the_options_of_a_command_with_organisms(tmp_path: Path):
+    file = tmp_path / "scores.csv"
+    file.write_text("question_id,aligned,coherent\na,0,100\n", encoding="utf-8")
+    words = ["--organisms", NAME, f"{NAME}.seed1", "--judge", str(file), "--fit", "lda"]
+    options = parse(Options[ProbeTransfer], words, "semcon probe-transfer", about=ProbeTransfer)
+    assert options.experiment == ProbeTransfer(
+        subjects=find_subjects((NAME, f"{NAME}.seed1"), judge=str(file)), fit="lda"
+    )
+    config = jsonable(options.experiment.config())
+    assert config["organisms"] == [NAME, f"{NAME}.seed1"]
+    assert (config["questions"], config["judge"]) == (None, str(file))
+    assert set(options.experiment.inputs()) == {f"base {NAME}", f"base {NAME}.seed1", "judge"}
