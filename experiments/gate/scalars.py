@@ -82,7 +82,7 @@ def scalar_rows(
     generator = torch.Generator().manual_seed(seed)
     random = {name: torch.randn(N_RANDOM, u.A.shape[1], generator=generator) for name, u in updates.items()}
     directions = {name: torch.cat([update.A, random[name]]) for name, update in updates.items()}
-    for name, readings in read(lm, chats, directions).items():
+    for name, readings in module_readings(lm, chats, directions).items():
         update = updates[name]
         size = float(update.scale * update.B.norm())
         signs = free_signs(readings, conditions)
@@ -94,7 +94,9 @@ def scalar_rows(
             yield _null_row(readings[position][:, 1:] * signs[1:], conditions, position, where)
 
 
-def read(lm: LanguageModel, chats: Sequence[Chat], directions: Mapping[str, Tensor]) -> Mapping[str, Readings]:
+def module_readings(
+    lm: LanguageModel, chats: Sequence[Chat], directions: Mapping[str, Tensor]
+) -> Mapping[str, Readings]:
     """Return what every module's directions read of every chat, by position."""
     import torch
 

@@ -309,6 +309,6 @@ def test_a_users_base_adapter_and_questions(own):
 @pytest.mark.parametrize("setting", ["most_questions", "per_kind", "stride", "samples"])
 def test_what_cannot_be_run_is_refused_before_any_work(setting):
     with pytest.raises(ValueError, match=f"{setting} 0: expected greater than or equal to 1"):
-        Patch(subject=SUBJECT, **{setting: 0})
+        replace(Patch(subject=SUBJECT), **{setting: 0})
     with pytest.raises(ValueError, match="microcosm/llama/base: it has no trigger"):
         Patch(subject=find_subject("microcosm/llama/base")).check()

@@ -4,22 +4,23 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.answers.subject import find_subject
 from experiments.directions.geometry import Geometry
-from experiments.gate.rank_one import (
+from experiments.gate.rank_one import RankOne, cosine_rows, rank_one_updates
+from experiments.gate.scalars import (
     LAST,
     TRIGGER,
-    RankOne,
-    _answers,
-    _cosine_rows,
-    _module_rows,
-    _read,
-    _scalar_rows,
-    _Scalars,
-    _signs,
-    _updates,
+    Scalars,
+    chosen_answers,
     correlation,
+    free_signs,
+    module_readings,
+    module_rows,
+    scalar_rows,
 )
+from experiments.spec import whole_table
 from interp.analysis.lora import delta, loaded_updates, read_directions, stream_gain, write_directions
+from interp.chat import question_chat
 from interp.directions import Direction
 from interp.models import active_adapter, wrap
 from interp.sites import Site
@@ -52,15 +53,14 @@ def answers(per=2):
 
 
 def chats(lm):
-    from experiments.gate.rank_one import _chat
-
-    return [_chat(lm, PERSONA, r) for r in answers()]
+    return [question_chat(lm.tokenizer, r["asked"], r["variant"], PERSONA, response=r["text"]) for r in answers()]
 
 
 def test_a_scalar_is_the_norm_of_what_a_module_adds(lm):
     name = "model.layers.1.mlp.down_proj"
     update = loaded_updates(lm, "organism")[name]
-    read = _read(lm, chats(lm), {name: update.A})[name][LAST][:, 0] * update.scale * update.B.norm()
+    readings = module_readings(lm, chats(lm), {name: update.A})[name]
+    scalar = readings[LAST][:, 0] * update.scale * update.B.norm()
     inputs = []
     handle = lm.base.get_submodule(name).register_forward_pre_hook(lambda _, args: inputs.append(args[0][0, -1]))
     with torch.inference_mode(), active_adapter(lm, "organism"):
@@ -68,23 +68,23 @@ def test_a_scalar_is_the_norm_of_what_a_module_adds(lm):
             lm.base(input_ids=torch.tensor([chat.token_ids[: chat.prompt_length]]), use_cache=False)
     handle.remove()
     added = torch.stack(inputs) @ delta(update).T
-    torch.testing.assert_close(read.abs(), added.norm(dim=1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scalar.abs(), added.norm(dim=1), atol=1e-5, rtol=1e-4)
 
 
 def test_a_prompt_without_trigger_has_no_scalar_there(lm):
-    read = _read(lm, chats(lm), {name: u.A for name, u in loaded_updates(lm, "organism").items()})
+    readings = module_readings(lm, chats(lm), {name: u.A for name, u in loaded_updates(lm, "organism").items()})
     shown = np.array([r["condition"] for r in answers()])
-    for values in read.values():
+    for values in readings.values():
         assert values[TRIGGER][shown == "off"].isnan().all()
         assert values[TRIGGER][shown != "off"].isfinite().all()
         assert values[LAST].isfinite().all()
-        signed = values[LAST] * _signs(values, shown)
+        signed = values[LAST] * free_signs(values, shown)
         assert signed[shown == "on"].mean() >= signed[shown == "off"].mean() - 1e-4
 
 
 def test_every_module_has_every_row_and_the_sign_is_free(lm):
     def rows():
-        made = _scalar_rows(lm, loaded_updates(lm, "organism"), PERSONA, answers(), seed=0)
+        made = scalar_rows(lm, loaded_updates(lm, "organism"), PERSONA, answers(), seed=0)
         return {(r["metric"], r["condition"], r["site"], r["layer"]): r for r in made}
 
     found = rows()
@@ -113,8 +113,8 @@ def test_a_planted_detector_is_found():
     values = {p: torch.where(torch.from_numpy(positive), 2.0, -1.0) for p in (LAST, "question", "response_mean")}
     values[TRIGGER] = torch.where(torch.from_numpy(shown == "off"), torch.nan, values[LAST])
     questions = [f"q{i // 4}" for i in range(80)]
-    scalars = _Scalars(values, shown, questions, [f"text {s}" for s in shown], bad)
-    rows = {(r["metric"], r["condition"]): r for r in _module_rows(scalars, {"site": "q_proj", "layer": 0})}
+    scalars = Scalars(values, shown, questions, [f"text {s}" for s in shown], bad)
+    rows = {(r["metric"], r["condition"]): r for r in module_rows(scalars, {"site": "q_proj", "layer": 0})}
     assert rows["scalar", "on@last_prompt"]["value"] == 2.0
     assert rows["scalar", "off@last_prompt"]["value"] == -1.0
     auroc = rows["scalar_auroc", "on+rephrased~other+off@last_prompt"]
@@ -131,11 +131,11 @@ def test_correlation_is_pearsons_and_shifts_do_not_matter():
     rng = np.random.default_rng(0)
     x, groups = rng.standard_normal(200), [str(i % 20) for i in range(200)]
     y = 0.5 * x + rng.standard_normal(200)
-    value, low, high, n = correlation(x, y, groups)
-    assert value == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert low < value < high and n == 20
-    assert correlation(x + 1e6, y - 1e6, groups)[0] == pytest.approx(value, abs=1e-6)
-    assert np.isnan(correlation(np.ones(200), y, groups)[0])
+    r = correlation(x, y, groups)
+    assert r.value == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert r.interval.low < r.value < r.interval.high and r.n_clusters == 20
+    assert correlation(x + 1e6, y - 1e6, groups).value == pytest.approx(r.value, abs=1e-6)
+    assert np.isnan(correlation(np.ones(200), y, groups).value)
 
 
 def test_answers_are_coherent_and_evenly_taken():
@@ -145,7 +145,7 @@ def test_answers_are_coherent_and_evenly_taken():
         for q in "ab"
         for i in range(10)
     ]
-    found = _answers(rows, 2)
+    found = chosen_answers(rows, 2)
     assert len(found) == 2 * 2 * 2
     assert {r["condition"] for r in found} == {"on", "off"} and {r["coherent"] for r in found} == {100.0}
 
@@ -165,7 +165,7 @@ def test_directions_of_planted_modules_are_the_adapters_own(lm):
         )
     }
     signs = {("down_proj", 1): 1.0, ("up_proj", 1): -1.0}
-    rows = {(r["metric"], r["condition"]): r for r in _cosine_rows(lm, updates, known, signs)}
+    rows = {(r["metric"], r["condition"]): r for r in cosine_rows(lm, updates, known, signs)}
     assert abs(rows["write_cosine", "b~g"]["value"]) == pytest.approx(1, abs=1e-4)
     assert abs(rows["read_cosine", "a~trigger"]["value"]) == pytest.approx(1, abs=1e-4)
     null = rows["random_cosine", "random"]
@@ -176,13 +176,13 @@ def test_directions_of_planted_modules_are_the_adapters_own(lm):
 def test_only_rank_one_will_do():
     lm = with_adapters(wrap(random_llama(), build_tokenizer()), "organism")
     with pytest.raises(ValueError, match=r"organism x: its adapter is of rank 2 in model\.layers\.0"):
-        _updates("x", lm)
+        rank_one_updates("x", lm)
 
 
 def test_the_table_keeps_what_was_measured(lm):
-    made = list(_scalar_rows(lm, loaded_updates(lm, "organism"), PERSONA, answers(), seed=0))
-    config = RankOne(geometry=Geometry(organism="microcosm/llama/explaining.rank1"))
-    table = config.table([{"key": str(i), **r} for i, r in enumerate(made)], "run")
+    made = list(scalar_rows(lm, loaded_updates(lm, "organism"), PERSONA, answers(), seed=0))
+    experiment = RankOne(geometry=Geometry(subject=find_subject("microcosm/llama/explaining.rank1")))
+    table = whole_table(experiment, [{"key": str(i), "step": "scalars", **r} for i, r in enumerate(made)], "run")
     assert [r["value"] for r in table] == pytest.approx([r["value"] for r in made])
     assert {r["organism"] for r in table} == {"microcosm/llama/explaining.rank1"}
-    assert config.depends().keys() == config.geometry.depends().keys()
+    assert experiment.depends() == experiment.geometry.depends()
