@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.answers.rates import coherent, estimate_row, misaligned
+from experiments.answers.rates import coherent, misaligned
 from experiments.answers.suite import evenly_spaced
 from experiments.behaviour.dose import ADAPTER
 from experiments.gate.modules import kind_of, layer_of
@@ -202,8 +202,8 @@ def _correlation_rows(s: Scalars, position: str, where: Mapping[str, Any]) -> It
         a, b = (_within(v, s.conditions) if remove_means else v for v in (x, y))
         r = correlation(a, b, s.questions)
         if np.isfinite(r.value):
-            cells = {"metric": "scalar_misaligned_r", "condition": f"{name}@{position}", **where}
-            yield estimate_row(r, n=len(x), **cells)
+            cells = {"metric": "scalar_misaligned_r", "condition": f"{name}@{position}", **where, "value": r.value}
+            yield {**cells, **interval_cells(r.interval), "n": len(x), "n_clusters": r.n_clusters}
 
 
 def _within(values: np.ndarray, conditions: np.ndarray) -> np.ndarray:
