@@ -78,7 +78,7 @@ class ProbeSweep(Experiment):
     sites: tuple[str, ...] = ("resid_post",)
     """Site names, each at every layer, or single sites such as resid_pre.0, the embedding."""
     positions: tuple[Position, ...] = ()
-    """Where trigger probes read: mean over its tokens or the question's, or the last token. None: each at its usual."""
+    """Where trigger probes read: mean over its tokens or the question's, or the last token; if empty, the usual one."""
     fits: tuple[FitName, ...] = ("logistic",)
     """Kinds of probe; nested is logistic with its penalty chosen inside each fold."""
     seed: int = 0
