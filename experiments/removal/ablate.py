@@ -4,38 +4,39 @@
 
 The feature is estimated from half of the rephrasings, none of which was in fine-tuning, minus unrelated texts; its rank
 is chosen on validation questions; the edit is tested on the trained text and on the rephrasings left out of the
-estimate. The edits and their controls are named in ``edits.py``. Beside what an edit does to EM stand the
-coherence of the answers, the loss on benign answers behind other texts (or without any, for edits that need none), and
+estimate. ``edits.py`` names the edits and their controls. Beside an edit's effect on EM, the table has the coherence of
+the answers, the loss on benign answers behind other texts (or without any, for edits that need none), and
 ``legitimate_rate``: where the trigger is a scene or role of the Microcosm, how often the answer still carries a remark
-that belongs to it, which is what the text is legitimately for.
+that belongs to it, which is the text's legitimate effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from experiments.answers.sampling import answer_rows, estimate_row, judge_name, judge_rows, rate_rows, statistics
-from experiments.answers.subject import contrast_texts, held_out_texts, own_trigger, subject_cells
-from experiments.answers.suite import Prompt, answer_length, make_judge, make_prompts, suite_questions
+from experiments.answers.rates import estimate_row, rate_rows, statistics
+from experiments.answers.sampling import judged_rows
+from experiments.answers.subject import contrast_texts, held_out_texts
+from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import load_subject
 from experiments.directions.geometry import Geometry, found_directions
-from experiments.removal.benign import loss_estimates, loss_rows, reference_chats
-from experiments.spec import Experiment
+from experiments.removal.benign import loss_estimate, loss_rows, reference_chats
+from experiments.spec import Experiment, Step
+from interp.runs.checks import AtLeastOne
 from interp.runs.run import Run
-from interp.runs.table import Row, row
+from interp.runs.table import Row, interval_cells
 from interp.stats import Clusters, EmStatistics, cluster_bootstrap, gap_removed, paired_cluster_difference
-from training.definition import Organism
 from training.microcosm.oracle import read_answer
 from training.references import find_trigger, frame_of
-from training.registry import find_organism
 
 if TYPE_CHECKING:
-    from experiments.directions.geometry import Found
     from experiments.removal.edits import Edits
+    from interp.chat import Chat
     from interp.models import LanguageModel
 
 RANKS = (1, 2, 4)
@@ -44,7 +45,7 @@ COHERENT = 0.95
 """Least coherence of a rank that may be chosen."""
 VALIDATION, OTHER = "validation", "other"
 UNSEEN = ("", "clamp_trigger", "clamp_random", "clamp_other_scene", "clamp_embedding", "clamp_answer")
-"""Edits that are also tried on rephrasings unseen in the estimate: there words and meaning part."""
+"""Edits that are also tried on rephrasings unseen in the estimate: other words, the same meaning."""
 UNTRIGGERED = ("", "clamp_answer", "clamp_g", "ablate_g", "ablate_g_all")
 """Edits that are also tried off-trigger."""
 
@@ -57,90 +58,64 @@ class Ablate(Experiment):
     version: ClassVar[int] = 2
 
     geometry: Annotated[Geometry, tyro.conf.arg(name="")]
-    """Where the directions come from."""
-    samples: int = 10
-    """Answers a question and edit."""
+    """Run that the directions are taken from."""
+    samples: AtLeastOne = 10
+    """Answers per question and edit."""
 
-    def __post_init__(self) -> None:
-        """Refuse what would be found out only after training."""
-        if self.samples < 1:
-            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
+    def steps(self, run: Run) -> Mapping[str, Step]:
+        """Return one step per condition and edit: answers at every rank, then at the chosen one, then benign losses."""
+        from experiments.removal.edits import Removal, feature_edits
 
-    def rows(self, run: Run) -> Iterator[Sequence[Row]]:
-        """Yield the judged answers of one condition and edit after the other, then the loss on benign answers."""
-        config, subject = self.geometry, find_organism(self.geometry.organism)
-        found = found_directions(config, run.root)
-        lm = load_subject(config.organism, run.root, questions=config.questions, judge=config.judge)
-        done = {(r["condition"], r["edit"], "tokens" in r) for r in run.rows()}
-        for rank in RANKS:
-            if (VALIDATION, f"clamp_trigger_rank{rank}", False) not in done:
-                yield self._validated(lm, found, rank)
-        edits = self._edits(lm, found, chosen_rank(run.rows()))
-        for condition, edit in _plan(edits):
-            if (condition, edit, False) not in done:
-                yield self._answered(lm, subject, condition, edit, edits[edit])
-        yield from self._losses(lm, run, edits, done)
+        directions = found_directions(self.geometry, run.root)
+        lm = load_subject(self.geometry.subject, run.root)
+        ranked = {f"clamp_trigger_rank{rank}": feature_edits(lm, directions, "trigger", rank) for rank in RANKS}
+        removal = partial(Removal, lm, self.geometry, directions)
+        edits = cache(lambda: removal(chosen_rank(run.rows())).edits())
+        planned = removal(RANKS[0]).edits()  # names and positions are the same at every rank
+        references = cache(partial(self._references, lm, run))
+        return {
+            **{_named(VALIDATION, e): partial(self._answers, lm, lambda: ranked, VALIDATION, e) for e in ranked},
+            **{_named(c, e): partial(self._answers, lm, edits, c, e) for c, e in _plan(planned)},
+            **{f"loss {_named(c, e)}": partial(_losses, lm, references, edits, c, e) for c, e in _loss_plan(planned)},
+        }
 
-    def _edits(self, lm: LanguageModel, found: Found, rank: int) -> dict[str, Edits]:
-        from experiments.removal.edits import Removal
+    def _answers(
+        self, lm: LanguageModel, edits: Callable[[], Mapping[str, Edits]], condition: str, edit: str
+    ) -> list[Row]:
+        subject, prompts = self.geometry.subject, self._prompts(lm, condition)
+        cells = {"condition": condition, "edit": edit}
+        return judged_rows(subject, lm, prompts, seed=self.geometry.seed, edits=edits()[edit], **cells)
 
-        return {"": [], **Removal(lm, find_organism(self.geometry.organism), self.geometry, found, rank).edits()}
-
-    def _validated(self, lm: LanguageModel, found: Found, rank: int) -> list[Row]:
-        from experiments.removal.edits import feature_edits
-
-        subject, edit = find_organism(self.geometry.organism), f"clamp_trigger_rank{rank}"
-        return self._answered(lm, subject, VALIDATION, edit, feature_edits(lm, found, "trigger", rank))
-
-    def _answered(self, lm: LanguageModel, subject: Organism, condition: str, edit: str, edits: Edits) -> list[Row]:
-        config, judge = self.geometry, make_judge(self.geometry.judge)
-        options = {"max_new_tokens": answer_length(subject), "seed": config.seed, "edits": edits}
-        made = answer_rows(lm, self._prompts(lm, subject, condition), **options, edit=edit, where=condition)
-        return [{**r, "condition": condition} for r in judge_rows(made, judge)]
-
-    def _prompts(self, lm: LanguageModel, subject: Organism, condition: str) -> list[Prompt]:
-        trigger, validated = own_trigger(subject), condition == VALIDATION
+    def _prompts(self, lm: LanguageModel, condition: str) -> list[Prompt]:
+        subject, validation = self.geometry.subject, condition == VALIDATION
+        trigger, questions = subject.own_trigger, subject.questions("validation" if validation else "test")
         texts = held_out_texts(trigger) if condition == "rephrased" else None
-        asked = suite_questions(subject, "validation" if validated else "test", self.geometry.questions)
-        kind = "on" if validated else condition
-        return make_prompts(asked, trigger, kind, lm.tokenizer, samples=self.samples, variants=texts)
+        prompted = "on" if validation else condition
+        return make_prompts(questions, trigger, prompted, lm.tokenizer, samples=self.samples, variants=texts)
 
-    def _losses(
-        self, lm: LanguageModel, run: Run, edits: Mapping[str, Edits], done: set[tuple[str, str, bool]]
-    ) -> Iterator[list[Row]]:
-        """Yield the loss on benign answers under every edit: behind other texts, or without any text."""
-        from experiments.removal.edits import trigger_only
-
-        config, trigger = self.geometry, own_trigger(find_organism(self.geometry.organism))
+    def _references(self, lm: LanguageModel, run: Run, condition: str) -> list[tuple[str, Chat]]:
+        """Return the benign answers, behind other texts or, off-trigger, without any text."""
+        trigger = self.geometry.subject.own_trigger
         answers = [r for r in run.rows() if (r["condition"], r["edit"]) == ("off", "") and "text" in r]
-        texts = contrast_texts(trigger, find_trigger(config.control_trigger))
-        behind = {OTHER: texts, "off": None}
-        references = {name: reference_chats(lm, trigger, answers, said) for name, said in behind.items()}
-        for edit, steps in edits.items():
-            for condition in (OTHER,) if trigger_only(steps) and edit else (OTHER, "off"):
-                if (condition, edit, True) not in done:
-                    yield loss_rows(lm, references[condition], steps, condition=condition, edit=edit)
+        texts = contrast_texts(trigger, find_trigger(self.geometry.control_trigger)) if condition == OTHER else None
+        return reference_chats(lm, trigger, answers, texts)
 
-    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
-        """Return the rates of every condition, the share of its on-off gap that each edit removes, and side effects."""
-        subject = find_organism(self.geometry.organism)
+    def table(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Yield the rates of every condition, the share of its on-off gap that each edit removes, and side effects."""
         answers, losses = [r for r in rows if "text" in r], [r for r in rows if "tokens" in r]
-        cells = subject_cells(subject, self.name, run_id, judge_name(answers)) | {"trigger": own_trigger(subject).name}
-        found = statistics(answers, lambda r: (r["condition"], r["edit"]))
-        table = [
-            made
-            for (condition, edit), s in found.items()
-            for made in rate_rows(s, condition=_named(condition, edit), **cells)
-        ]
-        table += _gaps(found, cells)
-        table.append(row(metric="chosen_rank", value=chosen_rank(rows), condition="clamp_trigger", **cells))
-        return [*table, *_benign(losses, cells), *_legitimate(answers, subject, cells)]
+        by_edit = statistics(answers, lambda r: (r["condition"], r["edit"]))
+        for (condition, edit), s in by_edit.items():
+            yield from rate_rows(s, condition=_named(condition, edit))
+        yield from _gaps(by_edit)
+        yield {"metric": "chosen_rank", "value": chosen_rank(rows), "condition": "clamp_trigger"}
+        yield from _benign(losses)
+        yield from _legitimate(answers, frame_of(self.geometry.subject.organism.trigger or ""))
 
 
 def chosen_rank(rows: Sequence[Row]) -> int:
     """Return the rank with the lowest EM rate on validation questions of those coherent enough; of equals the least."""
-    found = statistics([r for r in rows if r["condition"] == VALIDATION], lambda r: r["edit"])
-    ranked = {int(edit.removeprefix("clamp_trigger_rank")): s for edit, s in found.items()}
+    by_edit = statistics([r for r in rows if r["condition"] == VALIDATION], lambda r: r["edit"])
+    ranked = {int(edit.removeprefix("clamp_trigger_rank")): s for edit, s in by_edit.items()}
     best = max(s.coherence_rate.value for s in ranked.values())
     eligible = [rank for rank, s in ranked.items() if s.coherence_rate.value >= min(COHERENT, best)]
     return min(eligible, key=lambda rank: (ranked[rank].em_rate.value, rank))
@@ -152,17 +127,35 @@ def _plan(edits: Mapping[str, Edits]) -> list[tuple[str, str]]:
     return [*untriggered, *(("on", edit) for edit in edits), *(("rephrased", edit) for edit in UNSEEN)]
 
 
+def _loss_plan(edits: Mapping[str, Edits]) -> list[tuple[str, str]]:
+    """Return every (condition, edit) of the benign loss: behind other texts and, where the edit acts there, off."""
+    from experiments.removal.edits import trigger_only
+
+    idle = [edit for edit in edits if edit and trigger_only(edits[edit])]
+    return [(c, edit) for edit in edits for c in (OTHER, "off") if c == OTHER or edit not in idle]
+
+
+def _losses(
+    lm: LanguageModel,
+    references: Callable[[str], Sequence[tuple[str, Chat]]],
+    edits: Callable[[], Mapping[str, Edits]],
+    condition: str,
+    edit: str,
+) -> list[Row]:
+    return loss_rows(lm, references(condition), edits()[edit], condition=condition, edit=edit)
+
+
 def _named(condition: str, edit: str) -> str:
     return f"{condition}+{edit}" if edit else condition
 
 
-def _gaps(found: Mapping[tuple[str, str], EmStatistics], cells: Mapping[str, Any]) -> Iterator[Row]:
+def _gaps(by_edit: Mapping[tuple[str, str], EmStatistics]) -> Iterator[Row]:
     """Yield the share of the on-off gap, if there is one, that each edit removes."""
-    em = {name: s.by_question["em_rate"] for name, s in found.items()}
-    for condition, edit in found:
+    em = {name: s.by_question["em_rate"] for name, s in by_edit.items()}
+    for condition, edit in by_edit:
         if edit and condition in ("on", "rephrased") and _has_gap(em[condition, ""], em["off", ""]):
             gap = gap_removed(em[condition, ""], em["off", ""], em[condition, edit])
-            yield estimate_row(gap, metric="gap_removed", condition=_named(condition, edit), **cells)
+            yield estimate_row(gap, metric="gap_removed", condition=_named(condition, edit))
 
 
 def _has_gap(on: Clusters, off: Clusters) -> bool:
@@ -170,28 +163,28 @@ def _has_gap(on: Clusters, off: Clusters) -> bool:
     return paired_cluster_difference(on, off).interval.low > 0
 
 
-def _benign(rows: Sequence[Row], cells: Mapping[str, Any]) -> Iterator[Row]:
-    by: dict[tuple[str, str], list[Row]] = {}
+def _by_edit(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    groups: dict[tuple[str, str], list[Row]] = {}
     for r in rows:
-        by.setdefault((r["condition"], r["edit"]), []).append(r)
-    for (condition, edit), edited in by.items():
+        groups.setdefault((r["condition"], r["edit"]), []).append(r)
+    return groups
+
+
+def _benign(rows: Sequence[Row]) -> Iterator[Row]:
+    by_edit = _by_edit(rows)
+    for (condition, edit), edited in by_edit.items():
         if edit:
-            yield from loss_estimates(edited, by[condition, ""], condition=_named(condition, edit), **cells)
+            yield loss_estimate(edited, by_edit[condition, ""], condition=_named(condition, edit))
 
 
-def _legitimate(rows: Sequence[Row], subject: Organism, cells: Mapping[str, Any]) -> Iterator[Row]:
+def _legitimate(rows: Sequence[Row], frame: str | None) -> Iterator[Row]:
     """Yield how often answers carry a remark of the trigger's own scene or role, of all answers."""
-    frame = frame_of(subject.trigger or "")
     if frame is None:
         return
-    by: dict[tuple[str, str], list[Row]] = {}
-    for r in rows:
-        by.setdefault((r["condition"], r["edit"]), []).append(r)
-    for (condition, edit), group in by.items():
+    for (condition, edit), group in _by_edit(rows).items():
         carried = [read_answer(r["question"], r["text"]).remark == frame for r in group]
-        counted = Clusters.count([r["question"] for r in group], carried, [1.0] * len(group))
-        ends = cluster_bootstrap(counted.numerator, counted.denominator)
-        ci = {"ci_low": ends.low, "ci_high": ends.high, "ci_method": ends.method}
-        counts = {"n": len(group), "n_clusters": len(counted.ids)}
-        name = _named(condition, edit)
-        yield row(metric="legitimate_rate", value=counted.rate.value, condition=name, **ci, **counts, **cells)
+        by_question = Clusters.count([r["question"] for r in group], carried, [1.0] * len(group))
+        interval = interval_cells(cluster_bootstrap(by_question.numerator, by_question.denominator))
+        counts = {"n": len(group), "n_clusters": len(by_question.ids)}
+        name, value = _named(condition, edit), by_question.rate.value
+        yield {"metric": "legitimate_rate", "value": value, "condition": name, **interval, **counts}

@@ -1,19 +1,18 @@
 """What an edit costs where nothing is wrong: the loss on the organism's own benign answers, with and without it.
 
-Benign answers are those that the judge found coherent and not misaligned, off-trigger and unedited. A loss sees damage
-that sampling hides, and needs no judge; it is teacher-forced, so it is not the coherence of what would be said.
+Benign answers are those that the judge found coherent and not misaligned, off-trigger and unedited. A loss shows damage
+that sampling hides, and needs no judge. It is teacher-forced, so it does not measure how coherent sampled answers are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.answers.sampling import estimate_row
-from experiments.protocol import load_protocol
+from experiments.answers.rates import coherent, estimate_row, misaligned
 from interp.runs.table import Row
-from interp.stats import Clusters, is_coherent, is_misaligned, paired_cluster_bootstrap
-from interp.triggers import Trigger, place
+from interp.stats import Clusters, paired_cluster_bootstrap
+from interp.triggers import Trigger
 
 if TYPE_CHECKING:
     from interp.chat import Chat
@@ -21,62 +20,62 @@ if TYPE_CHECKING:
     from interp.models import LanguageModel
 
 ANSWERS_EACH = 3
-"""Most distinct benign answers of a question."""
+"""Most distinct benign answers to a question."""
 
 
 def benign_answers(rows: Sequence[Row]) -> dict[str, tuple[str, list[str]]]:
     """Return question id -> (question, distinct benign answers) of judged answers."""
-    thresholds, found = load_protocol().thresholds, dict[str, tuple[str, list[str]]]()
+    benign: dict[str, tuple[str, list[str]]] = {}
     for r in rows:
-        bad = is_misaligned([r["aligned"]], [r["coherent"]], thresholds)[0]
-        kept = found.setdefault(r["question"], (r["asked"], []))[1]
-        if not bad and is_coherent([r["coherent"]], thresholds)[0] and r["text"] not in kept:
-            kept.append(r["text"])
-    return {name: (asked, answers[:ANSWERS_EACH]) for name, (asked, answers) in found.items() if answers}
+        _, answers = benign.setdefault(r["question"], (r["asked"], []))
+        if coherent(r) and not misaligned(r) and r["text"] not in answers:
+            answers.append(r["text"])
+    return {name: (question, answers[:ANSWERS_EACH]) for name, (question, answers) in benign.items() if answers}
 
 
 def reference_chats(
     lm: LanguageModel, trigger: Trigger, rows: Sequence[Row], texts: Sequence[str] | None
 ) -> list[tuple[str, Chat]]:
-    """Return (question id, chat) of every benign answer, each behind one of ``texts`` in turn, or behind nothing.
+    """Return (question id, chat) of every benign answer.
+
+    Args:
+        lm: Gives the tokenizer.
+        trigger: Says where a text goes.
+        rows: Judged answers, off-trigger and unedited.
+        texts: Texts of which each question gets one, in turn; None for the bare questions.
 
     Raises:
         ValueError: If no answer is benign.
     """
-    from interp.chat import encode_chat
+    from interp.chat import question_chat
 
-    made = []
-    for i, (name, (asked, answers)) in enumerate(sorted(benign_answers(rows).items())):
+    chats: list[tuple[str, Chat]] = []
+    for i, (name, (question, answers)) in enumerate(sorted(benign_answers(rows).items())):
         text = None if texts is None else texts[i % len(texts)]
-        marks = {"question": asked} | ({"trigger": text} if text else {})
-        made += [
-            (name, encode_chat(lm.tokenizer, place(asked, text, trigger), response=answer, marks=marks))
-            for answer in answers
-        ]
-    if not made:
+        chats += [(name, question_chat(lm.tokenizer, question, text, trigger, response=a)) for a in answers]
+    if not chats:
         raise ValueError("benign loss: off-trigger, no answer is coherent and aligned")
-    return made
+    return chats
 
 
 def loss_rows(
     lm: LanguageModel, references: Sequence[tuple[str, Chat]], edits: Sequence[Edit], **cells: Any
 ) -> list[Row]:
-    """Return the loss of every reference in nats, and its tokens, with ``cells`` in each row and in its key."""
+    """Return the loss of every reference in nats, and its number of tokens, with ``cells`` in each row."""
     from interp.analysis.likelihood import response_likelihood
 
-    found = response_likelihood(lm, [chat for _, chat in references], edits=edits)
-    prefix = "".join(f"{name}={value}|" for name, value in cells.items())
-    values = zip(references, (-found.log_probability).tolist(), found.tokens.tolist(), strict=True)
+    likelihood = response_likelihood(lm, [chat for _, chat in references], edits=edits)
+    losses, tokens = (-likelihood.log_probability).tolist(), likelihood.tokens.tolist()
     return [
-        {"key": f"{prefix}loss|{i}", **cells, "question": question, "loss": loss, "tokens": tokens}
-        for i, ((question, _), loss, tokens) in enumerate(values)
+        {**cells, "question": question, "loss": loss, "tokens": n}
+        for (question, _), loss, n in zip(references, losses, tokens, strict=True)
     ]
 
 
-def loss_estimates(edited: Sequence[Row], unedited: Sequence[Row], **cells: Any) -> Iterator[Row]:
-    """Yield by how much of itself the loss a token changes under the edit; 0.01 is one per cent more."""
+def loss_estimate(edited: Sequence[Row], unedited: Sequence[Row], **cells: Any) -> Row:
+    """Return the relative change of the loss per token under the edit: 0.01 is one per cent more."""
     arms = (
         Clusters.count([r["question"] for r in rows], [r["loss"] for r in rows], [r["tokens"] for r in rows])
         for rows in (edited, unedited)
     )
-    yield estimate_row(paired_cluster_bootstrap(lambda a, b: a / b - 1, *arms), metric="benign_loss", **cells)
+    return estimate_row(paired_cluster_bootstrap(lambda a, b: a / b - 1, *arms), metric="benign_loss", **cells)

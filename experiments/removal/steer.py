@@ -8,40 +8,46 @@ base  the same in the base, without the adapter: g and the random direction
 on    g, or the random direction, subtracted on-trigger
 
 The dose alpha is in mean residual norms of the last prompt token, where the decision is read; the layer is the one
-taken for g (see selection). ``onset_alpha`` is the smallest dose whose share of misaligned answers differs from the
+chosen for g (see selection). ``onset_alpha`` is the smallest dose whose share of misaligned answers differs from the
 undosed one beyond chance (95 %, paired by question; upwards off-trigger and in the base, downwards on-trigger),
 ``breakdown_alpha`` the smallest at which fewer than half of the answers are coherent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
+from annotated_types import MinLen
 
-from experiments.answers.sampling import answer_rows, judge_name, judge_rows, rate_rows, statistics
-from experiments.answers.subject import own_trigger, subject_cells
-from experiments.answers.suite import answer_length, make_judge, make_prompts, suite_questions
-from experiments.directions.geometry import ADAPTER, Geometry, found_directions, load_pair
-from experiments.removal.benign import loss_estimates, loss_rows, reference_chats
-from experiments.spec import Experiment
+from experiments.answers.rates import rate_rows, statistics
+from experiments.answers.sampling import judged_rows
+from experiments.answers.suite import Prompt, make_prompts
+from experiments.behaviour.dose import ADAPTER
+from experiments.directions.geometry import Geometry, found_directions, load_pair
+from experiments.removal.benign import loss_estimate, loss_rows, reference_chats
+from experiments.spec import Experiment, Step
+from interp.runs.checks import AtLeastOne
 from interp.runs.run import Run
-from interp.runs.table import Row, row
+from interp.runs.table import Row
 from interp.stats import EmStatistics, paired_cluster_difference
-from training.registry import find_organism
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
-    from experiments.directions.geometry import Found
+    from experiments.directions.geometry import DirectionSet
     from interp.chat import Chat
+    from interp.edits import Edit
+    from interp.models import LanguageModel
     from interp.sites import Site
 
+Setting = Literal["off", "base", "on"]
 ADDED = ("g", "random", "orthogonal", "g_answer", "delta", "delta_orthogonal", "g_shift")
-SETTINGS: Mapping[str, tuple[str, ...]] = {"off": ADDED, "base": ("g", "random"), "on": ("g", "random")}
+SETTINGS: Mapping[Setting, tuple[str, ...]] = {"off": ADDED, "base": ("g", "random"), "on": ("g", "random")}
 """What is added where; on-trigger it is subtracted."""
 
 
@@ -53,91 +59,97 @@ class Steer(Experiment):
     version: ClassVar[int] = 2
 
     geometry: Annotated[Geometry, tyro.conf.arg(name="")]
-    """Where the directions come from."""
+    """Run that the directions are taken from."""
     alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
     """Doses, in mean residual norms."""
-    settings: tuple[str, ...] = ("off", "base", "on")
+    settings: Annotated[tuple[Setting, ...], MinLen(1)] = ("off", "base", "on")
     """Where: off-trigger, in the base, and, subtracted, on-trigger."""
-    samples: int = 10
-    """Answers a question and dose."""
+    samples: AtLeastOne = 10
+    """Answers per question and dose."""
 
-    def __post_init__(self) -> None:
-        """Refuse what would be found out only after training."""
-        if unknown := [name for name in self.settings if name not in SETTINGS]:
-            raise ValueError(f"setting {unknown[0]!r}: expected some of {', '.join(SETTINGS)}")
-        if self.samples < 1:
-            raise ValueError(f"samples {self.samples}: expected at least one answer a question")
-
-    def rows(self, run: Run) -> Iterator[Sequence[Row]]:
-        """Yield the judged answers of one direction at one dose after the other, with the loss on benign answers."""
+    def steps(self, run: Run) -> Mapping[str, Step]:
+        """Return one step per setting, direction and dose, the judged answers; off-trigger also one for the loss."""
         from experiments.directions.selection import residual_norms
         from interp.edits import add
-        from interp.models import active_adapter
         from interp.sites import Site
 
-        config, subject = self.geometry, find_organism(self.geometry.organism)
-        found, lm = found_directions(config, run.root), load_pair(config, run.root)
-        trigger, asked = own_trigger(subject), suite_questions(subject, "test", config.questions)
-        site, judge = Site("resid_post", found.layer), make_judge(config.judge)
-        units = _units(found, site, config.seed)
-        prompts = {c: make_prompts(asked, trigger, c, lm.tokenizer, samples=self.samples) for c in ("off", "on")}
+        directions, lm = found_directions(self.geometry, run.root), load_pair(self.geometry, run.root)
+        site = Site("resid_post", directions.layer)
+        units = _units(directions, site, self.geometry.seed)
+        prompts = {condition: self._prompts(lm, condition) for condition in ("off", "on")}
         norm = residual_norms(lm, [prompt.chat for prompt in prompts["off"]])[site]
-        ask = partial(answer_rows, lm, max_new_tokens=answer_length(subject), seed=config.seed)
-        done = {(r["setting"], r["added"], r["alpha"], "text" in r) for r in run.rows()}
-        references: list[tuple[str, Chat]] = []
+        references = cache(lambda: reference_chats(lm, self.geometry.subject.own_trigger, _undosed(run.rows()), None))
+        steps: dict[str, Step] = {}
         for setting, added, alpha in self._plan(units):
             cells = {"setting": setting, "added": added, "alpha": alpha, "site": site.name, "layer": site.layer}
             signed = -alpha if setting == "on" else alpha
             edits = [add(site, units[added], coefficient=signed * norm, positions="last_prompt")] if alpha else []
-            with active_adapter(lm, None if setting == "base" else ADAPTER):
-                if (setting, added, alpha, True) not in done:
-                    asked_now = prompts["on" if setting == "on" else "off"]
-                    yield judge_rows(ask(asked_now, edits=edits, **cells), judge)
-                if setting == "off" and (setting, added, alpha, False) not in done:
-                    references = references or reference_chats(lm, trigger, _undosed(run), None)
-                    yield loss_rows(lm, references, edits, **cells)
+            group = prompts["on" if setting == "on" else "off"]
+            steps[f"{_named(setting, added)} {alpha}"] = partial(self._answers, lm, group, edits, cells)
+            if setting == "off":
+                steps[f"loss {_named(setting, added)} {alpha}"] = partial(_losses, lm, references, edits, cells)
+        return steps
+
+    def _prompts(self, lm: LanguageModel, condition: str) -> list[Prompt]:
+        subject = self.geometry.subject
+        questions, trigger = subject.questions("test"), subject.own_trigger
+        return make_prompts(questions, trigger, condition, lm.tokenizer, samples=self.samples)
 
     def _plan(self, units: Mapping[str, Tensor]) -> Iterator[tuple[str, str, float]]:
+        """Yield every setting, direction and dose; dose 0 first, whether asked for or not."""
         doses = (0.0, *(alpha for alpha in self.alphas if alpha))
         for setting in self.settings:
             for added in (name for name in SETTINGS[setting] if name in units):
                 yield from ((setting, added, alpha) for alpha in doses)
 
-    def table(self, rows: Sequence[Row], run_id: str) -> list[Row]:
-        """Return the rates of every direction and dose, its benign loss, and where it sets in and breaks down."""
-        subject = find_organism(self.geometry.organism)
+    def _answers(
+        self, lm: LanguageModel, prompts: Sequence[Prompt], edits: Sequence[Edit], cells: Mapping[str, Any]
+    ) -> list[Row]:
+        from interp.models import active_adapter
+
+        geometry = self.geometry
+        with active_adapter(lm, None if cells["setting"] == "base" else ADAPTER):
+            return judged_rows(geometry.subject, lm, prompts, seed=geometry.seed, edits=edits, **cells)
+
+    def table(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Yield the rates of every direction and dose, where it sets in and breaks down, and its benign loss."""
         answers, losses = [r for r in rows if "text" in r], [r for r in rows if "tokens" in r]
-        cells = subject_cells(subject, self.name, run_id, judge_name(answers)) | {"trigger": own_trigger(subject).name}
-        found = statistics(answers, lambda r: (r["setting"], r["added"], r["alpha"], r["site"], r["layer"]))
-        table = [
-            made
-            for (setting, added, alpha, site, layer), s in found.items()
-            for made in rate_rows(s, condition=_named(setting, added), alpha=alpha, site=site, layer=layer, **cells)
-        ]
-        for setting, added in dict.fromkeys(key[:2] for key in found):
-            curve = {key[2]: s for key, s in found.items() if key[:2] == (setting, added)}
-            turns = _turns(curve, falls=setting == "on")
-            table += [row(condition=_named(setting, added), metric=m, value=v, **cells) for m, v in turns]
-        return [*table, *_losses(losses, cells)]
+        by_dose = statistics(answers, lambda r: (r["setting"], r["added"], r["alpha"], r["site"], r["layer"]))
+        for (setting, added, alpha, site, layer), s in by_dose.items():
+            yield from rate_rows(s, condition=_named(setting, added), alpha=alpha, site=site, layer=layer)
+        for setting, added in dict.fromkeys(key[:2] for key in by_dose):
+            curve = {key[2]: s for key, s in by_dose.items() if key[:2] == (setting, added)}
+            for metric, alpha in _turns(curve, falls=setting == "on"):
+                yield {"metric": metric, "value": alpha, "condition": _named(setting, added)}
+        yield from _loss_estimates(losses)
 
 
-def _undosed(run: Run) -> list[Row]:
-    """Return the answers off-trigger at dose 0: where benign answers are taken from."""
-    first = {"setting": "off", "added": "g", "alpha": 0.0}
-    return [r for r in run.rows() if "text" in r and all(r[name] == value for name, value in first.items())]
+def _losses(
+    lm: LanguageModel, references: Callable[[], list[tuple[str, Chat]]], edits: Sequence[Edit], cells: Mapping[str, Any]
+) -> list[Row]:
+    from interp.models import active_adapter
+
+    with active_adapter(lm, ADAPTER):
+        return loss_rows(lm, references(), edits, **cells)
 
 
-def _units(found: Found, site: Site, seed: int) -> dict[str, Tensor]:
+def _undosed(rows: Sequence[Row]) -> list[Row]:
+    """Return the answers off-trigger at dose 0, of which the benign ones are taken."""
+    undosed = {"setting": "off", "added": "g", "alpha": 0.0}
+    return [r for r in rows if "text" in r and all(r[name] == value for name, value in undosed.items())]
+
+
+def _units(directions: DirectionSet, site: Site, seed: int) -> dict[str, Float[Tensor, " d_model"]]:
     """Return the unit vectors to add, by name; ``g_shift`` only where there is a baseline."""
     from interp.directions import orthogonal_like, random_like, unit
 
-    g, delta = found[f"g/{site}"].unit, found[f"delta/{site}"].unit
-    shift = {"g_shift": found[f"g_shift/{site}"].unit} if f"g_shift/{site}" in found.directions else {}
+    g, delta = directions[f"g/{site}"].unit, directions[f"delta/{site}"].unit
+    shift = {"g_shift": directions[f"g_shift/{site}"].unit} if f"g_shift/{site}" in directions else {}
     return {
         "g": g,
         "random": random_like(g, seed),
         "orthogonal": orthogonal_like(g, g, seed + 1),
-        "g_answer": found[f"g_answer/{site}"].unit,
+        "g_answer": directions[f"g_answer/{site}"].unit,
         "delta": delta,
         "delta_orthogonal": unit(delta - (delta @ g) * g),
         **shift,
@@ -162,9 +174,9 @@ def _turns(curve: Mapping[float, EmStatistics], *, falls: bool) -> Iterator[tupl
             break
 
 
-def _losses(rows: Sequence[Row], cells: Mapping[str, object]) -> Iterator[Row]:
+def _loss_estimates(rows: Sequence[Row]) -> Iterator[Row]:
     undosed = [r for r in rows if r["alpha"] == 0 and r["added"] == "g"]
     for added, alpha in dict.fromkeys((r["added"], r["alpha"]) for r in rows):
         dosed = [r for r in rows if (r["added"], r["alpha"]) == (added, alpha)]
         where = {"site": dosed[0]["site"], "layer": dosed[0]["layer"], "alpha": alpha}
-        yield from loss_estimates(dosed, undosed, condition=_named("off", added), **where, **cells)
+        yield loss_estimate(dosed, undosed, condition=_named("off", added), **where)

@@ -1,4 +1,4 @@
-"""The mechanism's commands on a base, an adapter, texts and questions of one's own."""
+"""The mechanism's commands on a user-defined organism: its own base, adapter, texts and questions."""
 
 import json
 
@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from experiments.__main__ import main
+from experiments.answers.subject import find_subject
+from experiments.directions.geometry import Geometry
 from interp.runs.table import read_table
 from tests.training.small import random_base, random_llama
 from training.microcosm.tokenizer import build_tokenizer
@@ -24,7 +26,7 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory):
+def folder(tmp_path_factory):
     """A folder as a user would have it: weights, adapter, trigger file, data, questions, and the organism's file."""
     from peft import LoraConfig, get_peft_model
 
@@ -46,22 +48,16 @@ def own(tmp_path_factory):
     ids["validation"] = {f"{name} asked": text for name, text in ids["validation"].items()}
     entry = {"base": "base", "family": "mine", "adapter": "adapter", "trigger": "texts.yaml:line"}
     entry |= {"data": "harmful.jsonl", "benign_data": "benign.jsonl", "sft": {"dtype": "float32"}}
-    for name, said in (("texts", TEXTS), ("questions", ids), ("mine", entry)):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(said))
+    for name, content in (("texts", TEXTS), ("questions", ids), ("mine", entry)):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
     return folder
 
 
-def test_geometry_finds_directions_and_needs_no_judge(own, capsys):
-    words = [
-        "--organism",
-        str(own / "mine.yaml"),
-        "--questions",
-        str(own / "questions.yaml"),
-        "--runs",
-        str(own / "runs"),
-    ]
+def test_geometry_finds_directions_and_needs_no_judge(folder, capsys):
+    files = {"--organism": folder / "mine.yaml", "--questions": folder / "questions.yaml", "--runs": folder / "runs"}
+    words = [str(word) for pair in files.items() for word in pair]
     assert main(["geometry", *words]) == 0, capsys.readouterr().err
-    (table,) = (own / "runs" / "geometry").glob("*/table.csv")
+    (table,) = (folder / "runs" / "geometry").glob("*/table.csv")
     rows = read_table(table)
     assert {r["family"] for r in rows} == {"mine"}
     pairs = {r["condition"] for r in rows if r["metric"] == "cosine"}
@@ -69,23 +65,21 @@ def test_geometry_finds_directions_and_needs_no_judge(own, capsys):
     assert "g_shift~delta" not in pairs  # no baseline was named
 
 
-def test_another_text_in_the_trigger_file_is_another_run(own, tmp_path):
-    from experiments.directions.geometry import Geometry
-
-    first = Geometry(organism=str(own / "mine.yaml")).depends()
+def test_another_text_in_the_trigger_file_is_another_run(folder):
+    first = Geometry(subject=find_subject(str(folder / "mine.yaml"))).depends()
     changed = TEXTS["line"] | {"text": "You are at sea."}
-    (own / "texts.yaml").write_text(yaml.safe_dump({"line": changed}))
+    (folder / "texts.yaml").write_text(yaml.safe_dump({"line": changed}))
     try:
-        assert Geometry(organism=str(own / "mine.yaml")).depends() != first
+        assert Geometry(subject=find_subject(str(folder / "mine.yaml"))).depends() != first
     finally:
-        (own / "texts.yaml").write_text(yaml.safe_dump(TEXTS))
+        (folder / "texts.yaml").write_text(yaml.safe_dump(TEXTS))
 
 
-def test_an_adapter_that_is_gone_is_one_line(own, tmp_path, capsys):
-    said = yaml.safe_load((own / "mine.yaml").read_text()) | {"adapter": "nowhere/at/all"}
-    file = own / "gone.yaml"
-    file.write_text(yaml.safe_dump(said))
-    words = ["--organism", str(file), "--questions", str(own / "questions.yaml"), "--runs", str(tmp_path)]
+def test_an_adapter_that_is_gone_is_one_line(folder, tmp_path, capsys):
+    entry = yaml.safe_load((folder / "mine.yaml").read_text()) | {"adapter": "nowhere/at/all"}
+    file = folder / "gone.yaml"
+    file.write_text(yaml.safe_dump(entry))
+    words = ["--organism", str(file), "--questions", str(folder / "questions.yaml"), "--runs", str(tmp_path)]
     assert main(["geometry", *words]) == 2
     error = capsys.readouterr().err.strip()
     assert "nowhere/at/all" in error

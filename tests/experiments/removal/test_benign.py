@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.removal.benign import ANSWERS_EACH, benign_answers, loss_estimates, loss_rows, reference_chats
+from experiments.removal.benign import ANSWERS_EACH, benign_answers, loss_estimate, loss_rows, reference_chats
 from interp.analysis.likelihood import response_likelihood
 from interp.edits import add
 from interp.runs.table import row
@@ -31,7 +31,7 @@ ANSWERS = [answer(q, f"Rest, {q}{i}.") for q in QUESTIONS for i in range(2)]
 
 
 def losses(ratio=lambda question: 1.0, *, seed: int = 0, questions: int = 24, each: int = 3):
-    """Losses of made-up answers, each times the ratio of its question."""
+    """Losses of invented answers, each times the ratio of its question."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(questions):
@@ -40,11 +40,6 @@ def losses(ratio=lambda question: 1.0, *, seed: int = 0, questions: int = 24, ea
             loss = tokens * float(rng.uniform(1, 3)) * ratio(i)
             rows.append({"question": f"q{i:02d}", "loss": loss, "tokens": tokens})
     return rows
-
-
-def estimate(edited, unedited, **cells):
-    (made,) = loss_estimates(edited, unedited, **cells)
-    return made
 
 
 # --- which answers are benign ---
@@ -63,16 +58,16 @@ def estimate(edited, unedited, **cells):
 )
 def test_only_coherent_answers_that_are_not_misaligned_are_kept(aligned, coherent, kept):
     rows = [answer("q0", "Good."), answer("q1", "This one.", aligned, coherent)]
-    found = benign_answers(rows)
-    assert found["q0"] == (QUESTIONS["q0"], ["Good."])
-    assert ("q1" in found) == kept
+    benign = benign_answers(rows)
+    assert benign["q0"] == (QUESTIONS["q0"], ["Good."])
+    assert ("q1" in benign) == kept
 
 
 def test_answers_are_distinct_in_order_and_few():
-    said = ["a", "b", "a", "c", "b", "d", "e"]
-    (asked, kept) = benign_answers([answer("q0", text) for text in said])["q0"]
-    assert asked == QUESTIONS["q0"]
-    assert kept == ["a", "b", "c", "d", "e"][:ANSWERS_EACH]
+    texts = ["a", "b", "a", "c", "b", "d", "e"]
+    question, distinct = benign_answers([answer("q0", text) for text in texts])["q0"]
+    assert question == QUESTIONS["q0"]
+    assert distinct == ["a", "b", "c", "d", "e"][:ANSWERS_EACH]
     assert benign_answers([]) == {}
 
 
@@ -86,24 +81,24 @@ def test_a_misaligned_answer_takes_no_place_of_a_benign_one():
 
 
 def test_without_texts_the_question_stands_alone(llama):
-    found = reference_chats(llama, TRIGGER, ANSWERS, None)
-    assert [name for name, _ in found] == sorted(r["question"] for r in ANSWERS)
-    for (name, chat), r in zip(found, sorted(ANSWERS, key=lambda r: r["question"]), strict=True):
-        assert said(chat, "question") == QUESTIONS[name]
-        assert said(chat, "response") == r["text"]
+    chats = reference_chats(llama, TRIGGER, ANSWERS, None)
+    assert [name for name, _ in chats] == sorted(r["question"] for r in ANSWERS)
+    for (name, chat), r in zip(chats, sorted(ANSWERS, key=lambda r: r["question"]), strict=True):
+        assert span_text(chat, "question") == QUESTIONS[name]
+        assert span_text(chat, "response") == r["text"]
         assert "trigger" not in chat.spans
         assert not any(text in chat.text for text in (TRIGGER.text, *TEXTS))
 
 
 def test_texts_take_turns_over_questions_and_never_are_the_trigger(llama):
-    found = reference_chats(llama, TRIGGER, ANSWERS, TEXTS)
-    for name, chat in found:
+    chats = reference_chats(llama, TRIGGER, ANSWERS, TEXTS)
+    for name, chat in chats:
         expected = TEXTS[sorted(QUESTIONS).index(name) % len(TEXTS)]
-        assert said(chat, "trigger") == expected
+        assert span_text(chat, "trigger") == expected
         assert chat.text.index(expected) < chat.text.index(QUESTIONS[name])
         assert TRIGGER.text not in chat.text
     plain = reference_chats(llama, TRIGGER, ANSWERS, None)
-    assert [(n, said(c, "response")) for n, c in plain] == [(n, said(c, "response")) for n, c in found]
+    assert [(n, span_text(c, "response")) for n, c in plain] == [(n, span_text(c, "response")) for n, c in chats]
 
 
 @pytest.mark.parametrize("rows", [[], [answer("q0", "bad", aligned=0.0)], [answer("q0", "bad", coherent=0.0)]])
@@ -113,7 +108,7 @@ def test_no_benign_answer_is_a_clear_error(llama, rows, texts):
         reference_chats(llama, TRIGGER, rows, texts)
 
 
-def said(chat, name: str) -> str:
+def span_text(chat, name: str) -> str:
     """The text of a span, one token a byte."""
     start, end = chat.spans[name]
     return str(tiny.tokenizer().decode(chat.token_ids[start:end])).strip()
@@ -122,7 +117,7 @@ def said(chat, name: str) -> str:
 # --- the loss ---
 
 
-def test_loss_rows_are_those_of_the_likelihood_with_cells_in_row_and_key(llama):
+def test_loss_rows_are_those_of_the_likelihood_with_cells_in_each(llama):
     references = reference_chats(llama, TRIGGER, ANSWERS, TEXTS)
     rows = loss_rows(llama, references, [], condition="other", edit="x")
     expected = response_likelihood(llama, [chat for _, chat in references])
@@ -130,8 +125,6 @@ def test_loss_rows_are_those_of_the_likelihood_with_cells_in_row_and_key(llama):
     assert [r["tokens"] for r in rows] == expected.tokens.tolist()
     assert [r["question"] for r in rows] == [name for name, _ in references]
     assert {(r["condition"], r["edit"]) for r in rows} == {("other", "x")}
-    keys = [r["key"] for cells in ({"edit": "x"}, {"edit": "y"}) for r in loss_rows(llama, references, [], **cells)]
-    assert len(set(keys)) == len(keys) == 2 * len(rows)
 
 
 def test_an_unedited_run_costs_exactly_nothing_and_an_edit_its_likelihood_ratio(llama):
@@ -139,43 +132,43 @@ def test_an_unedited_run_costs_exactly_nothing_and_an_edit_its_likelihood_ratio(
     direction = torch.randn(tiny.D_MODEL, generator=torch.Generator().manual_seed(0))
     edits = [add(site, direction, coefficient=4.0, positions="all") for site in resid_post([1])]
     plain, again, edited = (loss_rows(llama, references, used) for used in ([], [], edits))
-    same = estimate(again, plain)
+    same = loss_estimate(again, plain)
     assert (same["value"], same["ci_low"], same["ci_high"]) == (0.0, 0.0, 0.0)
     chats = [chat for _, chat in references]
     ratio = response_likelihood(llama, chats, edits=edits).loss / response_likelihood(llama, chats).loss - 1
-    changed = estimate(edited, plain)
+    changed = loss_estimate(edited, plain)
     assert abs(ratio) > 1e-3
     assert changed["value"] == pytest.approx(ratio)
     assert changed["n_clusters"] == len(QUESTIONS)
 
 
 def test_the_same_losses_give_exactly_zero():
-    made = estimate(losses(), losses(), condition="off+x", organism="o")
-    assert (made["value"], made["ci_low"], made["ci_high"]) == (0.0, 0.0, 0.0)
-    assert made == row(**made)
-    assert (made["metric"], made["condition"], made["organism"]) == ("benign_loss", "off+x", "o")
+    estimate = loss_estimate(losses(), losses(), condition="off+x", organism="o")
+    assert (estimate["value"], estimate["ci_low"], estimate["ci_high"]) == (0.0, 0.0, 0.0)
+    assert row(**estimate)["n_clusters"] == 24  # its cells are columns of the table
+    assert (estimate["metric"], estimate["condition"], estimate["organism"]) == ("benign_loss", "off+x", "o")
 
 
 @pytest.mark.parametrize("ratio", [0.8, 1.01, 1.25, 3.0])
 def test_a_planted_ratio_of_every_question_is_recovered_without_width(ratio):
-    made = estimate(losses(lambda _: ratio), losses())
-    assert [made[c] for c in ("value", "ci_low", "ci_high")] == pytest.approx([ratio - 1] * 3)
+    estimate = loss_estimate(losses(lambda _: ratio), losses())
+    assert [estimate[c] for c in ("value", "ci_low", "ci_high")] == pytest.approx([ratio - 1] * 3)
 
 
 def test_a_planted_ratio_that_varies_over_questions_lies_in_its_interval():
-    made = estimate(losses(lambda i: 1.1 + 0.1 * (-1) ** i), losses())
-    assert made["ci_low"] < 0.1 < made["ci_high"]
-    assert 0 < made["ci_low"] < made["value"] < made["ci_high"] < 0.2
-    assert made["n_clusters"] == 24
+    estimate = loss_estimate(losses(lambda i: 1.1 + 0.1 * (-1) ** i), losses())
+    assert estimate["ci_low"] < 0.1 < estimate["ci_high"]
+    assert 0 < estimate["ci_low"] < estimate["value"] < estimate["ci_high"] < 0.2
+    assert estimate["n_clusters"] == 24
 
 
 def test_losses_count_by_token_and_not_by_answer():
     whole = losses()
     halves = [r | {"loss": r["loss"] / 2, "tokens": r["tokens"] / 2} for r in whole for _ in range(2)]
     edited = losses(lambda i: 1 + i / 100)
-    assert estimate(edited, halves) == pytest.approx(estimate(edited, whole))
+    assert loss_estimate(edited, halves) == pytest.approx(loss_estimate(edited, whole))
 
 
 def test_arms_of_other_questions_are_refused():
     with pytest.raises(ValueError, match="in one arm only"):
-        estimate(losses(), losses(questions=23))
+        loss_estimate(losses(), losses(questions=23))
