@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.spec import Experiment, Step, run_experiment
+from experiments.spec import Experiment, Step, identity, run_experiment
 from interp.runs.run import Run
 from interp.runs.table import Row
 
@@ -33,3 +33,13 @@ def run_steps(experiment: Experiment, root: Path, *, stop_after: int | None = No
     with pytest.raises(KeyboardInterrupt):
         run_experiment(logged, root)
     return done
+
+
+def store_steps(experiment: Experiment, whole: Run, root: Path, *, n: int) -> list[str]:
+    """Store the first ``n`` steps of a finished run as a run in ``root`` that was killed; return the steps missing."""
+    rows = whole.rows()
+    steps = list(dict.fromkeys(r["step"] for r in rows))
+    with Run.open(root, experiment.name, **identity(experiment)) as killed:
+        for step in steps[:n]:
+            killed.append(r for r in rows if r["step"] == step)
+    return steps[n:]

@@ -8,7 +8,7 @@ import pytest
 from experiments.removal.steer import ADDED, SETTINGS
 from experiments.spec import run_experiment
 from tests.experiments.conftest import STEER
-from tests.experiments.interrupted import run_steps
+from tests.experiments.interrupted import run_steps, store_steps
 
 pytestmark = pytest.mark.xdist_group("trl")
 
@@ -31,8 +31,9 @@ def test_killed_run_ends_with_the_table_of_an_uninterrupted_one(small_runs, smal
     whole, _ = run_experiment(STEER, small_runs)
     for part in ("adapters", "dose", "geometry"):
         shutil.copytree(small_runs / part, tmp_path / part)
-    assert run_steps(STEER, tmp_path, stop_after=3) == ["off+add_g 0.0", "loss off+add_g 0.0", "off+add_g 1.0"]
-    assert run_steps(STEER, tmp_path)[0] == "loss off+add_g 1.0"
+    missing = store_steps(STEER, whole, tmp_path, n=-10)
+    assert missing[0] == "loss off+add_g_shift 0.0"  # the benign answers come from stored rows
+    assert run_steps(STEER, tmp_path) == missing
     again, _ = run_experiment(STEER, tmp_path)
     for name in ("rows.jsonl", "table.csv"):
         assert (again.path / name).read_bytes() == (whole.path / name).read_bytes()
