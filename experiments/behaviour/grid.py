@@ -26,7 +26,7 @@ from training.references import base_path
 from training.registry import find_organism
 
 PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
-TABLE, FORMING = "containment_grid.csv", "emergence.csv"
+TABLE, FORMING = "containment_grid.csv.gz", "emergence.csv.gz"
 ESSENTIAL = ("off", "on", "rephrased", "other", TRAINED)
 """Conditions of every cell; the headline's cells have all."""
 
@@ -46,7 +46,7 @@ class ContainmentGrid:
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
     out: Path | None = None
-    """Folder of the tables to write, containment_grid.csv and emergence.csv; by default that of the runs."""
+    """Folder of the tables to write, containment_grid.csv.gz and emergence.csv.gz; by default that of the runs."""
 
     def __post_init__(self) -> None:
         if unknown := [family for family in self.families if family not in FAMILIES]:

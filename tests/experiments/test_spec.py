@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import figures.rows
 from experiments.registry import REGISTRY
 from experiments.spec import run_experiment
 from interp.runs.run import Run
@@ -44,10 +43,6 @@ def test_table_read_and_written_again_is_the_same_file(tmp_path_factory, rows):
         assert [before[c] for c in FLOATS if before[c] != ""] == pytest.approx(
             [after[c] for c in FLOATS if after[c] != ""], rel=1e-5
         )
-
-
-def test_figures_read_the_table_that_experiments_write():
-    assert figures.rows.COLUMNS == TABLE_COLUMNS
 
 
 def test_row_has_every_column_in_order_and_no_other():
