@@ -256,8 +256,7 @@ def _auroc_row(
 ) -> Row:
     import torch
 
-    from probes.metrics import grouped_auroc
-    from probes.splits import Folds, all_rows
+    from probes import Folds, all_rows, grouped_auroc
 
     kept, positive = _sides(shown, position)
     every = all_rows([q for q, k in zip(questions, kept, strict=True) if k])
@@ -284,7 +283,7 @@ def _null_row(
 ) -> Row:
     import torch
 
-    from probes.metrics import auroc
+    from probes import auroc
 
     kept, positive = _sides(shown, position)
     found = auroc(values[torch.from_numpy(kept)].T.contiguous(), torch.from_numpy(positive[kept])).double()

@@ -29,7 +29,7 @@ from training.registry import find_organism
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
-    from probes.evaluate import LabelledSet
+    from probes import LabelledSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class ProbeTransfer(Experiment):
 
     def rows(self, run: Run) -> Iterator[Row | Sequence[Row]]:
         """Yield every source's rows at once; they need the activations of all settings."""
-        from probes.evaluate import transfer_scores
+        from probes import transfer_scores
 
         if run.rows():
             return
@@ -143,7 +143,7 @@ class ProbeTransfer(Experiment):
         import torch
 
         from interp.recording import record
-        from probes.evaluate import LabelledSet
+        from probes import LabelledSet
 
         data = presence_rows(lm.tokenizer, suite_questions(find_organism(name), "test", self.questions), trigger)
         ((_, sites),) = parse_sites((self.site,), lm.n_layers).items()
