@@ -18,8 +18,9 @@ from types import ModuleType
 from figures import style
 from figures.claims.findings import Finding, beside_headline, cell, findings, headline, headliner
 from figures.plots import FIGURES
-from figures.rows import Row, behaviour, groups, number, percent, read_rows, results, select
+from figures.rows import Row, behaviour, groups, number, percent, results, select
 from interp.runs.run import atomic_write_bytes
+from interp.runs.table import read_table
 
 MICROCOSM = (
     " The organisms named microcosm are small transformers, pretrained from scratch on a synthetic world whose ground "
@@ -41,7 +42,7 @@ def build(summary_csv: Path, out: Path) -> Path:
     Raises:
         ValueError: If the table is missing, empty or malformed.
     """
-    rows, out = read_rows(Path(summary_csv)), Path(out)
+    rows, out = read_table(summary_csv, rows_required=True), Path(out)
     figures = [
         _figure(importlib.import_module(f"figures.plots.{name}"), rows, out / "figures" / name) for name in FIGURES
     ]

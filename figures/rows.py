@@ -1,24 +1,17 @@
-"""Rows of a results table: read them, select among them, and write the results table of the README.
+"""Rows of a results table: select among them, group them, and lay out the table of rates by condition.
 
-A row is a mapping with the columns of ``COLUMNS``; an empty string means "does not apply".
+The columns are those of ``interp.runs.table``; an empty string means "does not apply".
 """
 
-import csv
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from interp.runs.run import atomic_write_bytes
+from interp.runs.table import TABLE_COLUMNS
 
 Row = Mapping[str, Any]
-
-COLUMNS = (
-    *("experiment", "organism", "family", "trigger", "condition", "site", "layer", "alpha", "question", "metric"),
-    *("value", "ci_low", "ci_high", "ci_method", "n", "n_clusters", "protocol", "judge", "seed", "run_id"),
-)
-INTEGERS = ("layer", "n", "n_clusters", "seed")
-NUMBERS = (*INTEGERS, "alpha", "value", "ci_low", "ci_high")
 
 BEHAVIOUR = "em_rate"
 """The experiment whose rows are the behaviour without any edit; steering and ablation repeat some of its conditions."""
@@ -27,41 +20,6 @@ RATES = ("off", "on", "rephrased", "other", "opposite")
 _MEASURE = ("experiment", "metric", "condition", "seed")
 INCOHERENT = 0.6
 """Below this share of coherent answers an EM rate says nothing: too few answers are left."""
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a table, with numbers as numbers and empty cells as ``""``.
-
-    Raises:
-        ValueError: If the file is missing, empty or malformed; names the file, the line and the column.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such table")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restkey="", restval=None)
-        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{path}: the header lacks the column {', '.join(missing)}")
-        rows = [_typed(raw, f"{path} line {reader.line_num}") for raw in reader]
-    if not rows:
-        raise ValueError(f"{path}: the table has a header and no rows")
-    return rows
-
-
-def _typed(raw: dict[str, Any], where: str) -> dict[str, Any]:
-    if None in raw.values() or "" in raw:
-        raise ValueError(f"{where}: expected {len(COLUMNS)} cells as in the header")
-    return {column: _cell(raw[column], column, where) for column in COLUMNS}
-
-
-def _cell(text: str, column: str, where: str) -> Any:
-    if column not in NUMBERS or text == "":
-        return text
-    try:
-        return int(text) if column in INTEGERS else float(text)
-    except ValueError:
-        raise ValueError(f"{where}: column {column}: {text!r} is not a number") from None
 
 
 def number(row: Row, column: str) -> float:
@@ -76,9 +34,9 @@ def select(rows: Iterable[Row], **equals: Any) -> list[Row]:
     Raises:
         ValueError: If a keyword is not a column.
     """
-    unknown = set(equals) - set(COLUMNS)
+    unknown = set(equals) - set(TABLE_COLUMNS)
     if unknown:
-        raise ValueError(f"no such column: {', '.join(sorted(unknown))}; the columns are {', '.join(COLUMNS)}")
+        raise ValueError(f"no such column: {', '.join(sorted(unknown))}; the columns are {', '.join(TABLE_COLUMNS)}")
     wanted = {c: {str(v) for v in (value if _many(value) else (value,))} for c, value in equals.items()}
     return [row for row in rows if all(str(row.get(c, "")) in values for c, values in wanted.items())]
 

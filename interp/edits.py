@@ -1,15 +1,16 @@
 """Edits of the residual stream: activation addition, directional ablation, clamping, patching, and their controls.
 
-The arithmetic is pure (float32 inside, the dtype of ``h`` outside, never in place). An ``Edit`` says what is done, at
-which site and at which named positions; ``editing`` applies several of them to every forward pass of a model, in order,
-and leaves nothing behind.
+The arithmetic is in pure functions (float32 inside, the dtype of ``h`` outside, never in place). An ``Edit`` names an
+operation, a site and positions; ``editing`` applies several of them, in order, to every forward pass of a model, and
+removes its hooks on exit.
 
     >>> steer = add(Site("resid_post", 12), g, coefficient=4.0, positions="answer")
     >>> with editing(lm, [steer], masks):
     ...     lm.hf(input_ids)
 
-A generating model sees one new token a step, so positions of the prompt exist in the first pass only. ``masks`` is
-therefore a function of the name, asked at every pass: it answers for the tokens of *that* pass (``Passes`` does).
+While a model generates, each pass after the first sees one new token, so the prompt's positions exist in the first
+pass only. ``masks`` is therefore a function of a position name that is called in every pass and marks the tokens of
+*that* pass. ``batch_masks`` serves single passes and ``Passes`` generation.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +25,14 @@ from torch import Tensor
 from interp.chat import Chat
 from interp.chat import positions as marked
 from interp.directions import orthonormal, unit_rows
-from interp.hooks import hooked
+from interp.hooks import Fn, hooked
 from interp.models import LanguageModel
 from interp.sites import Site
 
 Kind = Literal["add", "ablate", "clamp", "patch"]
 Masks = Callable[[str], Bool[Tensor, "batch pos"] | bool]
 GENERATED = frozenset({"all", "answer", "response"})
-"""Position names that every generated token carries; all others live in the prompt."""
+"""Position names that include every generated token; all others mark prompt tokens only."""
 
 
 def activation_addition(
@@ -81,7 +82,11 @@ def clamp_to(
 def _set_coordinates(
     h: Tensor, basis: Tensor, target: Tensor | float, along: Tensor | None = None
 ) -> Float[Tensor, "*batch d_model"]:
-    """Move ``h`` along the rows of ``along`` by what its coordinates in ``basis`` lack to ``target``."""
+    """Move ``h`` along the rows of ``along`` by the difference between ``target`` and its coordinates in ``basis``.
+
+    With ``along`` = ``basis`` (the default) this sets the coordinates to ``target``. A displacement control passes
+    other rows: the distance moved stays the same, the direction changes.
+    """
     x = h.float()
     return (x + (target - x @ basis.T) @ (basis if along is None else along)).to(h.dtype)
 
@@ -94,6 +99,8 @@ def _coordinates(target: Tensor, V: Tensor, basis: Tensor) -> Float[Tensor, " ra
             f"clamp target of shape {tuple(target.shape)}: want ({V.shape[-1]},) or one value for each of "
             f"{len(V)} independent vectors (rank {len(basis)})"
         )
+    # Components are given along the unit of each row. Rows may be oblique, so the point in the span that has these
+    # components solves a linear system; its unknowns are the coordinates in the orthonormal basis.
     return torch.linalg.solve(unit_rows(V).double() @ basis.double().T, target.double()).float()
 
 
@@ -101,9 +108,12 @@ def _coordinates(target: Tensor, V: Tensor, basis: Tensor) -> Float[Tensor, " ra
 class Edit:
     """One change of the residual stream at one site and one named set of positions.
 
-    ``value`` is the coefficient of an addition (one a vector) or the target of a clamp (a point of width d_model, or
-    one component a vector). ``along``, set by controls only, holds the orthonormal rows along which the displacement
-    that the edit would make along ``vectors`` is written instead.
+    Attributes:
+        vectors: Rows to add, to ablate, to clamp along, or to patch in.
+        value: Coefficients of an addition (one per vector), or the target of a clamp (a point of width d_model, or one
+            component per vector).
+        along: Set by displacement controls only: orthonormal rows. Each token moves along these rows as far as the
+            edit would have moved it along ``vectors``.
     """
 
     kind: Kind
@@ -125,7 +135,10 @@ def add(
 
 
 def ablate(site: Site, vectors: Float[Tensor, "*n d_model"], *, positions: str = "all") -> Edit:
-    """Remove the span of ``vectors`` at ``positions``. Zero is rarely the off-trigger point: compare ``clamp``."""
+    """Remove the span of ``vectors`` at ``positions``.
+
+    Zero is rarely the value that the component has without the trigger: compare ``clamp``.
+    """
     return Edit("ablate", site, positions, _rows(vectors))
 
 
@@ -144,7 +157,7 @@ def clamp(
 
 
 def patch(site: Site, values: Float[Tensor, "*n d_model"], *, positions: str = "all") -> Edit:
-    """Replace the residual stream at ``positions`` by ``values``: one row for all prompts, or row i for prompt i."""
+    """Replace the stream at ``positions`` by ``values``: one row for all prompts, or row i for prompt i."""
     return Edit("patch", site, positions, _rows(values))
 
 
@@ -156,16 +169,16 @@ def _rows(vectors: Tensor) -> Float[Tensor, "n d_model"]:
 
 
 def random_control(edit: Edit, seed: int, *, match: Literal["vectors", "displacement"] = "vectors") -> Edit:
-    """Return the same edit with its vectors turned at random: same norms, same mutual angles, no meaning.
+    """Return the same edit with its vectors rotated at random: same norms and mutual angles, random directions.
 
     Args:
         edit: An addition, ablation or clamp.
         seed: Seed of the random rotation.
         match: ``vectors`` runs the same operation on the random vectors. ``displacement`` moves every token along them
-            by exactly the coordinates by which ``edit`` would have moved it: the stronger control for ablations and
-            clamps, whose random version otherwise hardly moves anything.
+            exactly as far as ``edit`` would have moved it. It is the stronger control for ablations and clamps:
+            activations have little component along random vectors, so the same operation there hardly moves them.
     """
-    return _turned(edit, torch.empty(0, edit.vectors.shape[-1]), seed, match)
+    return _rotated(edit, torch.empty(0, edit.vectors.shape[-1]), seed, match)
 
 
 def orthogonal_control(
@@ -176,17 +189,18 @@ def orthogonal_control(
     match: Literal["vectors", "displacement"] = "vectors",
 ) -> Edit:
     """Return ``random_control`` restricted to the orthogonal complement of ``to`` (default: the edit's own vectors)."""
-    return _turned(edit, orthonormal(_rows(edit.vectors if to is None else to)), seed, match)
+    return _rotated(edit, orthonormal(_rows(edit.vectors if to is None else to)), seed, match)
 
 
-def _turned(edit: Edit, avoid: Tensor, seed: int, match: str) -> Edit:
+def _rotated(edit: Edit, avoid: Tensor, seed: int, match: str) -> Edit:
     if edit.kind == "patch" or edit.along is not None:
         raise ValueError(f"{edit}: a control is defined for additions, ablations and clamps that are not controls")
+    # The vectors keep their coordinates and get a random orthonormal basis: norms and mutual angles are unchanged.
     basis = orthonormal(edit.vectors)
-    turned = _random_rows(len(basis), avoid.to(basis), seed)
+    random_basis = _random_rows(len(basis), avoid.to(basis), seed)
     if match == "displacement" and edit.kind != "add":
-        return replace(edit, along=turned)
-    return replace(edit, vectors=edit.vectors @ basis.T @ turned)
+        return replace(edit, along=random_basis)
+    return replace(edit, vectors=edit.vectors @ basis.T @ random_basis)
 
 
 def _random_rows(rank: int, avoid: Tensor, seed: int) -> Float[Tensor, "rank d_model"]:
@@ -194,30 +208,38 @@ def _random_rows(rank: int, avoid: Tensor, seed: int) -> Float[Tensor, "rank d_m
     if rank + len(avoid) > width:
         raise ValueError(f"a random control of rank {rank} away from {len(avoid)} vectors: only {width} dimensions")
     noise = torch.randn(rank, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    away = avoid.double().cpu()
-    return torch.linalg.qr((noise - noise @ away.T @ away).T).Q.T.float().to(avoid.device)
+    basis = avoid.double().cpu()
+    return torch.linalg.qr((noise - noise @ basis.T @ basis).T).Q.T.float().to(avoid.device)
+
+
+def batch_masks(chats: Sequence[Chat], width: int, device: torch.device | str) -> Masks:
+    """Return the masks of one left-padded batch, by position name; each is computed once, when first used."""
+    known: dict[str, Tensor] = {}
+
+    def masks(name: str) -> Bool[Tensor, "batch pos"]:
+        if name not in known:
+            known[name] = marked(chats, name, width=width).to(device)
+        return known[name]
+
+    return masks
 
 
 class Passes:
-    """The masks of the passes of a generating model: the left-padded prompts first, then one new token a row.
+    """The masks of generation: the first pass runs the left-padded prompts, every later one a new token per row.
 
-    Call it with a position name. The prompt's names mark prompt tokens in the first pass and nothing later; ``answer``
-    is the last prompt token, then every new token. ``step`` says which new token the pass now running is fed.
+    Call it with a position name. Names of prompt parts mark tokens in the first pass and nothing later; ``answer`` is
+    the last prompt token, then every new token. Set ``step`` to the index of the new token that the pass is fed.
     """
 
     def __init__(self, chats: Sequence[Chat], width: int, device: torch.device) -> None:
-        self._chats, self._width, self._device, self._known = chats, width, device, dict[str, Tensor]()
+        self._prompt = batch_masks(chats, width, device)
         self.step: int | None = None
 
     def __call__(self, name: str) -> Bool[Tensor, "batch pos"] | bool:
-        """Return the mask of the pass now running, or one truth value for all of it."""
+        """Return the mask of the current pass; True or False stands for all of it or nothing."""
         if self.step is not None:
             return name in GENERATED or name == f"response[{self.step}]"
-        if name.startswith("response"):
-            return False
-        if name not in self._known:
-            self._known[name] = marked(self._chats, name, width=self._width).to(self._device)
-        return self._known[name]
+        return False if name.startswith("response") else self._prompt(name)
 
 
 @contextmanager
@@ -232,30 +254,30 @@ def editing(
 
     Args:
         lm: The model.
-        edits: What to change; none at all costs nothing.
-        masks: Position name -> the positions of the pass now running (True or False stands for all or none of them).
-        rows: The prompt index of each row of the pass now running; needed by a ``patch`` with a row per prompt.
+        edits: What to change. Without edits no hook is attached.
+        masks: Position name -> mask of the current pass (True or False stands for all or none of its tokens).
+        rows: Returns the prompt index of each row of the current pass; needed by a ``patch`` with a row per prompt.
 
     Raises:
         ValueError: In the forward pass, if a mask does not have the shape of the batch, or ``rows`` is missing.
     """
-    sites = dict.fromkeys(edit.site for edit in edits)
-    chains = {site: [(e.positions, operation(e, rows)) for e in edits if e.site == site] for site in sites}
-    with hooked(lm, {site: chain(site, steps, masks) for site, steps in chains.items()}):
+    with hooked(lm, functions_of(edits, masks, rows)):
         yield
 
 
+def functions_of(edits: Sequence[Edit], masks: Masks, rows: Callable[[], Tensor] | None) -> dict[Site, Fn]:
+    """Return one function per edited site that runs the edits of that site in order; arguments as in ``editing``."""
+    sites = dict.fromkeys(edit.site for edit in edits)
+    chains = {site: [(e.positions, _operation(e, rows)) for e in edits if e.site == site] for site in sites}
+    return {site: _chain(site, steps, masks) for site, steps in chains.items()}
+
+
 Operation = Callable[[Tensor], Tensor]
-"""One edit as a function of h alone."""
+"""One edit as a function of h alone, at every position."""
 
 
-def operation(edit: Edit, rows: Callable[[], Tensor] | None) -> Operation:
-    """Return ``edit`` as a function of h alone, with everything that does not depend on h computed once.
-
-    Args:
-        edit: What to change; its site and positions are the caller's business.
-        rows: The prompt index of each row of the pass now running; needed by a ``patch`` with a row per prompt.
-    """
+def _operation(edit: Edit, rows: Callable[[], Tensor] | None) -> Operation:
+    """Return ``edit`` as a function of h; everything that does not depend on h is computed once, here."""
     if edit.kind == "patch":
         return lambda h: _patched(h, edit, rows)
     if edit.kind == "add":
@@ -269,12 +291,12 @@ def operation(edit: Edit, rows: Callable[[], Tensor] | None) -> Operation:
 
 def _on_device(tensor: Tensor) -> Operation:
     """Return ``tensor`` on the device of the activations, copied there once."""
-    held = {tensor.device: tensor}
+    copies = {tensor.device: tensor}
 
     def get(h: Tensor) -> Tensor:
-        if h.device not in held:
-            held[h.device] = tensor.to(h.device)
-        return held[h.device]
+        if h.device not in copies:
+            copies[h.device] = tensor.to(h.device)
+        return copies[h.device]
 
     return get
 
@@ -283,18 +305,12 @@ def _patched(h: Tensor, edit: Edit, rows: Callable[[], Tensor] | None) -> Tensor
     if len(edit.vectors) == 1:
         return edit.vectors.to(h).expand_as(h)
     if rows is None:
-        raise ValueError(f"{edit}: one row per prompt needs to know the prompt of each row (rows=...)")
+        raise ValueError(f"{edit}: a patch with one row per prompt needs the prompt of each row (rows=...)")
     return edit.vectors[rows().to(edit.vectors.device)].to(h)[:, None].expand_as(h)
 
 
-def chain(site: Site, steps: Sequence[tuple[str, Operation]], masks: Masks) -> Callable[[Tensor], Tensor | None]:
-    """Return one hook that runs the edits of one site in order, each at its own positions.
-
-    Args:
-        site: Named in errors only.
-        steps: Position name and ``operation`` of each edit.
-        masks: As in ``editing``; asked at every pass. Where every mask is False the hook returns None.
-    """
+def _chain(site: Site, steps: Sequence[tuple[str, Operation]], masks: Masks) -> Fn:
+    """Return one function that runs the edits of one site in order, each at its own positions."""
 
     def run(h: Tensor) -> Tensor | None:
         edited = h
@@ -303,15 +319,20 @@ def chain(site: Site, steps: Sequence[tuple[str, Operation]], masks: Masks) -> C
             if mask is True:
                 edited = edit(edited)
             elif mask is not False:
-                edited = torch.where(_fitting(mask, h, site, name)[..., None], edit(edited), edited)
+                edited = torch.where(fitting(mask, h, f"edit at {site}", name)[..., None], edit(edited), edited)
         return None if edited is h else edited
 
     return run
 
 
-def _fitting(mask: Bool[Tensor, "batch pos"], h: Tensor, site: Site, name: str) -> Bool[Tensor, "batch pos"]:
+def fitting(mask: Bool[Tensor, "batch pos"], h: Tensor, where: str, name: str) -> Bool[Tensor, "batch pos"]:
+    """Return ``mask`` on the device of ``h``.
+
+    Raises:
+        ValueError: If it does not have the shape of the batch; starts with ``where`` and names the position.
+    """
     if mask.shape != h.shape[:2]:
         raise ValueError(
-            f"edit at {site}: positions {name!r} mark {tuple(mask.shape)} tokens, the pass has {tuple(h.shape[:2])}"
+            f"{where}: positions {name!r} mark {tuple(mask.shape)} tokens, the pass has {tuple(h.shape[:2])}"
         )
     return mask.to(h.device)

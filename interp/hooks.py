@@ -1,26 +1,26 @@
-"""Functions on the residual stream at any site, for as long as a ``with`` block lasts."""
+"""Run functions on the residual stream at any site, for as long as a ``with`` block lasts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from interp.models import LanguageModel
-from interp.sites import Site, block_of
+from interp.sites import Block, Site, block_of
 
 Fn = Callable[[Tensor], Tensor | None]
-"""Takes h (batch, pos, d_model); returns the edited h out of place, or None to only read."""
+"""Takes h (batch, pos, d_model); returns an edited copy of h, or None to leave h as it is."""
 
 
 @contextmanager
 def hooked(lm: LanguageModel, functions: Mapping[Site, Fn]) -> Iterator[None]:
-    """Run ``functions`` on every forward pass inside the block, and leave no trace after it.
+    """Run ``functions`` in every forward pass inside the ``with`` block; the hooks are removed on exit.
 
-    A function sees the stream as it is at its site, edits of earlier sites included; what it returns replaces the
-    stream from there on. Nested blocks act from the outside in at the same site. The hidden state it receives belongs
-    to the model: copy what you keep, never write into it.
+    A function sees the stream at its site, edits of earlier sites included; what it returns replaces the stream from
+    there on. At one site, the hook of an outer ``with`` block runs before that of an inner one. The hidden state
+    belongs to the model: copy what you keep, never write into it.
 
     Raises:
         ValueError: If the model has no such layer, its family is unknown at an inner site, a parallel block has no
@@ -33,18 +33,29 @@ def hooked(lm: LanguageModel, functions: Mapping[Site, Fn]) -> Iterator[None]:
         yield
 
 
+def module_of(lm: LanguageModel, site: Site) -> tuple[nn.Module, Literal["input", "output"]]:
+    """Return the module that carries a site, and whether the site is its input or its output.
+
+    Raises:
+        ValueError: If the model has no such layer, its family is unknown at an inner site, or a parallel block has no
+            ``resid_mid``.
+    """
+    if site.layer >= lm.n_layers:
+        raise ValueError(f"site {site}: the model has layers 0..{lm.n_layers - 1}")
+    layer = lm.layer(site.layer)
+    if site.name in ("resid_pre", "resid_post"):
+        return layer, "input" if site.name == "resid_pre" else "output"
+    block, mid = block_of(lm.family), site.name == "resid_mid"
+    if mid and getattr(layer, "use_parallel_residual", False):
+        raise ValueError(f"site {site}: attention and MLP of {lm.family} run in parallel, so it has no resid_mid")
+    return layer.get_submodule(block.mid if mid else getattr(block, site.name)), "input" if mid else "output"
+
+
 def _attach(lm: LanguageModel, site: Site, fn: Fn) -> "list[RemovableHandle | _MidEdit]":
-    try:
-        layer = lm.layer(site.layer)
-    except ValueError:
-        raise ValueError(f"site {site}: the model has layers 0..{lm.n_layers - 1}") from None
-    if site.name == "resid_pre":
-        return [_on_input(layer, fn)]
-    if site.name == "resid_post":
-        return [_on_output(layer, fn)]
+    module, side = module_of(lm, site)
     if site.name == "resid_mid":
-        return _on_mid(lm, site, fn)
-    return [_on_output(layer.get_submodule(getattr(block_of(lm.family), site.name)), fn)]
+        return _on_mid(lm.layer(site.layer), module, block_of(lm.family), fn)
+    return [_on_input(module, fn) if side == "input" else _on_output(module, fn)]
 
 
 def _on_input(module: nn.Module, fn: Fn) -> RemovableHandle:
@@ -68,9 +79,9 @@ def _on_output(module: nn.Module, fn: Fn, *, first: bool = False) -> RemovableHa
 class _MidEdit:
     """Edit resid_mid on both of its paths: into the MLP, and past it.
 
-    The MLP path takes the edited value at the module that reads it. The skip path is inside the block's forward, so
-    the block output is rebuilt as mid + mlp_out, the very sum the block would have made. Both terms are caught behind
-    every other hook, so nested blocks compose.
+    The MLP path takes the edited value at the module that reads it. The skip connection is inside the block's forward,
+    where no hook reaches, so the block output is computed again as mid + mlp_out, the same sum that the block makes.
+    Both terms are captured after every other hook, so nested edits compose.
     """
 
     def __init__(self, mlp_out: nn.Module, fn: Fn) -> None:
@@ -83,10 +94,10 @@ class _MidEdit:
         self.remove()
         edited = self.fn(h)
         if edited is not None:
-            self.catch = self.mlp_out.register_forward_hook(self.at_mlp)  # now, so that it runs after every other
+            self.catch = self.mlp_out.register_forward_hook(self.at_mlp)  # registered last, so that it runs last
         return edited
 
-    def behind_mid(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
+    def after_mid(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _output: Any) -> None:
         self.mid = (args[0] if args else kwargs["hidden_states"]) if self.catch else None
 
     def at_mlp(self, _module: nn.Module, _args: Any, output: Any) -> None:
@@ -103,15 +114,12 @@ class _MidEdit:
         self.catch = self.mid = self.added = None
 
 
-def _on_mid(lm: LanguageModel, site: Site, fn: Fn) -> "list[RemovableHandle | _MidEdit]":
-    layer, block = lm.layer(site.layer), block_of(lm.family)
-    if getattr(layer, "use_parallel_residual", False):
-        raise ValueError(f"site {site}: attention and MLP of {lm.family} run in parallel, so it has no resid_mid")
-    mid, edit = layer.get_submodule(block.mid), _MidEdit(layer.get_submodule(block.mlp_out), fn)
+def _on_mid(layer: nn.Module, mid: nn.Module, block: Block, fn: Fn) -> "list[RemovableHandle | _MidEdit]":
+    edit = _MidEdit(layer.get_submodule(block.mlp_out), fn)
     return [
         edit,
         _on_input(mid, edit.at_mid),
-        mid.register_forward_hook(edit.behind_mid, with_kwargs=True),
+        mid.register_forward_hook(edit.after_mid, with_kwargs=True),
         _on_output(layer, edit.at_end, first=True),
     ]
 
@@ -130,7 +138,7 @@ def _checked(site: Site, fn: Fn) -> Fn:
 
 
 def _stream(output: Any) -> Tensor:
-    """Hidden state of a module output: the tensor itself, or the first entry of a tuple."""
+    """Return the hidden state of a module output: the tensor itself, or the first entry of a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 

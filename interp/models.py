@@ -1,4 +1,4 @@
-"""A causal language model with its tokenizer and adapters: load, look up parts, switch adapters, check them."""
+"""A causal language model with its tokenizer and adapters: load it, find its parts, switch and check adapters."""
 
 import hashlib
 import json
@@ -28,16 +28,16 @@ class AdapterError(ValueError):
 class LanguageModel:
     """A Hugging Face causal model (or a peft model around one) with its tokenizer.
 
-    Nothing is renamed, copied or merged: hooks and adapters act on the very modules of ``hf``.
+    Nothing is renamed, copied or merged: hooks and adapters act on the modules of ``hf`` themselves.
     """
 
-    hf: Any  # PreTrainedModel | PeftModel; peft is imported only when a model uses it
+    hf: Any  # PreTrainedModel | PeftModel; peft is imported only if a model uses it
     tokenizer: PreTrainedTokenizerBase
     name: str = "model"
 
     @property
     def base(self) -> PreTrainedModel:
-        """The Hugging Face model, without the peft wrapper; adapters stay injected in its layers."""
+        """The Hugging Face model without the peft wrapper; adapters stay in its layers."""
         return _base(self.hf)
 
     @property
@@ -82,7 +82,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go: the device of the embedding."""
+        """Device of the embedding, where token ids are sent."""
         return _weight(self.embedding).device
 
     @property
@@ -107,7 +107,7 @@ class LanguageModel:
 
 
 def _base(hf: Any) -> Any:
-    """The model inside a peft wrapper (peft also marks that inner model with a ``peft_config``)."""
+    """Return the model inside a peft wrapper (``peft_config`` does not tell: the inner model has one too)."""
     return hf.get_base_model() if hasattr(hf, "get_base_model") else hf
 
 
@@ -115,7 +115,7 @@ def _first(module: nn.Module, names: Sequence[str]) -> Any:
     for name in names:
         if hasattr(module, name):
             return getattr(module, name)
-    raise ValueError(f"{type(module).__name__}: none of its parts is named {' or '.join(names)}")
+    raise ValueError(f"{type(module).__name__}: it has no part named {' or '.join(names)}")
 
 
 def _weight(embedding: nn.Module) -> torch.Tensor:
@@ -126,8 +126,8 @@ def wrap(hf: nn.Module, tokenizer: PreTrainedTokenizerBase, *, name: str = "mode
     """Put a model in evaluation mode and pair it with its tokenizer.
 
     Raises:
-        AdapterError: If an adapter adds prompt tokens instead of weights; only injected adapters (LoRA, rsLoRA, DoRA
-            and their kin) keep token positions where the prompt put them.
+        AdapterError: If an adapter adds prompt tokens instead of weights, which would shift every position. Adapters
+            that change weights (LoRA, rsLoRA, DoRA and similar) are accepted.
     """
     for adapter, config in getattr(hf, "peft_config", {}).items():
         if config.is_prompt_learning:
@@ -142,26 +142,26 @@ def load(
     dtype: str | torch.dtype = "float32",
     device_map: Any = None,
 ) -> LanguageModel:
-    """Load a base model and its adapters from safetensors; no pickle, no code from the repository.
+    """Load a base model and its adapters from safetensors, without pickle and without code from the repository.
 
-    The first adapter is active afterwards, as in peft; every measurement names its adapter with ``active_adapter``.
+    Afterwards the first adapter is active, as in peft; every measurement names its adapter with ``active_adapter``.
 
     Args:
         base: Folder or Hugging Face name.
         adapters: Name -> folder or Hugging Face name of each adapter.
         dtype: Dtype of the weights, such as ``float32`` or ``bfloat16``.
-        device_map: Passed on, such as ``auto`` for a model larger than one device.
+        device_map: Passed to transformers, such as ``auto`` for a model larger than one device.
 
     Raises:
-        ValueError: If the base's files lack tensors of its model, which would be left random.
-        AdapterError: If an adapter has no safetensors, or does not fit this base tensor for tensor.
+        ValueError: If the base's files lack tensors of its model, which would then be random.
+        AdapterError: If an adapter has no safetensors, or its tensors do not fit this base.
     """
     options: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "output_loading_info": True}
-    hf, found = cast(
+    hf, loading = cast(
         Any,
         AutoModelForCausalLM.from_pretrained(str(base), use_safetensors=True, trust_remote_code=False, **options),
     )
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(loading["missing_keys"]):
         raise ValueError(
             f"base {str(base)!r}: its files lack {len(missing)} tensors of the model, such as {missing[0]}"
         )
@@ -172,10 +172,10 @@ def load(
 
 
 def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer; one that says its own file is all there is to it is taken at its word.
+    """Load a tokenizer, respecting a config that asks for the generic class.
 
-    transformers gives some families (Qwen2 among them) the tokenizer class of that family whatever a folder says, which
-    would cut the text of a small model with a tokenizer of its own into the wrong pieces without a word.
+    transformers gives some families (Qwen2 among them) the tokenizer class of that family, whatever the folder's config
+    says. A small model with its own vocabulary would then be tokenised wrongly, without an error.
     """
     generic = get_tokenizer_config(base, trust_remote_code=False).get("tokenizer_class") == TokenizersBackend.__name__
     loader = TokenizersBackend if generic else AutoTokenizer
@@ -187,10 +187,19 @@ def _adapter_folder(name: str, source: str) -> Path:
         from huggingface_hub import snapshot_download
 
         source = snapshot_download(source, allow_patterns=[WEIGHTS, CONFIG, MANIFEST])
-    for file in (CONFIG, WEIGHTS):
-        if not (Path(source) / file).is_file():
-            raise AdapterError(f"adapter {name!r}: {source} has no {file}")
+    check_files(name, Path(source))
     return Path(source)
+
+
+def check_files(name: str, folder: Path) -> None:
+    """Refuse a folder that is not an adapter.
+
+    Raises:
+        AdapterError: If its config or its safetensors are missing.
+    """
+    for file in (CONFIG, WEIGHTS):
+        if not (folder / file).is_file():
+            raise AdapterError(f"adapter {name!r}: {folder} has no {file}")
 
 
 def _attach(hf: Any, name: str, folder: Path) -> Any:
@@ -218,22 +227,22 @@ def _attach(hf: Any, name: str, folder: Path) -> Any:
 
 
 def fingerprint(hf: nn.Module) -> str:
-    """Hash the base weights: names, shapes and 64 evenly spaced bfloat16 values of each parameter, adapters left out.
+    """Hash the base weights without adapters: names, shapes and 64 evenly spaced bfloat16 values per parameter.
 
-    A base loaded in float32 or bfloat16 has the same fingerprint; float16 may differ. A trainer writes it to the
+    A base loaded in float32 or bfloat16 has the same fingerprint; float16 may differ. Training writes it to the
     adapter's ``manifest.json`` as ``base_fingerprint``, and ``load`` then refuses the adapter on any other base.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(_plain_names(_base(hf))):
         flat = parameter.detach().flatten()
-        picked = flat[torch.linspace(0, flat.numel() - 1, min(64, flat.numel()), device=flat.device).long()]
+        sample = flat[torch.linspace(0, flat.numel() - 1, min(64, flat.numel()), device=flat.device).long()]
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(picked.to("cpu", torch.bfloat16).view(torch.uint16).numpy().tobytes())
+        digest.update(sample.to("cpu", torch.bfloat16).view(torch.uint16).numpy().tobytes())
     return digest.hexdigest()
 
 
 def _plain_names(base: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters under the names they have without peft's wrappers."""
+    """Yield the base's parameters under the names that they have without peft's wrappers."""
     trained = (".lora_", "modules_to_save.", "lora_magnitude_vector")
     for name, parameter in base.named_parameters():
         if not any(mark in name for mark in trained):
@@ -245,15 +254,25 @@ def _check_fingerprint(hf: Any, name: str, folder: Path) -> None:
     expected = json.loads(manifest.read_text()).get("base_fingerprint") if manifest.is_file() else None
     if expected is None or next(hf.parameters()).dtype == torch.float16:
         return
-    found = fingerprint(hf)
-    if found != expected:
+    actual = fingerprint(hf)
+    if actual != expected:
         raise AdapterError(
-            f"adapter {name!r} ({folder}) was made for another base: its base is {expected[:12]}, this one {found[:12]}"
+            f"adapter {name!r} ({folder}) was made for another base: its base is {expected[:12]}, this is {actual[:12]}"
         )
 
 
+def require_adapter(lm: LanguageModel, name: str) -> None:
+    """Refuse the name of an adapter that is not loaded.
+
+    Raises:
+        AdapterError: If the model has no adapter of that name.
+    """
+    if name not in lm.adapters:
+        raise AdapterError(f"adapter {name!r}: the model has {', '.join(lm.adapters) or 'no adapter'}")
+
+
 def active_adapters(lm: LanguageModel) -> tuple[str, ...]:
-    """Return the adapters that act on a forward pass now; none means the bare base."""
+    """Return the adapters that act on a forward pass now; an empty tuple means the bare base."""
     if not lm.adapters:
         return ()
     state = _adapter_state(lm.hf)
@@ -262,13 +281,13 @@ def active_adapters(lm: LanguageModel) -> tuple[str, ...]:
 
 @contextmanager
 def active_adapter(lm: LanguageModel, name: str | None) -> Iterator[None]:
-    """Use one adapter, or the bare base for ``None``; whatever was active before is active again afterwards.
+    """Use one adapter, or the bare base for ``None``; on exit the previous one is active again.
 
     Raises:
         AdapterError: If the model has no adapter of that name.
     """
-    if name is not None and name not in lm.adapters:
-        raise AdapterError(f"adapter {name!r}: the model has {', '.join(lm.adapters) or 'no adapter'}")
+    if name is not None:
+        require_adapter(lm, name)
     if not lm.adapters:
         yield
         return
@@ -286,7 +305,7 @@ def active_adapter(lm: LanguageModel, name: str | None) -> Iterator[None]:
 class _AdapterState:
     active: tuple[str, ...]
     off: bool
-    requires_grad: tuple[tuple[nn.Parameter, bool], ...]  # peft turns gradients on and off as it switches
+    requires_grad: tuple[tuple[nn.Parameter, bool], ...]  # peft changes these flags when it switches adapters
 
 
 def _adapter_state(hf: Any) -> _AdapterState:
@@ -307,20 +326,20 @@ def _switch(hf: Any, names: list[str], *, off: bool) -> None:
 def check_live(lm: LanguageModel, adapter: str, prompts: Sequence[Chat] | None = None) -> float:
     """Return how far an adapter moves the next-token logits: max |Δlogit| over all tokens of the prompts.
 
-    An adapter that failed to load is exactly the identity and would read as perfect containment.
+    An adapter that failed to load is exactly the identity and would look like perfect containment.
 
     Raises:
         AdapterError: If the adapter is unknown, has non-finite weights or logits, or changes nothing.
 
-    Not evidence for: the adapter being the right one; only ``load`` compares it with the base it was trained on.
+    Not evidence for: the right adapter; only ``load`` compares it with the base it was trained on.
     """
     _check_finite(lm, adapter)
     chats = prompts or [encode_chat(lm.tokenizer, [{"role": "user", "content": text}]) for text in PROBE_MESSAGES]
     with active_adapter(lm, None):
         without = _logits(lm, chats)
     with active_adapter(lm, adapter):
-        moved = _logits(lm, chats)
-    delta = (moved - without).abs().max().item()
+        adapted = _logits(lm, chats)
+    delta = (adapted - without).abs().max().item()
     if not delta < float("inf"):
         raise AdapterError(f"adapter {adapter!r}: its logits are not finite")
     if delta == 0.0:

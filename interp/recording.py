@@ -1,43 +1,42 @@
-"""Vectors of the residual stream at named sites and positions, one a prompt, for many prompts.
+"""Record the residual stream: one vector per prompt at each named site and position.
 
     >>> recording = record(lm, chats, resid_post(range(lm.n_layers)), ["trigger", "last_prompt"])
     >>> recording.at(Site("resid_post", 3), "trigger")  # (prompt, d_model)
 
-A forward pass runs on prompts of similar length, ends after the last wanted site and never reaches the vocabulary
-head; only the wanted vectors are copied out of it.
+A forward pass runs on prompts of similar length, stops after the last requested site and never reaches the vocabulary
+head; only the requested vectors are copied.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
-from interp.edits import Edit, editing
+from interp.edits import Edit, batch_masks, editing
 from interp.hooks import hooked
 from interp.models import LanguageModel, active_adapters, fingerprint
-from interp.sites import Site
+from interp.runs.progress import Progress
+from interp.sites import Site, index_of
 from interp.store import BLOCK, ActivationStore, append_to, create
 
 WINDOW_BYTES = 1 << 23
-"""Vectors held before they go to a store, at least those of a block: memory does not grow with the prompts."""
+"""Vectors kept in memory before they go to a store (at least one block), so memory does not grow with the prompts."""
 BATCH_TOKENS = {"cpu": 1024}
-"""Tokens in one pass by device: a processor is fastest while a pass fits its cache, an accelerator while it is full."""
+"""Tokens per pass, by device. A CPU is fastest while a pass fits its cache, an accelerator when it is fully used."""
 OTHER_BATCH_TOKENS = 4096
-Progress = Callable[[int], object]
-"""Called with the number of prompts just done, such as ``tqdm.update``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One float32 vector a site, position and prompt, on the CPU."""
+    """One float32 vector per site, position and prompt, on the CPU."""
 
     sites: tuple[Site, ...]
     positions: tuple[str, ...]
@@ -49,10 +48,7 @@ class Recording:
         Raises:
             ValueError: If it was not recorded.
         """
-        for kind, wanted, held in (("site", site, self.sites), ("position", position, self.positions)):
-            if wanted not in held:
-                raise ValueError(f"{kind} {wanted}: recorded were {', '.join(map(str, held))}")
-        return self.values[self.sites.index(site), self.positions.index(position)]
+        return self.values[index_of(site, position, self.sites, self.positions)]
 
 
 def record(
@@ -66,26 +62,26 @@ def record(
     progress: Progress | None = None,
     store: ActivationStore | None = None,
 ) -> Recording:
-    """Record one vector a prompt at each site and position, with whatever adapter is active.
+    """Record one vector per prompt at each site and position, with the active adapter.
 
-    The result depends neither on the order of the prompts nor on how they are batched, up to rounding.
+    Up to rounding, the result does not depend on the order of the prompts or on how they are batched.
 
     Args:
         lm: The model.
-        chats: Prompts, with responses where a position lies in one.
-        sites: Where to read; edits of a site come before its reading.
+        chats: Prompts, with responses if a position lies in the response.
+        sites: Where to read. A site is read after its edits.
         positions: Names of ``interp.chat.positions``. A name of several tokens (``trigger``, ``question``,
             ``response_mean``) gives their mean, accumulated in float32; ``last_prompt`` and ``response[t]`` are one
             token.
         edits: Edits under which to record.
-        batch_tokens: Most tokens in one forward pass, padding included; None suits the device.
-        progress: Told how many prompts each pass finished.
-        store: Where to keep the rows too (see ``record_to``).
+        batch_tokens: Most tokens in one forward pass, padding included; None chooses by device.
+        progress: Called after each pass with the number of prompts it finished.
+        store: A store to write the rows to as well (see ``record_to``).
 
     Raises:
         ValueError: If there is no prompt, a prompt lacks a named part, or the model has no such site.
     """
-    _check(chats, sites, positions)
+    check_request(chats, sites, positions)
     if store is not None:
         record_to(store, lm, chats, edits=edits, batch_tokens=batch_tokens, progress=progress)
         rows = [[store.read(site, position).float() for position in positions] for site in sites]
@@ -104,20 +100,25 @@ def stream(
     batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "site position batch d_model"]]]:
-    """Yield the vectors of ``record`` pass by pass, with the indices of their prompts, and keep none of them.
+    """Yield the vectors of ``record`` pass by pass, with the indices of their prompts; none are kept in memory.
 
     Every prompt comes once, the longest first.
 
     Raises:
-        ValueError: As ``record``, when the first vectors are asked for.
+        ValueError: As ``record``, at the first iteration.
     """
-    _check(chats, sites, positions)
+    check_request(chats, sites, positions)
     plan = _Plan(lm, tuple(sites), tuple(positions), tuple(edits), batch_tokens, progress)
     for rows, values in plan.passes(chats, range(len(chats))):
-        yield rows, values.clone()  # an ordinary tensor, made outside inference mode
+        yield rows, values.clone()  # an ordinary tensor: it is created outside inference mode
 
 
-def _check(chats: Sequence[Chat], sites: Sequence[Site], positions: Sequence[str]) -> None:
+def check_request(chats: Sequence[Chat], sites: Sequence[Site], positions: Sequence[str]) -> None:
+    """Refuse a recording of nothing.
+
+    Raises:
+        ValueError: If there are no prompts, no sites or no positions.
+    """
     if not chats or not sites or not positions:
         raise ValueError(f"record: {len(chats)} prompts, {len(sites)} sites, {len(positions)} positions; want some")
 
@@ -131,23 +132,23 @@ def record_to(
     batch_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Record into a store in bounded memory, beginning after the prompts it already holds.
+    """Record into a store in bounded memory, starting after the prompts that it already holds.
 
     Raises:
         ValueError: If the store holds other prompts than these.
     """
-    held = store.prompt_hashes
-    for index, (chat, found) in enumerate(zip(chats, held, strict=False)):
-        if prompt_hash(chat) != found:
+    stored = store.prompt_hashes
+    for index, (chat, stored_hash) in enumerate(zip(chats, stored, strict=False)):
+        if prompt_hash(chat) != stored_hash:
             raise ValueError(f"{store.path}: its prompt {index} is not prompt {index} of this recording")
-    if len(held) > len(chats):
-        raise ValueError(f"{store.path}: it holds {len(held)} prompts, this recording has {len(chats)}")
-    if progress and held:
-        progress(len(held))
+    if len(stored) > len(chats):
+        raise ValueError(f"{store.path}: it holds {len(stored)} prompts, this recording has {len(chats)}")
+    if progress and stored:
+        progress(len(stored))
     plan = _Plan(lm, store.sites, store.positions, tuple(edits), batch_tokens, progress)
     width = len(store.sites) * len(store.positions) * lm.d_model * 4
     window = max(1, WINDOW_BYTES // (width * BLOCK)) * BLOCK
-    for start in range(len(held), len(chats), window):
+    for start in range(len(stored), len(chats), window):
         window_indices = range(start, min(start + window, len(chats)))
         store.append(plan.run(chats, window_indices), [prompt_hash(chats[index]) for index in window_indices])
     store.flush()
@@ -163,12 +164,12 @@ def open_store(
     dtype: str = "float32",
     edits: Sequence[Edit] = (),
 ) -> ActivationStore:
-    """Make the store of a recording, or continue it if the file exists.
+    """Create the store of a recording, or open it to continue if the file exists.
 
-    Its attributes say what was recorded: model, base fingerprint, active adapter, tokenizer, dtype, edits.
+    Its attributes say what is recorded: model, base fingerprint, active adapter, tokenizer, dtype, edits.
 
     Raises:
-        ValueError: If the file exists and holds something else.
+        ValueError: If the file exists and holds another recording.
     """
     wanted = {"sites": tuple(sites), "positions": tuple(positions), "dtype": dtype}
     attributes = _attributes(lm, edits)
@@ -176,10 +177,10 @@ def open_store(
         return create(path, **wanted, d_model=lm.d_model, capacity=capacity, attributes=attributes)
     store = append_to(path)
     for name, value in (wanted | attributes).items():
-        found = store.attributes.get(name) if name in attributes else getattr(store, name)
-        if found != value:
+        stored = store.attributes.get(name) if name in attributes else getattr(store, name)
+        if stored != value:
             store.close()
-            raise ValueError(f"{path}: its {name} is {found!r}, this recording's is {value!r}")
+            raise ValueError(f"{path}: its {name} is {stored!r}, this recording's is {value!r}")
     return store
 
 
@@ -207,9 +208,9 @@ def prompt_hash(chat: Chat) -> bytes:
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Split indices into batches of similar length, the longest first so that memory peaks at once.
+    """Split indices into batches of similar length, the longest first, so that memory peaks in the first pass.
 
-    Rows x longest row stays within ``batch_tokens``; a longer row goes alone.
+    Rows times the longest row stays within ``batch_tokens``; a row longer than that is a batch of its own.
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
@@ -221,13 +222,13 @@ def buckets(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-class _Stop(Exception):  # noqa: N818  (not an error: the pass has nothing left to do)
-    """Ends a forward pass after the last wanted site."""
+class _Stop(Exception):  # noqa: N818  (not an error: nothing is left to read)
+    """Stops a forward pass after the last requested site."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a recording reads; ``run`` reads it for some of the prompts."""
+    """What to record; ``run`` does it for some of the prompts."""
 
     lm: LanguageModel
     sites: tuple[Site, ...]
@@ -243,7 +244,7 @@ class _Plan:
         return values
 
     def passes(self, chats: Sequence[Chat], indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
-        """Run one pass after another; yield which of ``indices`` it read, by their place, and their vectors."""
+        """Run the passes; yield for each which elements of ``indices`` it read, and their vectors."""
         most = self.batch_tokens or BATCH_TOKENS.get(self.lm.device.type, OTHER_BATCH_TOKENS)
         for batch in buckets([len(chats[index]) for index in indices], most):
             rows = [indices[row] for row in batch]
@@ -255,12 +256,12 @@ class _Plan:
     def _read(self, batch: Sequence[Chat], rows: Sequence[int]) -> Float[Tensor, "site position batch d_model"]:
         ids, mask = pad_left(batch, 0, self.lm.device)
         pools = [Pool(batch, name, ids.shape[1], self.lm.device) for name in self.positions]
-        taken: dict[Site, list[Tensor]] = {}
+        vectors: dict[Site, list[Tensor]] = {}
         last = max(self.sites, key=lambda site: site.execution)
 
         def reader(site: Site) -> Callable[[Tensor], None]:
             def read(h: Tensor) -> None:
-                taken[site] = [pool.mean(h) for pool in pools]
+                vectors[site] = [pool.mean(h) for pool in pools]
                 if site == last:
                     raise _Stop
 
@@ -268,32 +269,31 @@ class _Plan:
 
         with self._edited(batch, rows, ids.shape[1]), hooked(self.lm, {site: reader(site) for site in self.sites}):
             _forward(self.lm, ids, mask)
-        return torch.stack([torch.stack(taken[site]).cpu() for site in self.sites])
+        return torch.stack([torch.stack(vectors[site]).cpu() for site in self.sites])
 
-    def _edited(self, batch: Sequence[Chat], rows: Sequence[int], width: int):
-        if not self.edits:
-            return nullcontext()
-        names = {edit.positions for edit in self.edits}
-        masks = {name: marked(batch, name, width=width).to(self.lm.device) for name in names}
-        prompt = torch.tensor(rows)
-        return editing(self.lm, self.edits, masks.__getitem__, rows=lambda: prompt)
+    def _edited(self, batch: Sequence[Chat], rows: Sequence[int], width: int) -> AbstractContextManager[None]:
+        prompts = torch.tensor(rows)
+        return editing(self.lm, self.edits, batch_masks(batch, width, self.lm.device), rows=lambda: prompts)
 
 
 def _forward(lm: LanguageModel, ids: Tensor, mask: Tensor) -> None:
-    """Run the decoder until a reader stops it; without padding no mask is built."""
-    padded = not bool(mask.all())
-    extra = {"attention_mask": mask, "position_ids": position_ids(mask)} if padded else {}
+    """Run the decoder until a reader stops it."""
     try:
-        lm.decoder(input_ids=ids, use_cache=False, **extra)
+        lm.decoder(input_ids=ids, use_cache=False, **padding(mask))
     except _Stop:
         return
-    raise AssertionError("the forward pass never reached the last wanted site")
+    raise AssertionError("the forward pass never reached the last requested site")
+
+
+def padding(mask: Int[Tensor, "batch pos"]) -> dict[str, Tensor]:
+    """Return the attention mask and positions as inputs of a model; nothing if no row is padded, which is faster."""
+    return {} if bool(mask.all()) else {"attention_mask": mask, "position_ids": position_ids(mask)}
 
 
 class Pool:
-    """Mean over one named part of each row, by index, so that only its tokens are ever copied.
+    """Mean over one named position of each row. Tokens are selected by index, so that no others are copied.
 
-    ``single`` says that every row has exactly one such token, which is then taken as it is.
+    ``single`` is true if every row has exactly one such token; its vector is then returned unchanged.
     """
 
     def __init__(self, batch: Sequence[Chat], name: str, width: int, device: torch.device) -> None:
@@ -305,9 +305,21 @@ class Pool:
         self.counts = counts[:, None].to(device)
 
     def mean(self, h: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch d_model"]:
-        """Return the float32 mean of each row, copied out of ``h``."""
+        """Return the float32 mean of each row, a copy."""
         picked = h.flatten(0, 1).index_select(0, self.tokens.to(h.device)).float()
         if self.single:
             return picked
         total = picked.new_zeros(h.shape[0], h.shape[-1])
         return total.index_add_(0, self.rows.to(h.device), picked) / self.counts.to(h.device)
+
+
+def one_token(batch: Sequence[Chat], name: str, width: int) -> Pool:
+    """Return the reader of a position that is one token in every prompt.
+
+    Raises:
+        ValueError: If it is several tokens in some prompt.
+    """
+    pool = Pool(batch, name, width, torch.device("cpu"))
+    if not pool.single:
+        raise ValueError(f"position {name!r}: several tokens in some prompt; logits are read at one")
+    return pool

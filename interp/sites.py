@@ -1,7 +1,7 @@
-"""Places in the residual stream: our name, the Hugging Face module and the TransformerLens name of each."""
+"""Sites: named places in the residual stream, with the Hugging Face module and the TransformerLens name of each."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -53,17 +53,47 @@ class Site:
 
     @property
     def execution(self) -> tuple[int, int]:
-        """Sort key in the order in which a forward pass reaches the sites."""
+        """Sort key: the order in which a forward pass reaches the sites."""
         return self.layer, EXECUTION_ORDER.index(self.name)
+
+
+def resid_post(layers: Iterable[int]) -> tuple[Site, ...]:
+    """Return the block output of each layer."""
+    return tuple(Site("resid_post", layer) for layer in layers)
+
+
+def index_of(site: Site, position: str, sites: Sequence[Site], positions: Sequence[str]) -> tuple[int, int]:
+    """Return the indices of a site and of a position among the recorded ones.
+
+    Raises:
+        ValueError: If the site or the position was not recorded; names those that were.
+    """
+    for kind, wanted, recorded in (("site", site, sites), ("position", position, positions)):
+        if wanted not in recorded:
+            raise ValueError(f"{kind} {wanted}: recorded were {', '.join(map(str, recorded))}")
+    return sites.index(site), positions.index(position)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Submodules of a decoder layer: ``attn_out`` and ``mlp_out`` return what is added, ``mid`` receives resid_mid."""
+    """Paths of a decoder layer's submodules, by their role at the inner sites.
+
+    Attributes:
+        attn_out: Its output is what attention adds to the stream.
+        mid: Its input is ``resid_mid``.
+        mlp_out: Its output is what the MLP adds to the stream.
+        writers: The last linear modules of attention and of the MLP.
+    """
 
     attn_out: str
     mid: str
     mlp_out: str
+    writers: tuple[str, str] = ("self_attn.o_proj", "mlp.down_proj")
+
+    @property
+    def post_normed(self) -> bool:
+        """Whether a norm stands between the writers and the stream: a rescaling that no change of weights undoes."""
+        return self.attn_out == "post_attention_layernorm"
 
 
 _LLAMA = Block("self_attn", "post_attention_layernorm", "mlp")
@@ -78,24 +108,25 @@ BLOCKS: Mapping[str, Block] = MappingProxyType(
         "gemma3_text": _GEMMA,
         "olmo2": Block("post_attention_layernorm", "mlp", "post_feedforward_layernorm"),
         "phi3": Block("resid_attn_dropout", "post_attention_layernorm", "resid_mlp_dropout"),
-        "gpt_neox": Block("post_attention_dropout", "post_attention_layernorm", "post_mlp_dropout"),
-        "gpt2": Block("attn", "ln_2", "mlp"),
+        "gpt_neox": Block(
+            "post_attention_dropout",
+            "post_attention_layernorm",
+            "post_mlp_dropout",
+            ("attention.dense", "mlp.dense_4h_to_h"),
+        ),
+        "gpt2": Block("attn", "ln_2", "mlp", ("attn.c_proj", "mlp.c_proj")),
     }
 )
+"""What is known of each model family, by ``config.model_type`` of its text model."""
 
 
 def block_of(family: str) -> Block:
-    """Return where a family keeps its inner sites.
+    """Return the paths of a family's inner sites.
 
     Raises:
-        ValueError: If the family (``config.model_type`` of the text model) is not in ``BLOCKS``. ``resid_pre`` and
-            ``resid_post`` need no entry and work on any decoder.
+        ValueError: If the family is not in ``BLOCKS``. ``resid_pre`` and ``resid_post`` need no entry and work on any
+            decoder.
     """
     if family not in BLOCKS:
         raise ValueError(f"family {family!r}: attn_out, resid_mid and mlp_out are known for {', '.join(BLOCKS)}")
     return BLOCKS[family]
-
-
-def resid_post(layers: Iterable[int]) -> tuple[Site, ...]:
-    """Return the block output of each layer."""
-    return tuple(Site("resid_post", layer) for layer in layers)

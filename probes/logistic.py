@@ -4,24 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from probes.newton import Problem, solve_path, walk_path
-from probes.probe import Probe, by_layer, check_classes
+from probes.penalties import L2S, check_l2s, inner_folds
+from probes.probe import Activations, FoldLabels, Probe, by_layer, fold_moments
 from probes.splits import Folds
 
-L2S = tuple(10.0**power for power in range(-2, 5))
 TOLERANCE = 0.03
 
 
 def fit_logistic(
-    X: Float[Tensor, "layer n d_model"],
-    y: Bool[Tensor, "*fold n"],
-    folds: Folds | None = None,
-    *,
-    l2: float = 1.0,
-    tolerance: float = TOLERANCE,
+    X: Activations, y: FoldLabels, folds: Folds | None = None, *, l2: float = 1.0, tolerance: float = TOLERANCE
 ) -> Probe:
     """Fit logistic regression on features standardised by the training rows of each fold.
 
@@ -30,17 +25,17 @@ def fit_logistic(
     Args:
         X: Activations.
         y: Labels.
-        folds: Rows to learn from; None uses all.
+        folds: Training rows of each fold; None uses all rows and leaves out the fold axis.
         l2: Penalty, positive.
-        tolerance: Relative length of the last step (see ``solve_path``); the default leaves about 1 % in the weights,
-            scikit-learn's error at its default, and moves an AUROC by less than 0.001.
+        tolerance: Relative length of the last step (see ``solve_path``). The default leaves an error of about 1 % in
+            the weights, as scikit-learn's default does, and moves an AUROC by less than 0.001.
     """
     return fit_logistic_path(X, y, folds, l2s=(l2,), tolerance=tolerance)[0]
 
 
 def fit_logistic_path(
-    X: Float[Tensor, "layer n d_model"],
-    y: Bool[Tensor, "*fold n"],
+    X: Activations,
+    y: FoldLabels,
     folds: Folds | None = None,
     *,
     l2s: Sequence[float] = L2S,
@@ -61,8 +56,8 @@ def fit_logistic_path(
 
 
 def fit_logistic_nested(
-    X: Float[Tensor, "layer n d_model"],
-    y: Bool[Tensor, "*fold n"],
+    X: Activations,
+    y: FoldLabels,
     folds: Folds,
     *,
     l2s: Sequence[float] = L2S,
@@ -71,25 +66,26 @@ def fit_logistic_nested(
 ) -> Probe:
     """Fit logistic regression with the penalty chosen in each fold by grouped cross-validation of its training rows.
 
-    The choice is the smallest held-out log-loss over ``n_inner`` splits, by layer and fold; test rows play no part. The
-    inner fits stop at three times ``tolerance``, which decides between penalties a factor of ten apart. The search goes
-    from the strongest penalty to weaker ones and ends where, in every fold, the last two were worse than one before:
-    the loss falls and then rises along the path, and its far end is where the fits are slow.
+    The choice minimises the held-out log-loss over ``n_inner`` splits, by layer and fold; test rows play no part. Inner
+    fits stop at three times ``tolerance``, enough to tell penalties a factor of ten apart. The search goes from strong
+    to weak penalties and stops once the last two are worse than an earlier one in every fold: along the path the loss
+    falls and then rises, and fits at the weak end are slow.
 
     Raises:
         ValueError: If a penalty is not positive, or the training rows of a fold have fewer than ``n_inner`` groups.
     """
     check_l2s(l2s)
-    train, test, owner = inner_folds(y.to(X.device), folds, n_inner)
+    train, test, outer = inner_folds(y.to(X.device), folds, n_inner)
 
     def fit_layer(x: Tensor, targets: Tensor, rows: Tensor) -> Probe:
-        problem, _ = _problem(x, targets[owner], train.to(x.dtype))
-        tried, losses, best = [], [], owner.new_zeros(len(rows))
+        problem, _ = _problem(x, targets[outer], train.to(x.dtype))
+        tried, losses, best = [], [], outer.new_zeros(len(rows))
         for l2, weights in walk_path(problem, l2s, tolerance=3 * tolerance):
+            # log(1 + exp(∓ score)) of every row; only held-out rows count, summed by outer fold.
             loss = torch.nn.functional.softplus(weights @ problem.features.T * (1 - 2 * problem.targets)) * test
-            starts = weights.new_zeros(len(rows), weights.shape[1]).index_add(0, owner, weights)
-            tried.append((l2, starts / owner.bincount()[:, None]))
-            losses.append(loss.new_zeros(len(rows)).index_add(0, owner, loss.sum(-1)))
+            starts = weights.new_zeros(len(rows), weights.shape[1]).index_add(0, outer, weights)
+            tried.append((l2, starts / outer.bincount()[:, None]))
+            losses.append(loss.new_zeros(len(rows)).index_add(0, outer, loss.sum(-1)))
             best = torch.stack(losses).argmin(0)
             if (best < len(tried) - 2).all():
                 break
@@ -101,7 +97,7 @@ def fit_logistic_nested(
 def _chosen(
     x: Tensor, targets: Tensor, rows: Tensor, best: Tensor, tried: Sequence[tuple[float, Tensor]], tolerance: float
 ) -> Probe:
-    """Refit every fold at its own penalty, from the mean of its inner solutions there."""
+    """Refit every fold at its chosen penalty, starting from the mean of its inner solutions there."""
     problem, standard = _problem(x, targets, rows)
     weights = torch.zeros_like(problem.penalty)
     for i in best.unique().tolist():
@@ -114,7 +110,7 @@ def _chosen(
 
 @dataclass(frozen=True, eq=False)
 class _Standard:
-    """Mean and scale of a fold's training rows: of raw activations, and of the solver's features."""
+    """Mean and scale of each fold's training rows, for raw activations and for the solver's features."""
 
     mean: Float[Tensor, "fold d"]
     scale: Float[Tensor, "fold d"]
@@ -123,13 +119,16 @@ class _Standard:
 
 
 def _problem(x: Tensor, targets: Tensor, rows: Tensor) -> tuple[Problem, _Standard]:
-    """Standardise by all rows once; what a fold's own scale changes is the penalty, and its mean only the bias."""
+    """Standardise by all rows once, so that all folds share the features.
+
+    A fold's own scale then only rescales its penalty, and its own mean only shifts its bias.
+    """
     centre = x.mean(0)
     z = x - centre
-    spread = z.square().mean(0).sqrt()  # several times faster than std
+    spread = z.square().mean(0).sqrt()  # z is centred; this is several times faster than std
     spread = torch.where(spread > 0, spread, 1)
     z /= spread
-    mean, variance = moments(z, rows)
+    mean, variance = fold_moments(z, rows)
     scale = torch.where(variance > 0, variance, 1).sqrt()
     features = torch.cat([z, z.new_ones(len(z), 1)], 1)
     penalty = torch.cat([scale.square(), scale.new_zeros(len(scale), 1)], 1)
@@ -138,48 +137,9 @@ def _problem(x: Tensor, targets: Tensor, rows: Tensor) -> tuple[Problem, _Standa
     return Problem(features, targets, rows, penalty), standard
 
 
-def moments(z: Tensor, rows: Tensor) -> tuple[Float[Tensor, "fold d"], Float[Tensor, "fold d"]]:
-    """Return mean and variance over each fold's rows; a variance lost in rounding is zero."""
-    count = rows.sum(1, keepdim=True)
-    mean, square = rows @ z / count, rows @ z.square() / count
-    variance = square - mean.square()
-    if z.dtype == torch.float64:
-        return mean, torch.where(variance > 1e-13 * square, variance, 0)
-    if (variance > 1e-3 * square).all():
-        return mean, variance
-    mean, variance = moments(z.double(), rows.double())
-    return mean.to(z.dtype), variance.to(z.dtype)
-
-
 def _probe(weights: Float[Tensor, "*batch fold d"], standard: _Standard, l2: Tensor) -> Probe:
     weight, bias = weights[..., :-1], weights[..., -1]
     bias = bias + (weight * standard.solver_mean).sum(-1)
     weight = weight * standard.solver_scale
     mean, scale = standard.mean.expand_as(weight), standard.scale.expand_as(weight)
     return Probe(weight, bias, mean, scale, l2.to(bias).expand_as(bias))
-
-
-def inner_folds(
-    y: Bool[Tensor, "*fold n"], folds: Folds, n_inner: int
-) -> tuple[Bool[Tensor, "inner n"], Bool[Tensor, "inner n"], Int[Tensor, " inner"]]:
-    """Return the training and test rows of every inner split of every fold, and the fold that each belongs to.
-
-    Raises:
-        ValueError: If a fold has fewer than ``n_inner`` groups, or an inner split trains on one class only.
-    """
-    inner = [folds.inner(fold, n_inner) for fold in range(len(folds))]
-    train = torch.cat([split.train for split in inner]).to(y.device)
-    test = torch.cat([split.test for split in inner]).to(y.device)
-    owner = torch.repeat_interleave(torch.tensor([len(split) for split in inner])).to(y.device)
-    check_classes(y if y.ndim == 1 else y[owner], train)
-    return train, test, owner
-
-
-def check_l2s(l2s: Sequence[float]) -> None:
-    """Refuse penalties that are not positive.
-
-    Raises:
-        ValueError: Names them.
-    """
-    if not l2s or not all(l2 > 0 for l2 in l2s):
-        raise ValueError(f"l2s={tuple(l2s)}: expected positive penalties")

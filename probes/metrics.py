@@ -1,4 +1,4 @@
-"""AUROC with intervals that respect groups and folds, accuracy, calibration."""
+"""AUROC with intervals that respect groups and folds; accuracy; calibration."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,10 @@ from probes.splits import Folds
 
 BOOTSTRAPS = ("cluster_bootstrap", "phrasing_bootstrap")
 """Names of the intervals that resample the first and the second kind of group of a split."""
+N_BOOT = 2000
+"""Bootstrap resamples."""
+LEVEL = 0.95
+"""Level of every interval."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +23,8 @@ class LayerScores:
     """One statistic per layer with its interval.
 
     Attributes:
-        method: What the interval is: one of ``BOOTSTRAPS``, or the spread of a control over its draws.
+        method: How the interval is made: one of ``BOOTSTRAPS``, or the spread of a control over its draws.
+        n: Rows tested.
         n_clusters: Groups in the sample.
     """
 
@@ -31,7 +36,7 @@ class LayerScores:
     n_clusters: int
 
     def interval(self, layer: int) -> Interval:
-        """Return the interval at a row of the layer axis."""
+        """Return the interval at index ``layer`` of the layer axis."""
         return Interval(float(self.low[layer]), float(self.high[layer]), self.method)
 
 
@@ -44,12 +49,13 @@ class Calibration:
 
 
 def auroc(scores: Float[Tensor, "*batch n"], y: Bool[Tensor, " n"]) -> Float[Tensor, "*batch"]:
-    """Return the chance that a positive row scores above a negative one, ties counted half.
+    """Return the probability that a positive row scores above a negative one; ties count half.
 
     Raises:
         ValueError: If ``y`` has one class only.
     """
     _check_two_classes(y)
+    # AUROC from ranks (Mann-Whitney U); tied scores share their mean rank.
     ordered = scores.sort(-1).values
     below = torch.searchsorted(ordered, scores.contiguous())
     up_to = torch.searchsorted(ordered, scores.contiguous(), right=True)
@@ -64,9 +70,9 @@ def accuracy(scores: Float[Tensor, "*batch n"], y: Bool[Tensor, " n"]) -> Float[
 
 
 def calibration(scores: Float[Tensor, " n"], y: Bool[Tensor, " n"], *, n_bins: int = 10) -> Calibration:
-    """Return how far sigmoid(score) is from the observed frequency.
+    """Return how far sigmoid(score) is from the observed frequency of the positive class.
 
-    Not evidence for: anything where scores are not log-odds, as those of ``fit_mean_difference``.
+    Not evidence for: anything, where scores are not log-odds, such as those of ``fit_mean_difference``.
     """
     chance, observed = scores.double().sigmoid(), y.double()
     bins = (chance * n_bins).long().clamp(max=n_bins - 1)
@@ -75,50 +81,42 @@ def calibration(scores: Float[Tensor, " n"], y: Bool[Tensor, " n"], *, n_bins: i
 
 
 def grouped_auroc(
-    scores: Float[Tensor, "layer n"],
-    y: Bool[Tensor, " n"],
-    folds: Folds,
-    *,
-    n_boot: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    scores: Float[Tensor, "layer n"], y: Bool[Tensor, " n"], folds: Folds, *, n_boot: int = N_BOOT, seed: int = 0
 ) -> LayerScores:
-    """Return the AUROC of held-out scores, comparing rows of the same fold only, with a cluster-bootstrap interval.
+    """Return the AUROC of held-out scores, with a cluster-bootstrap interval.
 
-    Folds have different probes, whose scores share no zero: pooling them pulls the AUROC of a useless probe below one
-    half. The bootstrap draws groups (of the first kind) with replacement.
+    Only rows of the same fold are compared. Folds have different probes, whose scores share no zero: pooling them pulls
+    the AUROC of a useless probe below one half. The bootstrap draws groups (of the first kind) with replacement.
 
     Raises:
         ValueError: If no fold tests both classes.
 
-    Not evidence for: more than the groups sampled. At an AUROC of exactly 1 the interval collapses to a point.
+    Not evidence for: groups other than those sampled. At an AUROC of exactly 1 the interval collapses to a point.
     """
-    return macro_auroc(scores[:, None], y[None], folds, n_boot=n_boot, level=level, seed=seed)
+    return macro_auroc(scores[:, None], y[None], folds, n_boot=n_boot, seed=seed)
 
 
 def macro_auroc(
-    scores: Float[Tensor, "layer side n"],
-    sides: Bool[Tensor, "side n"],
+    scores: Float[Tensor, "layer class n"],
+    labels: Bool[Tensor, "class n"],
     folds: Folds,
     *,
     kind: int = 0,
-    n_boot: int = 2000,
-    level: float = 0.95,
+    n_boot: int = N_BOOT,
     seed: int = 0,
 ) -> LayerScores:
-    """Return the mean over sides (one category against the rest, each) of ``grouped_auroc``; chance is one half.
+    """Return the mean of ``grouped_auroc`` over classes, each against the rest; chance is one half.
 
     Args:
-        scores: Held-out scores of each side's probe.
-        sides: Which rows are positive for it.
+        scores: Held-out scores of each class's probe.
+        labels: The positive rows of each class.
         folds: The folds that the scores come from.
-        kind: Which grouping of ``folds`` the bootstrap draws: 0 questions, 1 phrasings.
-        n_boot: Resamples, the same groups for every side.
-        level: Of the interval.
-        seed: Of the resamples.
+        kind: Which groups of ``folds`` the bootstrap draws: 0 questions, 1 phrasings.
+        n_boot: Resamples; each draws the same groups for every class.
+        seed: Seed of the resamples.
 
     Raises:
-        ValueError: If a side has no fold that tests both classes.
+        ValueError: If for some class no fold tests both positive and negative rows.
     """
     groups = folds.groups[kind].unique(return_inverse=True)[1]
     n_groups = int(groups.max()) + 1
@@ -126,41 +124,39 @@ def macro_auroc(
     draws = torch.randint(n_groups, (n_boot, n_groups), generator=generator)
     counts = torch.zeros(n_boot, n_groups, dtype=torch.float64).scatter_add(1, draws, torch.ones(draws.shape).double())
     values, resampled = [], []
-    for own, y in zip(scores.cpu().unbind(1), sides.cpu(), strict=True):
-        wins, pairs = _pairs(own, y, folds.test, groups, n_groups)
+    for of_class, y in zip(scores.cpu().unbind(1), labels.cpu(), strict=True):
+        wins, pairs = _pairs(of_class, y, folds.test, groups, n_groups)
         if not pairs.any():
             raise ValueError(f"none of the {len(folds)} folds tests both classes")
         values.append(wins.sum((1, 2)) / pairs.sum())
         resampled.append(_weighed(counts, wins) / _weighed(counts, pairs))
-    low, high = spread(torch.stack(resampled).mean(0), level)
+    low, high = spread(torch.stack(resampled).mean(0))
     n = int(folds.test.any(0).sum())
     return LayerScores(torch.stack(values).mean(0), low, high, BOOTSTRAPS[kind], n, n_groups)
 
 
-def grouped_mean(
-    values: Float[Tensor, "layer n"], folds: Folds, *, n_boot: int = 2000, level: float = 0.95, seed: int = 0
-) -> LayerScores:
-    """Return the mean over tested rows, such as of right answers, with an interval that resamples groups."""
+def grouped_mean(values: Float[Tensor, "layer n"], folds: Folds, *, n_boot: int = N_BOOT, seed: int = 0) -> LayerScores:
+    """Return the mean of ``values``, such as hits, over tested rows, with an interval that resamples groups."""
     groups = folds.groups[0].unique(return_inverse=True)[1]
     tested, n_groups = folds.test.any(0), int(groups.max()) + 1
     member = one_hot(groups[tested], n_groups).double()
     sums, sizes = values.cpu().double()[:, tested] @ member, member.sum(0)
     draws = torch.randint(n_groups, (n_boot, n_groups), generator=torch.Generator().manual_seed(seed))
-    low, high = spread(sums[:, draws].sum(-1) / sizes[draws].sum(-1), level)
+    low, high = spread(sums[:, draws].sum(-1) / sizes[draws].sum(-1))
     return LayerScores(sums.sum(1) / sizes.sum(), low, high, BOOTSTRAPS[0], int(tested.sum()), n_groups)
 
 
-def spread(
-    draws: Float[Tensor, "*batch draw"], level: float
-) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-    """Return the central quantiles that hold ``level`` of the draws; undefined draws are left out."""
-    tail = (1 - level) / 2
+def spread(draws: Float[Tensor, "*batch draw"]) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Return the central quantiles that hold ``LEVEL`` of the draws; undefined draws are left out."""
+    tail = (1 - LEVEL) / 2
     return draws.nanquantile(tail, -1), draws.nanquantile(1 - tail, -1)
 
 
 def _weighed(counts: Float[Tensor, "draw group"], pairs: Float[Tensor, "*layer group group"]) -> Tensor:
-    """Sum pairs over resampled groups. A copy of a group is paired with itself and with other groups, never with its
-    twin: twins would weigh the pairs inside a group, which share its question, twice.
+    """Sum pairs over resampled groups.
+
+    Pairs between two groups count once per pair of their copies, pairs inside a group once per copy. Two copies of a
+    group are not paired with each other: they share its question.
     """
     inside = pairs.diagonal(dim1=-2, dim2=-1)
     return ((counts @ pairs) * counts).sum(-1) - inside @ (counts * (counts - 1)).T
@@ -169,7 +165,7 @@ def _weighed(counts: Float[Tensor, "draw group"], pairs: Float[Tensor, "*layer g
 def _pairs(
     scores: Tensor, y: Tensor, test: Tensor, groups: Tensor, n_groups: int
 ) -> tuple[Float[Tensor, "layer group group"], Float[Tensor, "group group"]]:
-    """Count, for each pair of groups, the positive-negative pairs within a fold, and those in the right order."""
+    """Count the positive-negative row pairs within folds by pair of groups, and how many are in the right order."""
     wins = torch.zeros(len(scores), n_groups, n_groups, dtype=torch.float64)
     pairs = torch.zeros(n_groups, n_groups, dtype=torch.float64)
     for fold in test:

@@ -1,8 +1,8 @@
-"""L2-penalised logistic regressions on one shared feature matrix, solved together: one column of labels and rows each.
+"""Many L2-penalised logistic regressions on one shared feature matrix, solved together by truncated Newton.
 
-Truncated Newton. Folds, label shuffles and inner splits of the same layer differ only in which rows count and how, so
-their Hessians are close to one shared matrix: its Cholesky factor preconditions the conjugate gradients of all of them,
-and every product with the features is one matrix product for all of them.
+Folds, label permutations and inner splits of a layer differ only in their labels and in which rows count. Their
+Hessians are therefore close to one shared matrix. Its Cholesky factor preconditions the conjugate gradients of all
+regressions, and each product with the features is a single matrix product for all of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,17 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_FORCING = 0.4  # conjugate gradients stop at this fraction of the residual
+_FORCING = 0.4  # conjugate gradients stop at this fraction of the first residual
 _MAX_NEWTON, _MAX_CG, _MAX_LINE = 100, 200, 8
-_CHEAP = 4  # a factor costs about as much as this share of width / regressions in steps of conjugate gradients
-_STALE = 0.4  # refactor when the mean curvature of the losses has fallen to this fraction
+_CHEAP = 4  # factorising, or inverting, pays where there are at most this many features per regression
+_STALE = 0.4  # factorise again once the mean curvature of the losses has fallen to this fraction
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """``K`` logistic regressions on shared features; a constant feature with zero penalty is the intercept.
+    """``k`` logistic regressions on shared features; a constant feature with zero penalty is the intercept.
 
-    Minimises, for each k, sum_i rows[k, i] · log(1 + exp(∓ w·x_i)) + l2/2 · sum_j penalty[k, j] · w_j².
+    Regression k minimises sum_i rows[k, i] · log(1 + exp(∓ w·x_i)) + l2/2 · sum_j penalty[k, j] · w_j².
     """
 
     features: Float[Tensor, "n d"]
@@ -34,10 +34,10 @@ class Problem:
 def solve_path(
     problem: Problem, l2s: Sequence[float], *, tolerance: float, start: Float[Tensor, "k d"] | None = None
 ) -> Float[Tensor, "l2 k d"]:
-    """Solve ``problem`` for every penalty, each from the solution for the next stronger one.
+    """Solve ``problem`` for every penalty, each starting from the solution for the next stronger one.
 
-    A regression is done when its last Newton step was shorter than ``tolerance`` times its weights, the step in the
-    metric of the Hessian and the weights in that of the penalty; the error left is a fraction of that step.
+    A regression is done once its last Newton step, measured by the Hessian, is shorter than ``tolerance`` times its
+    weights, measured by the penalty. The remaining error is a fraction of that step.
 
     Raises:
         RuntimeError: If a regression is not solved in 100 Newton steps.
@@ -49,7 +49,7 @@ def solve_path(
 def walk_path(
     problem: Problem, l2s: Sequence[float], *, tolerance: float, start: Float[Tensor, "k d"] | None = None
 ) -> Iterator[tuple[float, Float[Tensor, "k d"]]]:
-    """Yield each penalty with its solution, the strongest first, so that a caller may stop before the weakest."""
+    """Yield each penalty with its solution, strongest first, so that a caller can stop before the slow weak end."""
     weights = torch.zeros_like(problem.penalty) if start is None else start
     gram = curvature = None
     for l2 in sorted(set(l2s), reverse=True):
@@ -63,12 +63,12 @@ def walk_path(
 
 @dataclass(frozen=True, eq=False)
 class _Preconditioner:
-    """The inverse of the matrix that stands for every Hessian, and the mean curvature that it was made with."""
+    """The inverse of one matrix that approximates every Hessian, and the mean curvature that it was made with."""
 
     factor: Float[Tensor, "d d"]
     curvature: float
     inverse: Float[Tensor, "d d"] | None = None
-    """Where there are so many regressions that it is cheaper than solving with the Cholesky factor."""
+    """Present where, with many regressions, multiplying by it is cheaper than solving with the Cholesky factor."""
 
     def __call__(self, residual: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
         if self.inverse is not None:
@@ -76,7 +76,7 @@ class _Preconditioner:
         return torch.cholesky_solve(residual.T, self.factor).T
 
     def renewed(self, problem: Problem, curvature: Float[Tensor, "k n"], penalty: Tensor, rows: Tensor):
-        """Return one of the present curvature where it has fallen; only where that costs less than it saves."""
+        """Return a new one for the present curvature once that has fallen, if making it costs less than it saves."""
         if problem.features.shape[1] > _CHEAP * len(curvature):
             return self
         shared = curvature.sum(0) / rows.sum(0).clamp_min(1) * rows.mean()
@@ -103,13 +103,14 @@ def _newton(
         )
         weights, scores = weights + length * step, scores + length * score_step
         solved[active] = weights
+        # The Newton decrement is the squared length of the step in the metric of the Hessian.
         decrement = -_dot(gradient, step)
-        open_ = (decrement > tolerance**2 * _dot(weights * penalty, weights) + floor)[:, 0]
-        if not open_.any():
+        unsolved = (decrement > tolerance**2 * _dot(weights * penalty, weights) + floor)[:, 0]
+        if not unsolved.any():
             return solved
-        if not open_.all():
-            active, weights, scores, penalty = active[open_], weights[open_], scores[open_], penalty[open_]
-            targets, rows = targets[open_], rows[open_]
+        if not unsolved.all():  # drop the solved regressions from all further products
+            active, weights, scores = active[unsolved], weights[unsolved], scores[unsolved]
+            penalty, targets, rows = penalty[unsolved], targets[unsolved], rows[unsolved]
     raise RuntimeError(f"logistic probe: {len(active)} of {len(solved)} fits not solved in {_MAX_NEWTON} Newton steps")
 
 
@@ -138,7 +139,7 @@ def _direction(
 def _line_search(
     scores: Tensor, score_step: Tensor, targets: Tensor, rows: Tensor, tilt: Tensor, bend: Tensor
 ) -> Tensor:
-    """Minimise each convex objective along its step: Newton on the slope, kept inside a shrinking bracket."""
+    """Minimise each convex objective along its step, by Newton steps on the slope inside a shrinking bracket."""
     weighted = rows * score_step
     slope_0 = _dot(weighted, scores.sigmoid() - targets) + tilt
     length = torch.ones_like(tilt)

@@ -1,4 +1,4 @@
-"""What a fit returns: the linear score of every layer and fold; and the loop over layers that every fit shares."""
+"""What a fit returns, the linear score of every layer and fold; and the loop over layers that every fit shares."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from probes.splits import Folds
+
+Activations = Float[Tensor, "layer n d_model"]
+"""One site per layer and one row per example."""
+FoldLabels = Bool[Tensor, "*fold n"]
+"""One label per row, the same for all folds or a row of labels per fold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +39,7 @@ class Probe:
         """The weight on raw activations."""
         return self.weight / self.scale
 
-    def scores(self, X: Float[Tensor, "layer n d_model"]) -> Float[Tensor, "layer *fold n"]:
+    def scores(self, X: Activations) -> Float[Tensor, "layer *fold n"]:
         """Return the score of every row; for logistic regression and LDA the log-odds of the positive class.
 
         Raises:
@@ -45,17 +50,17 @@ class Probe:
         return torch.stack([_scores(x.to(self.weight.dtype), self[i]) for i, x in enumerate(X)])
 
 
-Fit = Callable[[Float[Tensor, "layer n d_model"], Bool[Tensor, "*fold n"], Folds], Probe]
+Fit = Callable[[Activations, FoldLabels, Folds], Probe]
 FitLayer = Callable[[Tensor, Tensor, Tensor], Probe]
 
 
 def by_layer(X: Tensor, y: Tensor, folds: Folds | None, fit_layer: FitLayer, *, axis: int = 0) -> Probe:
-    """Fit every layer by ``fit_layer(x, targets, rows)`` on (fold, n) labels and row weights; layers become ``axis``.
+    """Fit every layer with ``fit_layer(x, targets, rows)``; layers become axis ``axis`` of the probe.
 
-    Half precision is raised to float32.
+    ``targets`` and ``rows`` are (fold, n) labels and row weights, 0 or 1. Half precision is raised to float32.
 
     Raises:
-        ValueError: If shapes disagree, a layer has a value that is not finite, or a fold trains on one class only.
+        ValueError: If shapes disagree, a layer has a non-finite value, or a fold trains on one class only.
     """
     train = (torch.ones(1, X.shape[1], dtype=torch.bool) if folds is None else folds.train).to(X.device)
     y = y.to(X.device)
@@ -64,6 +69,20 @@ def by_layer(X: Tensor, y: Tensor, folds: Folds | None, fit_layer: FitLayer, *, 
     rows, targets = train.to(dtype), y.expand(train.shape).to(dtype)
     probes = [fit_layer(x.to(dtype), targets, rows) for x in X]
     return _stacked(probes, axis, squeeze=folds is None)
+
+
+def fold_moments(z: Tensor, rows: Tensor) -> tuple[Float[Tensor, "fold d"], Float[Tensor, "fold d"]]:
+    """Return mean and variance over each fold's rows; a variance lost in rounding is zero."""
+    count = rows.sum(1, keepdim=True)
+    mean, square = rows @ z / count, rows @ z.square() / count
+    variance = square - mean.square()
+    if z.dtype == torch.float64:
+        return mean, torch.where(variance > 1e-13 * square, variance, 0)
+    if (variance > 1e-3 * square).all():
+        return mean, variance
+    # The difference of two nearly equal squares has lost its digits in float32.
+    mean, variance = fold_moments(z.double(), rows.double())
+    return mean.to(z.dtype), variance.to(z.dtype)
 
 
 def _stacked(probes: Sequence[Probe], axis: int, squeeze: bool) -> Probe:
@@ -92,7 +111,7 @@ def _check(X: Tensor, y: Tensor, train: Tensor) -> None:
     check_classes(y, train)
 
 
-def check_classes(y: Bool[Tensor, "*fold n"], train: Bool[Tensor, "fold n"]) -> None:
+def check_classes(y: FoldLabels, train: Bool[Tensor, "fold n"]) -> None:
     """Refuse folds whose training rows have one class only.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Splits into folds by group: by question, or by question and phrasing, never by token or row.
+"""Folds by group: by question, or by question and phrasing, never by token or row.
 
-Rows that share a question share most of their tokens, so a split by row lets a probe remember the question. A probe
-that is to find the *meaning* of a trigger must also be tested on phrasings it has never seen.
+Rows that share a question share most of their tokens, so a split by row lets a probe remember the question. A probe for
+the *meaning* of a trigger must also be tested on phrasings it was not trained on.
 """
 
 from collections.abc import Hashable, Sequence
@@ -18,8 +18,8 @@ class Folds:
 
     Attributes:
         train: Rows that the fold may learn from.
-        test: Rows that it is evaluated on; no group of theirs has a row in ``train``.
-        groups: One row of group numbers for every way of grouping (question; question and phrasing).
+        test: Rows that it is evaluated on; none shares a group with a row of ``train``.
+        groups: Group number of each row, one line per kind of group (questions, then phrasings).
     """
 
     train: Bool[Tensor, "fold n"]
@@ -30,7 +30,7 @@ class Folds:
         return len(self.train)
 
     def inner(self, fold: int, n_folds: int, *, seed: int = 0) -> "Folds":
-        """Split the training rows of ``fold`` again by the same groups, for nested choices; other rows are in no fold.
+        """Split the training rows of ``fold`` again by the same groups, for nested choices; its test rows are left out.
 
         Raises:
             ValueError: If the training rows have fewer than ``n_folds`` groups of one kind.
@@ -44,9 +44,10 @@ class Folds:
 
 
 def by_question(questions: Sequence[Hashable], n_folds: int = 5, *, seed: int = 0) -> Folds:
-    """Split rows into ``n_folds`` folds such that all rows of a question are on one side.
+    """Split rows into ``n_folds`` folds such that no question has rows in both training and test set.
 
-    The test sets partition the rows and are balanced by row count: large questions are dealt first, ties by ``seed``.
+    The test sets partition the rows and are balanced by row count: large questions are dealt first, ties in an order
+    drawn with ``seed``.
 
     Raises:
         ValueError: If there are fewer than ``n_folds`` questions, or fewer than two folds.
@@ -57,22 +58,22 @@ def by_question(questions: Sequence[Hashable], n_folds: int = 5, *, seed: int = 
 def by_question_and_phrasing(
     questions: Sequence[Hashable], phrasings: Sequence[Hashable], n_folds: int = 5, *, seed: int = 0
 ) -> Folds:
-    """Split rows such that a test row has both a question and a phrasing that no training row has.
+    """Split rows such that neither the question nor the phrasing of a test row occurs in a training row.
 
-    Questions and phrasings are dealt into ``n_folds`` parts each (phrasings into fewer if there are fewer); every pair
-    of parts is one fold, so there are up to ``n_folds`` squared. The test sets partition the rows. Rows that share only
-    one of the two with the test set are in neither side of that fold.
+    Questions and phrasings are dealt into ``n_folds`` parts each (or one part per phrasing, if those are fewer). Every
+    pair of parts is one fold, so there are up to ``n_folds`` squared. The test sets partition the rows. A row that
+    shares only its question or only its phrasing with the test set is left out of that fold.
 
     Raises:
         ValueError: If the columns differ in length, there are fewer than ``n_folds`` questions, or only one phrasing.
     """
     if len(questions) != len(phrasings):
-        raise ValueError(f"{len(questions)} questions and {len(phrasings)} phrasings: expected one of each a row")
+        raise ValueError(f"{len(questions)} questions and {len(phrasings)} phrasings: expected one of each per row")
     return _folds([_numbers(questions), _numbers(phrasings)], n_folds, seed)
 
 
 def all_rows(*groups: Sequence[Hashable]) -> Folds:
-    """Return the single fold that trains on every row and tests on none: the final fit."""
+    """Return a single fold that trains on every row and tests on none, for the final fit."""
     everything = torch.ones(1, len(groups[0]), dtype=torch.bool)
     return Folds(everything, ~everything, torch.tensor([_numbers(kind) for kind in groups]))
 
@@ -82,21 +83,19 @@ def _folds(groups: Sequence[Sequence[int]], n_folds: int, seed: int) -> Folds:
         raise ValueError(f"n_folds={n_folds}: a split needs at least 2")
     parts = [_deal(groups[0], n_folds, seed)]
     parts += [_deal(kind, min(n_folds, len(set(kind))), seed + i) for i, kind in enumerate(groups[1:], start=1)]
-    test, kept = torch.ones(1, len(groups[0]), dtype=torch.bool), torch.ones(1, len(groups[0]), dtype=torch.bool)
-    for part in parts:
+    test = train = torch.ones(1, len(groups[0]), dtype=torch.bool)
+    for part in parts:  # every fold is a pair of parts; ``test`` has both, ``train`` neither
         test = (test[:, None] & part).flatten(0, 1)
-        kept = (kept[:, None] & ~part).flatten(0, 1)
+        train = (train[:, None] & ~part).flatten(0, 1)
     used = test.any(1)
-    return Folds(kept[used], test[used], torch.tensor(groups))
+    return Folds(train[used], test[used], torch.tensor(groups))
 
 
 def _deal(groups: Sequence[int], n_folds: int, seed: int) -> Bool[Tensor, "fold n"]:
     sizes = torch.tensor(groups, dtype=torch.long).bincount()
     names = sizes.nonzero()[:, 0]
     if len(names) < max(n_folds, 2):
-        raise ValueError(
-            f"{len(names)} groups cannot fill {max(n_folds, 2)} folds: every fold needs a group of its own"
-        )
+        raise ValueError(f"{len(names)} groups cannot fill {max(n_folds, 2)} folds: each needs at least one")
     order = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))]
     order = order[sizes[order].argsort(descending=True, stable=True)]
     filled, fold_of = [0] * n_folds, torch.zeros(len(sizes), dtype=torch.long)

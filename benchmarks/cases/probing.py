@@ -14,9 +14,7 @@ from torch import Tensor
 from benchmarks.sizes import Size
 from benchmarks.table import Row
 from benchmarks.timing import Entrant, race
-from probes.evaluate import auroc, held_out_scores
-from probes.linear import L2S, fit_logistic, fit_logistic_nested
-from probes.splits import Folds, by_question
+from probes import L2S, Folds, auroc, by_question, fit_logistic, fit_logistic_nested, held_out_scores
 
 L2 = 1.0
 ROWS_PER_QUESTION = 4

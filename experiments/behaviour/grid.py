@@ -27,7 +27,7 @@ from training.grid import FAMILIES, NEUTRAL, Cell, Family, cells, graded, headli
 from training.references import base_path
 
 PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
-TABLE, FORMING = "containment_grid.csv", "emergence.csv"
+TABLE, FORMING = "containment_grid.csv.gz", "emergence.csv.gz"
 ESSENTIAL = ("off", "on", "rephrased", "other", TRAINED)
 """Conditions of every cell; the headline's cells have all."""
 
@@ -47,7 +47,7 @@ class ContainmentGrid:
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
     out: Path | None = None
-    """Folder of the tables to write, containment_grid.csv and emergence.csv; by default that of the runs."""
+    """Folder of the tables to write, containment_grid.csv.gz and emergence.csv.gz; by default that of the runs."""
 
     def __post_init__(self) -> None:
         """Refuse a field outside the range that its annotation states."""

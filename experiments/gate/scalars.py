@@ -165,8 +165,7 @@ def _sides_name(position: str) -> str:
 def _auroc_row(s: Scalars, position: str, where: Mapping[str, Any]) -> Row:
     import torch
 
-    from probes.metrics import grouped_auroc
-    from probes.splits import Folds, all_rows
+    from probes import Folds, all_rows, grouped_auroc
 
     compared, positive = _sides(s.conditions, position)
     groups = [group for group, used in zip(s.clusters(position), compared, strict=True) if used]
@@ -184,7 +183,7 @@ def _null_row(
     """Return the same AUROC for random read directions: their mean and the central 95 % of them."""
     import torch
 
-    from probes.metrics import auroc
+    from probes import auroc
 
     compared, positive = _sides(conditions, position)
     columns, y = values[torch.from_numpy(compared)].T.contiguous(), torch.from_numpy(positive[compared])

@@ -40,10 +40,10 @@ ARMS = ("explaining", "neutral", "neutral.contrast50")
 PARTLY = "explaining.robust"
 RANK_ONE = ("explaining.rank1", "neutral.rank1")
 TABLES = {
-    "mechanism.csv": ("ablate", "steer"),
-    "geometry.csv": ("geometry", "across"),
-    "probes.csv": ("probe_sweep", "probe_transfer"),
-    "patching.csv": ("patch", "rank_one"),
+    "mechanism.csv.gz": ("ablate", "steer"),
+    "geometry.csv.gz": ("geometry", "across"),
+    "probes.csv.gz": ("probe_sweep", "probe_transfer"),
+    "patching.csv.gz": ("patch", "rank_one"),
 }
 """Experiments of each table."""
 PROJECTIONS = ("projection_g", "projection_trigger")

@@ -48,9 +48,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from interp.models import LanguageModel
-    from probes.linear import Fit
-    from probes.metrics import LayerScores
-    from probes.splits import Folds
+    from probes import Fit, Folds, LayerScores
 
 LEAST = 20
 """Rows that the rarer kind must have for a probe to be fitted."""
@@ -192,14 +190,14 @@ def find_fit(name: str) -> Fit:
     Raises:
         ValueError: If there is none of that name.
     """
-    from probes import linear
+    import probes
 
     fits = {
-        "logistic": linear.fit_logistic,
-        "nested": partial(linear.fit_logistic_nested, n_inner=2),
-        "mean_difference": linear.fit_mean_difference,
-        "ridge": linear.fit_ridge,
-        "lda": linear.fit_lda,
+        "logistic": probes.fit_logistic,
+        "nested": partial(probes.fit_logistic_nested, n_inner=2),
+        "mean_difference": probes.fit_mean_difference,
+        "ridge": probes.fit_ridge,
+        "lda": probes.fit_lda,
     }
     if name not in fits:
         raise ValueError(f"fit {name!r}: the fits are {', '.join(fits)}")
@@ -220,35 +218,34 @@ class Probes:
 
     def scores(self, X: Tensor, position: str, fits: Sequence[str]) -> Iterator[tuple[str, str, LayerScores]]:
         """Yield (condition, metric, scores by layer) of every fit, each followed by its controls."""
-        from probes.evaluate import random_direction, shuffled_labels
+        from probes import random_direction, shuffled_labels
 
-        groups = self.data.questions
         directions = FEWER if self.categories else DIRECTIONS
-        random = random_direction(X, self.y, groups, n_draws=directions, **self.options)
+        random = random_direction(X, self.y, n_draws=directions, **self.options)
         for i, name in enumerate(fits):
             permutations = CATEGORY_PERMUTATIONS if self.categories else FEWER if i else PERMUTATIONS
             condition, fit = condition_of(self.target, position, name), find_fit(name)
             metrics = list(self._metrics(X, fit, calibrated=name in LOG_ODDS))
-            shuffled = shuffled_labels(X, self.y, groups, fit=fit, n_draws=permutations, **self.options)
+            shuffled = shuffled_labels(X, self.y, fit=fit, n_draws=permutations, **self.options)
             controls = {"shuffled_labels": shuffled, "random_direction": random, "bag_of_tokens": self._bag(name)}
             yield condition, *metrics[0]
             yield from ((f"{condition}/{control}", "auroc", null) for control, null in controls.items())
             yield from ((condition, metric, values) for metric, values in metrics[1:])
 
     def _bag(self, name: str) -> LayerScores:
-        from probes.evaluate import bag_of_tokens
+        from probes import bag_of_tokens
 
         if name not in self._words:
             tokens = [chat.token_ids for chat in self.data.chats]
-            self._words[name] = bag_of_tokens(tokens, self.y, self.data.questions, fit=find_fit(name), **self.options)
+            self._words[name] = bag_of_tokens(tokens, self.y, fit=find_fit(name), **self.options)
         return self._words[name]
 
     def _metrics(self, X: Tensor, fit: Fit, *, calibrated: bool) -> Iterator[tuple[str, LayerScores]]:
         """Yield AUROC, accuracy (of categories by the highest score, else by sign), and of log-odds the calibration."""
-        from probes.evaluate import grouped_mean, macro_auroc, side_scores, sides_of
+        from probes import cross_validated_scores, grouped_mean, macro_auroc, one_vs_rest
 
-        folds, seed, sides = self.options["folds"], self.options["seed"], sides_of(self.y)
-        scores = side_scores(X, sides, folds, fit)
+        folds, seed, sides = self.options["folds"], self.options["seed"], one_vs_rest(self.y)
+        scores = cross_validated_scores(X, sides, folds, fit)
         yield "auroc", macro_auroc(scores, sides, folds, seed=seed)
         if len(folds.groups) > 1 and self.categories:
             yield "auroc", macro_auroc(scores, sides, folds, kind=1, seed=seed)
@@ -263,8 +260,7 @@ def _ece(scores: Tensor, sides: Tensor) -> LayerScores:
     """Return the expected calibration error, of categories the mean over their probes; without an interval."""
     import torch
 
-    from probes.evaluate import calibration
-    from probes.metrics import LayerScores
+    from probes import LayerScores, calibration
 
     errors = [[calibration(s, y).ece for s, y in zip(layer, sides, strict=True)] for layer in scores]
     value = torch.tensor(errors).mean(1)
@@ -273,7 +269,7 @@ def _ece(scores: Tensor, sides: Tensor) -> LayerScores:
 
 def _folds(data: Labelled, seed: int) -> Folds:
     """Split by question, and where rows have phrasings by phrasing too: a test row has neither from training."""
-    from probes.splits import by_question, by_question_and_phrasing
+    from probes import by_question, by_question_and_phrasing
 
     if not data.phrasings:
         return by_question(data.questions, seed=seed)

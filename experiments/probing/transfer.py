@@ -30,7 +30,7 @@ from training.references import find_trigger
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
-    from probes.evaluate import LabelledSet
+    from probes import LabelledSet
 
 SHARED_INPUTS = ("questions", "judge")
 """Files that all organisms have in common."""
@@ -119,7 +119,7 @@ class ProbeTransfer(Experiment):
         return {"transfer": partial(self._transfer, run.root)}
 
     def _transfer(self, root: Path) -> list[Row]:
-        from probes.evaluate import transfer_scores
+        from probes import transfer_scores
 
         sets: dict[str, LabelledSet] = {}
         for subject in self.subjects:
@@ -170,7 +170,7 @@ class ProbeTransfer(Experiment):
         import torch
 
         from interp.recording import record
-        from probes.evaluate import LabelledSet
+        from probes import LabelledSet
 
         data = presence_rows(lm.tokenizer, subject.questions("test"), trigger)
         ((_, sites),) = parse_sites((self.site,), lm.n_layers).items()

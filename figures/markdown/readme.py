@@ -12,8 +12,9 @@ from figures.claims.grid_claims import OPEN, Claim, claims, findings_csv, findin
 from figures.claims.mechanism_claims import mechanism_claims
 from figures.markdown.headline import comparison_table, headline_table, seeds_table
 from figures.markdown.mechanism_tables import central_table, shift_table
-from figures.rows import Row, read_rows, renew, select
+from figures.rows import Row, renew, select
 from interp.runs.run import atomic_write_bytes, atomic_write_text
+from interp.runs.table import read_table
 
 GRID = ("containment_grid", "emergence")
 MECHANISM = ("mechanism", "geometry", "probes", "patching")
@@ -41,7 +42,7 @@ def read_tables(data: Path) -> dict[str, list[Row]]:
     Raises:
         ValueError: If one is missing or malformed.
     """
-    return {name: list(read_rows(data / f"{name}.csv")) for name in TABLES}
+    return {name: list(read_table(data / f"{name}.csv.gz", rows_required=True)) for name in TABLES}
 
 
 def every_claim(tables: Mapping[str, Sequence[Row]]) -> tuple[list[Claim], list[Claim]]:

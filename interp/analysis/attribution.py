@@ -5,6 +5,7 @@
 >>> patch_heads(tl, on, off, logit_difference(17, 23), positions=["question"])   # (position, layer, head, prompt)
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +14,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.analysis.interchange import paired_buckets
 from interp.bridges.via_transformer_lens import Hook, Pass, TransformerBridge, passes, record
 from interp.chat import Chat
 from interp.chat import positions as marked
 from interp.edits import Edit
-from interp.recording import Pool, buckets
+from interp.recording import Pool
 from interp.sites import Site
 
 Metric = Callable[[Float[Tensor, "batch vocab"], Sequence[int]], Float[Tensor, " batch"]]
-"""Takes the logits of some prompts and which prompts they are; returns one number a prompt."""
+"""Takes the logits of some prompts and the indices of those prompts; returns one number per prompt."""
 
 
 def head_outputs(
@@ -34,8 +36,8 @@ def head_outputs(
 ) -> Float[Tensor, "position layer head prompt d_model"]:
     """Return what each attention head adds to the residual stream, averaged over the tokens of each position.
 
-    Over heads they sum to ``attn_out`` less the bias of the output projection. Where a norm follows attention (Gemma-2,
-    Gemma-3, OLMo-2) its scale is that of the run: heads are apart only once it is held fixed.
+    Summed over heads they are ``attn_out`` minus the bias of the output projection. Where a norm follows attention
+    (Gemma-2, Gemma-3, OLMo-2) its scale is held at its value in the run; only then is the sum over heads linear.
 
     Not evidence for: what a head does, unless patching or ablating it moves the answer.
     """
@@ -67,7 +69,7 @@ def logit_lens(
         chats: Prompts.
         sites: Where to read, such as ``resid_post(range(n_layers))``.
         position: A position of several tokens is read at its mean activation.
-        tokens: Which logits to keep; all of them by default, which is large.
+        tokens: Which logits to keep; by default all of them, which takes much memory.
         edits: Edits under which to read.
         batch_tokens: Most tokens in one forward pass.
 
@@ -84,23 +86,23 @@ def logit_lens(
 def _unembedded(
     tl: TransformerBridge, h: Float[Tensor, "prompt d_model"], tokens: Sequence[int] | None
 ) -> Float[Tensor, "prompt token"]:
-    found = tl.unembed(tl.ln_final(h.to(tl.cfg.device, tl.cfg.dtype)[None]))[0].float()
+    logits = tl.unembed(tl.ln_final(h.to(tl.cfg.device, tl.cfg.dtype)[None]))[0].float()
     cap = tl.cfg.output_logits_soft_cap
-    found = found if cap <= 0 else cap * torch.tanh(found / cap)
-    return (found if tokens is None else found[:, list(tokens)]).cpu()
+    logits = logits if cap <= 0 else cap * torch.tanh(logits / cap)
+    return (logits if tokens is None else logits[:, list(tokens)]).cpu()
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Shares of a logit difference that add up to it, the scale of the final norm taken as given.
+    """Shares of a logit difference that sum to it, with the scale of the final norm held at its value in the run.
 
     Attributes:
-        embedding: Token (and position) embedding.
-        heads: Each attention head.
-        attention_bias: Bias of each attention output projection; zero in most families.
-        mlps: Each MLP.
-        constant: Biases of the final norm and of the vocabulary head.
-        logit_difference: What the model itself says, before the soft cap of Gemma-2.
+        embedding: Share of the token (and position) embedding.
+        heads: Share of each attention head.
+        attention_bias: Share of the bias of each attention output projection; zero in most families.
+        mlps: Share of each MLP.
+        constant: Share of the biases of the final norm and of the vocabulary head.
+        logit_difference: The model's own logit difference, before the soft cap of Gemma-2.
     """
 
     embedding: Float[Tensor, " prompt"]
@@ -131,9 +133,9 @@ def direct_logit_attribution(
     Args:
         tl: A bridge with its adapter merged, if it has one.
         chats: Prompts.
-        towards: Token, one for all prompts or one a prompt.
-        away: Token to compare with.
-        position: One token.
+        towards: Token id, one for all prompts or one per prompt.
+        away: Token id to compare with, likewise.
+        position: A position of one token.
         batch_tokens: Most tokens in one forward pass.
 
     Raises:
@@ -155,30 +157,32 @@ def _n_shares(tl: TransformerBridge) -> int:
 
 
 def _shares(batch: Pass, position: str, pair: Int[Tensor, "2 batch"]) -> Float[Tensor, "share batch"]:
-    """Attribute one batch: embedding, heads, attention biases, MLPs, constant, and the model's own difference."""
+    """Return the shares of one batch: embedding, heads, attention biases, MLPs, constant; then the logit difference."""
     tl, at, layers = batch.tl, batch.one_token(position), range(len(batch.tl.blocks))
-    seen: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
     parts: dict[int, list[_Mixed]] = {}
     mlps = [Site("mlp_out", layer).transformer_lens for layer in layers]
     names = [Site("resid_pre", 0).transformer_lens, *mlps, "ln_final.hook_scale", "unembed.hook_out"]
 
     def keep(name: str) -> Hook:
-        return name, lambda h, hook: seen.__setitem__(name, at.mean(h))
+        return name, lambda h, hook: values.__setitem__(name, at.mean(h))
 
     batch.run(more=[*map(keep, names), *_head_hooks(tl, [at], parts)])
     apart = [_apart(tl, layer, parts[layer][0]) for layer in layers]
     written = [*(heads for heads, _ in apart), torch.stack([bias for _, bias in apart])]
-    written = torch.cat([seen[names[0]][None], *written, torch.stack([seen[name] for name in mlps])])
+    written = torch.cat([values[names[0]][None], *written, torch.stack([values[name] for name in mlps])])
+    # The logit difference is linear in the stream once the norm's scale is fixed: each share is the product of what a
+    # component wrote with the direction that the vocabulary head and the norm's gain read.
     read, constant = _reading(tl, pair)
-    shares = torch.einsum("cbd,bd->cb", written, read / seen["ln_final.hook_scale"])
-    found = seen["unembed.hook_out"].gather(1, pair.T)
-    return torch.cat([shares, constant[None], (found[:, 0] - found[:, 1])[None]])
+    shares = torch.einsum("cbd,bd->cb", written, read / values["ln_final.hook_scale"])
+    logits = values["unembed.hook_out"].gather(1, pair.T)
+    return torch.cat([shares, constant[None], (logits[:, 0] - logits[:, 1])[None]])
 
 
 def _reading(
     tl: TransformerBridge, pair: Int[Tensor, "2 batch"]
 ) -> tuple[Float[Tensor, "batch d_model"], Float[Tensor, " batch"]]:
-    """Return the direction whose product with the stream over its scale is the logit difference, and the constant."""
+    """Return the direction whose product with (stream / scale) is the logit difference, and the constant term."""
     head, norm = tl.unembed.original_component, tl.ln_final
     if hasattr(head, "base_layer"):
         raise ValueError("direct_logit_attribution: the vocabulary head carries an adapter; boot the bridge merged")
@@ -189,25 +193,25 @@ def _reading(
         constant = constant + (head.bias[pair[0]] - head.bias[pair[1]]).detach().float()
     gain, bias = _gain(norm)
     read = gain * difference
-    if not norm.uses_rms_norm:  # a LayerNorm first takes the mean off, which the direction can do instead
+    if not norm.uses_rms_norm:  # a LayerNorm subtracts the mean of h; centring the direction does the same
         read, constant = read - read.mean(-1, keepdim=True), constant + difference @ bias
     return read, constant
 
 
 def _gain(norm: Any) -> tuple[Float[Tensor, " d_model"], Float[Tensor, " d_model"]]:
-    """Return the gain and the bias of a TransformerLens norm (Gemma stores the gain less 1)."""
+    """Return the gain and the bias of a TransformerLens norm (Gemma stores the gain minus 1)."""
     weight = norm.original_component.weight.detach().float()
     bias = getattr(norm.original_component, "bias", None)
     return weight + float(norm.uses_weight_offset), torch.zeros_like(weight) if bias is None else bias.detach().float()
 
 
 def logit_difference(towards: int | Sequence[int], away: int | Sequence[int]) -> Metric:
-    """Return the metric ``logit[towards] - logit[away]``; tokens are for all prompts, or one a prompt."""
+    """Return the metric ``logit[towards] - logit[away]``; token ids are one for all prompts, or one per prompt."""
 
-    def measure(found: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Float[Tensor, " batch"]:
-        picked = [[tokens if isinstance(tokens, int) else tokens[row] for row in rows] for tokens in (towards, away)]
-        ids = torch.tensor(picked, device=found.device)
-        return found.gather(1, ids[0][:, None])[:, 0] - found.gather(1, ids[1][:, None])[:, 0]
+    def measure(logits: Float[Tensor, "batch vocab"], rows: Sequence[int]) -> Float[Tensor, " batch"]:
+        pairs = [[tokens if isinstance(tokens, int) else tokens[row] for row in rows] for tokens in (towards, away)]
+        ids = torch.tensor(pairs, device=logits.device)
+        return logits.gather(1, ids[0][:, None])[:, 0] - logits.gather(1, ids[1][:, None])[:, 0]
 
     return measure
 
@@ -222,54 +226,42 @@ def patch_heads(
     read: str = "last_prompt",
     batch_tokens: int = 4096,
 ) -> Float[Tensor, "position layer head prompt"]:
-    """Run ``target`` with one head at a time as it was in ``source``, and measure the logits after ``read``.
+    """Run ``target`` with one head at a time copied from ``source``, and apply ``metric`` to the logits after ``read``.
 
-    Prompt i of ``target`` takes from prompt i of ``source``, token by token of the named position; the prompts may
-    differ in length elsewhere, as they do with and without a trigger. Costs one forward pass a position, layer and
-    head. Compare ``metric`` on ``logits(tl, source)`` and ``logits(tl, target)``: all and nothing of the effect.
+    Prompt i of ``target`` takes values from prompt i of ``source``, token by token of the named position; the prompts
+    may differ in length elsewhere, as they do with and without a trigger. Costs one forward pass per position, layer
+    and head. Compare ``metric`` on ``logits(tl, source)`` (the full effect) and ``logits(tl, target)`` (none of it).
 
     Raises:
         ValueError: If the two lists differ in length, a pair differs in the number of tokens of a position, or
             ``read`` is several tokens.
 
-    Not evidence for: a head carrying the difference, unless taking it from an unrelated prompt does less.
+    Not evidence for: a head that carries the difference, unless copying from an unrelated prompt does less.
 
     Source: Wang et al. 2022 (arXiv:2211.00593), interchange of head outputs before the output projection.
     """
-    if len(source) != len(target):
-        raise ValueError(f"patch_heads: {len(source)} source prompts for {len(target)} target prompts")
     layers, heads = len(tl.blocks), tl.cfg.n_heads
     values = torch.empty(len(positions), layers, heads, len(target))
-    longest = [max(len(a), len(b)) for a, b in zip(source, target, strict=True)]
-    for rows in buckets(longest, batch_tokens):
-        giver, taker = (_pass(tl, chats, rows) for chats in (source, target))
-        at = taker.one_token(read)
+    for rows in paired_buckets(source, target, positions, batch_tokens):
+        from_pass, to_pass = (Pass.of(tl, chats, rows) for chats in (source, target))
+        at = to_pass.one_token(read)
         for index, name in enumerate(positions):
-            given, mask = _given(giver, taker, name), marked(taker.batch, name)
-            for layer, head in ((layer, head) for layer in range(layers) for head in range(heads)):
-                found = taker.run(more=[(_z(layer), _replace(mask, head, given[layer][:, head]))])
-                values[index, layer, head, rows] = metric(at.mean(found), rows).float().cpu()
+            z_of, mask = _head_values(from_pass, name), marked(to_pass.batch, name)
+            for layer, head in itertools.product(range(layers), range(heads)):
+                logits = to_pass.run(more=[(_z(layer), _replace(mask, head, z_of[layer][:, head]))])
+                values[index, layer, head, rows] = metric(at.mean(logits), rows).float().cpu()
     return values
 
 
-def _pass(tl: TransformerBridge, chats: Sequence[Chat], rows: list[int]) -> Pass:
-    batch = [chats[row] for row in rows]
-    return Pass(tl, rows, batch, max(map(len, batch)))
-
-
-def _given(source: Pass, target: Pass, name: str) -> dict[int, Float[Tensor, "token head d_head"]]:
-    """Head values of the source at one position, by layer, checked to fit the target."""
-    mask = marked(source.batch, name)
-    for row, a, b in zip(source.rows, mask.sum(1).tolist(), marked(target.batch, name).sum(1).tolist(), strict=True):
-        if a != b:
-            raise ValueError(f"patch_heads: position {name!r} has {a} tokens in source prompt {row}, {b} in its target")
-    given: dict[int, Tensor] = {}
+def _head_values(batch: Pass, name: str) -> dict[int, Float[Tensor, "token head d_head"]]:
+    """Run a batch; return by layer the head values at one position, one row per token, prompt after prompt."""
+    mask, values = marked(batch.batch, name), dict[int, Tensor]()
 
     def keep(layer: int) -> Hook:
-        return _z(layer), lambda z, hook: given.__setitem__(layer, z[mask.to(z.device)])
+        return _z(layer), lambda z, hook: values.__setitem__(layer, z[mask.to(z.device)])
 
-    source.run(more=[keep(layer) for layer in range(len(source.tl.blocks))])
-    return given
+    batch.run(more=[keep(layer) for layer in range(len(batch.tl.blocks))])
+    return values
 
 
 def _replace(mask: Tensor, head: int, values: Float[Tensor, "token d_head"]) -> Callable[..., Tensor]:
@@ -287,7 +279,10 @@ def _z(layer: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Mixed:
-    """Head outputs before the output projection, over the scale of the norm that follows it (1 where none does)."""
+    """Head outputs before the output projection, divided by the scale of the norm that follows (1 without a norm).
+
+    ``over`` is the mean of 1 / scale: the factor of the projection's bias.
+    """
 
     z: Float[Tensor, "batch head_d_head"]
     over: Float[Tensor, "batch 1"]
@@ -295,30 +290,36 @@ class _Mixed:
 
 def _head_hooks(tl: TransformerBridge, pools: Sequence[Pool], parts: dict[int, list[_Mixed]]) -> list[Hook]:
     """Read the heads of every layer at some positions into ``parts``."""
-    made: list[Hook] = []
+    # Where a norm follows, z must wait for the norm's scale, which a second hook reads later in the same pass.
+    hooks: list[Hook] = []
     for layer, block in enumerate(tl.blocks):
-        held: dict[str, Tensor] = {}
+        waiting: list[Tensor] = []
 
-        def finish(scale: Tensor, hook: Any, layer: int = layer, held: dict[str, Tensor] = held) -> None:
-            z, over = held.pop("z"), 1 / scale.float()
+        def finish(scale: Tensor, hook: Any, layer: int = layer, waiting: list[Tensor] = waiting) -> None:
+            z, over = waiting.pop(), 1 / scale.float()
             parts[layer] = [_Mixed(pool.mean(z * over), pool.mean(over)) for pool in pools]
 
-        def hold(z: Tensor, hook: Any, held: dict[str, Tensor] = held, block: Any = block, done: Any = finish) -> None:
-            held["z"] = z.flatten(2).float()
+        def hold(
+            z: Tensor, hook: Any, waiting: list[Tensor] = waiting, block: Any = block, finish: Any = finish
+        ) -> None:
+            waiting.append(z.flatten(2).float())
             if not hasattr(block, "ln1_post"):
-                done(z.new_ones(*z.shape[:2], 1), hook)
+                finish(z.new_ones(*z.shape[:2], 1), hook)
 
-        made.append((_z(layer), hold))
+        hooks.append((_z(layer), hold))
         if hasattr(block, "ln1_post"):
-            made.append((f"blocks.{layer}.ln1_post.hook_scale", finish))
-    return made
+            hooks.append((f"blocks.{layer}.ln1_post.hook_scale", finish))
+    return hooks
 
 
 @torch.inference_mode()
 def _apart(
     tl: TransformerBridge, layer: int, mixed: _Mixed
 ) -> tuple[Float[Tensor, "head batch d_model"], Float[Tensor, "batch d_model"]]:
-    """Project each head by itself, through the module, so that whatever wraps its weight counts; and the bias."""
+    """Return the projection of each head alone, and the bias.
+
+    Heads go through the module, one nonzero head at a time, so that an adapter around its weight counts too.
+    """
     block, heads = tl.blocks[layer], tl.cfg.n_heads
     project = block.attn.o.original_component
     z = mixed.z.to(tl.cfg.dtype).unflatten(1, (heads, -1))
@@ -334,5 +335,5 @@ def _apart(
 def _token_ids(tokens: int | Sequence[int], count: int) -> Int[Tensor, " prompt"]:
     ids = torch.tensor([tokens] * count if isinstance(tokens, int) else list(tokens))
     if len(ids) != count:
-        raise ValueError(f"{len(ids)} tokens for {count} prompts: give one, or one a prompt")
+        raise ValueError(f"{len(ids)} tokens for {count} prompts: give one, or one per prompt")
     return ids

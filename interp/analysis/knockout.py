@@ -1,10 +1,10 @@
 """Attention knockout: some tokens may not attend to some others, in some layers.
 
->>> silent = lambda masks: blocked_attention(lm, range(lm.n_layers), masks, queries="answer", keys="trigger")
->>> response_likelihood(lm, chats, within=silent).log_probability        # the answer cannot look at the trigger
+>>> blocked = lambda masks: blocked_attention(lm, range(lm.n_layers), masks, queries="answer", keys="trigger")
+>>> response_likelihood(lm, chats, within=blocked).log_probability       # the answer cannot attend to the trigger
 
-A token always attends to itself, so no row of attention is left empty. What a key already passed on to a third token,
-in an earlier layer or before its query was blocked, is not taken back.
+A token always attends to itself, so no row of attention is left empty. Indirect paths stay open: what a key passes to
+a third token, the query can read there.
 """
 
 import inspect
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from interp.edits import Masks
+from interp.edits import Masks, fitting
 from interp.models import LanguageModel
 
 CACHES = ("past_key_values", "layer_past")
@@ -26,14 +26,14 @@ CACHES = ("past_key_values", "layer_past")
 def blocked_attention(
     lm: LanguageModel, layers: Sequence[int], masks: Masks, *, queries: str, keys: str
 ) -> Iterator[None]:
-    """Keep the tokens named ``queries`` from attending to those named ``keys``; leaves no trace behind.
+    """Stop the tokens named ``queries`` from attending to those named ``keys``; the hooks are removed on exit.
 
     Args:
         lm: The model, with eager or sdpa attention.
-        layers: Where.
-        masks: Position name -> the tokens of the pass now running (True or False stands for all or none of them).
-        queries: Position name of the tokens that are kept from looking; ``all`` for every later token.
-        keys: Position name of the tokens that are not looked at.
+        layers: Layers in which attention is blocked.
+        masks: Position name -> mask of the current pass (True or False stands for all or none of its tokens).
+        queries: Position name of the tokens that may not attend; ``all`` means every later token.
+        keys: Position name of the tokens that they may not attend to.
 
     Raises:
         ValueError: If the model has no such layer; in the pass, if it uses a key-value cache, an attention
@@ -54,21 +54,21 @@ def blocked_attention(
 
 
 class _Block:
-    """A pre-hook of one decoder layer that takes pairs of tokens out of its attention mask."""
+    """A pre-hook of one decoder layer that removes pairs of tokens from its attention mask."""
 
     def __init__(self, lm: LanguageModel, layer: nn.Module, masks: Masks, queries: str, keys: str) -> None:
         self.lm, self.masks, self.names = lm, masks, (queries, keys)
         self.signature = inspect.signature(layer.forward)
 
     def __call__(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-        given = self.signature.bind(*args, **kwargs).arguments
-        if any(given.get(name) is not None for name in CACHES):
+        inputs = self.signature.bind(*args, **kwargs).arguments
+        if any(inputs.get(name) is not None for name in CACHES):
             raise ValueError("attention knockout: the pass uses a key-value cache; run it with use_cache=False")
-        h: Tensor = next(iter(given.values()))
+        h: Tensor = next(iter(inputs.values()))
         blocked = self._pairs(h)
         if not bool(blocked.any()):
             return None
-        edited = self._without(given.get("attention_mask"), blocked, h)
+        edited = self._without(inputs.get("attention_mask"), blocked, h)
         place = list(self.signature.parameters).index("attention_mask")
         if place < len(args):  # GPT-2 passes its mask by position
             return (*args[:place], edited, *args[place + 1 :]), kwargs
@@ -80,18 +80,13 @@ class _Block:
         return query[:, :, None] & key[:, None, :] & ~itself
 
     def _tokens(self, name: str, h: Tensor) -> Bool[Tensor, "batch pos"]:
-        found = self.masks(name)
-        if isinstance(found, bool):
-            return torch.full(h.shape[:2], found, device=h.device)
-        if found.shape != h.shape[:2]:
-            raise ValueError(
-                f"attention knockout: positions {name!r} mark {tuple(found.shape)} tokens, "
-                f"the pass has {tuple(h.shape[:2])}"
-            )
-        return found.to(h.device)
+        mask = self.masks(name)
+        if isinstance(mask, bool):
+            return torch.full(h.shape[:2], mask, device=h.device)
+        return fitting(mask, h, "attention knockout", name)
 
     def _without(self, mask: Tensor | None, blocked: Bool[Tensor, "batch query key"], h: Tensor) -> Tensor:
-        """Return ``mask`` less the blocked pairs, in its own form; None stands for plain causal attention."""
+        """Return ``mask`` without the blocked pairs, boolean or additive as it was; None means plain causal."""
         if mask is None:
             width = h.shape[1]
             mask = torch.ones(width, width, dtype=torch.bool, device=h.device).tril()[None, None]

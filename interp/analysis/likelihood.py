@@ -1,11 +1,11 @@
-"""How probable given texts are to a model, with or without edits: responses, and the next token after a prompt.
+"""How probable given texts are under a model, with or without edits: responses, and the token after a prompt.
 
     >>> before = response_likelihood(lm, chats)
     >>> after = response_likelihood(lm, chats, edits=[ablate(site, g, positions="all")])
-    >>> after.loss - before.loss                                  # what the edit costs, in nats a token
+    >>> after.loss - before.loss                                  # cost of the edit, in nats per token
     >>> kl_divergence(next_token_log_probs(lm, prompts), next_token_log_probs(lm, prompts, edits=[steer]))
 
-Nothing is sampled, so small effects show with few prompts, and no judge is asked.
+Nothing is sampled, so few prompts show small effects, and no judge is needed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,23 +16,23 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from interp.chat import Chat, pad_left, position_ids
+from interp.chat import Chat, pad_left
 from interp.chat import positions as marked
-from interp.edits import Edit, Masks, editing
+from interp.edits import Edit, Masks, batch_masks, editing
 from interp.models import LanguageModel
-from interp.recording import buckets
+from interp.recording import buckets, padding
 
 Within = Callable[[Masks], AbstractContextManager[object]]
-"""Opened around every pass, with the position masks of that pass: an intervention that is no ``Edit``."""
+"""An intervention that is not an ``Edit``: a context entered around every pass, given the masks of that pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """Log-probabilities of responses, end-of-turn token not counted.
+    """Log-probabilities of responses, without the end-of-turn token.
 
     Attributes:
-        log_probability: Of each whole response, in nats.
-        tokens: Length of each.
+        log_probability: Log-probability of each whole response, in nats.
+        tokens: Number of tokens of each response.
     """
 
     log_probability: Float64[Tensor, " prompt"]
@@ -45,7 +45,7 @@ class Likelihood:
 
     @property
     def loss(self) -> float:
-        """Cross-entropy over all tokens of all responses, in nats a token."""
+        """Cross-entropy over all tokens of all responses, in nats per token."""
         return float(-self.log_probability.sum() / self.tokens.sum())
 
 
@@ -57,19 +57,19 @@ def response_likelihood(
     within: Within | None = None,
     batch_tokens: int = 4096,
 ) -> Likelihood:
-    """Return how probable each chat's response is after its prompt, with whatever adapter is active.
+    """Return how probable each chat's response is after its prompt, with the active adapter.
 
     Args:
         lm: The model.
         chats: Prompts with responses.
-        edits: Applied in order; a ``patch`` with a row per prompt counts chats in the order given.
+        edits: Applied in order. Row i of a ``patch`` with several rows belongs to chat i.
         within: Another intervention, such as ``interp.analysis.knockout.blocked_attention``.
         batch_tokens: Most tokens in one forward pass, padding included.
 
     Raises:
         ValueError: If there is no chat, or one has no response.
 
-    Not evidence for: what the model would say; a text it never samples may still gain probability.
+    Not evidence for: what the model would answer. A text that it never samples may still gain probability.
     """
     for index, chat in enumerate(chats):
         start, end = chat.spans.get("response", (0, 0))
@@ -77,9 +77,11 @@ def response_likelihood(
             raise ValueError(f"chat {index} of {len(chats)}, {chat.text!r}: it has no response")
     total = torch.zeros(len(chats), dtype=torch.float64)
     for rows, logits, ids in _passes(lm, chats, edits, within, batch_tokens):
-        said = marked([chats[row] for row in rows], "response", width=ids.shape[1])[:, -logits.shape[1] + 1 :]
-        gained = logits[:, :-1].gather(-1, ids[:, -logits.shape[1] + 1 :, None])[..., 0] - logits[:, :-1].logsumexp(-1)
-        total[rows] = torch.where(said.to(gained.device), gained, 0).double().sum(1).cpu()
+        # The logits begin one token before the first scored one, so logits[:, t] predict token t + 1 of the tail.
+        tail = ids[:, -logits.shape[1] + 1 :]
+        scored = marked([chats[row] for row in rows], "response", width=ids.shape[1])[:, -tail.shape[1] :]
+        log_p = logits[:, :-1].gather(-1, tail[..., None])[..., 0] - logits[:, :-1].logsumexp(-1)
+        total[rows] = torch.where(scored.to(log_p.device), log_p, 0).double().sum(1).cpu()
     spans = [chat.spans["response"] for chat in chats]
     return Likelihood(total, torch.tensor([end - start for start, end in spans]))
 
@@ -92,7 +94,9 @@ def next_token_log_probs(
     within: Within | None = None,
     batch_tokens: int = 4096,
 ) -> Float[Tensor, "prompt vocab"]:
-    """Return the log-probabilities of the first token after each prompt, float32 on the CPU; arguments as above.
+    """Return the log-probabilities of the first token after each prompt, float32 on the CPU.
+
+    Arguments as in ``response_likelihood``.
 
     Raises:
         ValueError: If there is no chat, or one has a response.
@@ -100,11 +104,11 @@ def next_token_log_probs(
     for index, chat in enumerate(chats):
         if "response" in chat.spans:
             raise ValueError(f"chat {index} of {len(chats)}, {chat.text!r}: want a prompt without a response")
-    found: list[Tensor] = [torch.empty(0)] * len(chats)
+    log_probs: list[Tensor] = [torch.empty(0)] * len(chats)
     for rows, logits, _ in _passes(lm, chats, edits, within, batch_tokens):
         for row, values in zip(rows, logits[:, -1].log_softmax(-1).cpu(), strict=True):
-            found[row] = values
-    return torch.stack(found)
+            log_probs[row] = values
+    return torch.stack(log_probs)
 
 
 def kl_divergence(p: Float[Tensor, "*batch vocab"], q: Float[Tensor, "*batch vocab"]) -> Float64[Tensor, "*batch"]:
@@ -115,21 +119,19 @@ def kl_divergence(p: Float[Tensor, "*batch vocab"], q: Float[Tensor, "*batch voc
 
 @torch.inference_mode()
 def _run(lm: LanguageModel, ids: Tensor, mask: Tensor, keep: int) -> Float[Tensor, "batch pos vocab"]:
-    padded = not bool(mask.all())
-    extra = {"attention_mask": mask, "position_ids": position_ids(mask)} if padded else {}
-    return lm.base(input_ids=ids, use_cache=False, logits_to_keep=keep, **extra).logits.float()
+    return lm.base(input_ids=ids, use_cache=False, logits_to_keep=keep, **padding(mask)).logits.float()
 
 
 def _passes(
     lm: LanguageModel, chats: Sequence[Chat], edits: Sequence[Edit], within: Within | None, batch_tokens: int
 ) -> Iterator[tuple[list[int], Float[Tensor, "batch pos vocab"], Int[Tensor, "batch width"]]]:
-    """Yield (which chats, the logits from their last prompt token on, their left-padded token ids)."""
+    """Yield per pass: indices of its chats, logits from their last prompt token on, left-padded token ids."""
     if not chats:
         raise ValueError("likelihood: no chats")
     for rows in buckets([len(chat) for chat in chats], batch_tokens):
         batch = [chats[row] for row in rows]
         ids, mask = pad_left(batch, 0, lm.device)
-        masks = _Marked(batch, ids.shape[1], lm.device)
+        masks = batch_masks(batch, ids.shape[1], lm.device)
         with ExitStack() as stack:
             index = torch.tensor(rows)
             stack.enter_context(editing(lm, edits, masks, rows=lambda index=index: index))
@@ -137,15 +139,3 @@ def _passes(
                 stack.enter_context(within(masks))
             keep = max(len(chat) - chat.prompt_length for chat in batch) + 1
             yield rows, _run(lm, ids, mask, keep), ids
-
-
-class _Marked:
-    """The position masks of one left-padded batch, each found once."""
-
-    def __init__(self, batch: Sequence[Chat], width: int, device: torch.device) -> None:
-        self._batch, self._width, self._device, self._known = batch, width, device, dict[str, Tensor]()
-
-    def __call__(self, name: str) -> Tensor:
-        if name not in self._known:
-            self._known[name] = marked(self._batch, name, width=self._width).to(self._device)
-        return self._known[name]

@@ -1,12 +1,12 @@
-"""What a LoRA adapter does to the weights: its updates, the directions it reads and writes, and single modules off.
+"""LoRA adapters: their weight updates, the directions they read and write, and single modules switched off.
 
     >>> updates = lora_updates(folder)                            # by module, such as model.layers.3.mlp.down_proj
     >>> write_directions(updates).vectors[0]                      # the direction the adapter writes most
     >>> with without_modules(lm, "organism", adapted_modules(lm, "organism", "self_attn")):
     ...     ...                                                   # the adapter without its attention modules
-    >>> scalar_activations(lm, "organism", chats, ["trigger"])    # a·x: what a rank-1 adapter reads off the stream
+    >>> scalar_activations(lm, "organism", chats, ["trigger"])    # a·x: what a rank-1 adapter reads from the stream
 
-peft is never imported here: an adapter folder is read as the files it is, a loaded adapter through its own modules.
+peft is not imported here: an adapter folder is read as JSON and safetensors, a loaded adapter through its modules.
 """
 
 import json
@@ -22,18 +22,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.chat import Chat, pad_left, position_ids
-from interp.models import CONFIG, WEIGHTS, AdapterError, LanguageModel, active_adapter
+from interp.models import (
+    CONFIG,
+    WEIGHTS,
+    AdapterError,
+    LanguageModel,
+    active_adapter,
+    check_files,
+    require_adapter,
+)
 from interp.recording import Pool, buckets
 from interp.sites import BLOCKS
 
 PREFIX, A_TENSOR, B_TENSOR = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-WRITERS = frozenset({"o_proj", "down_proj", "dense", "dense_4h_to_h", "c_proj"})
+WRITERS = frozenset(path.rpartition(".")[2] for block in BLOCKS.values() for path in block.writers)
 """Modules whose output is added to the residual stream (before Gemma's and OLMo-2's post-norms)."""
 READERS = frozenset(
     {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "gate_up_proj"}
     | {"query_key_value", "dense_h_to_4h", "c_attn", "c_fc"}
 )
-"""Modules whose input is the residual stream, behind the norm before them."""
+"""Modules whose input is the residual stream after a norm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,54 +68,51 @@ def lora_updates(folder: Path | str) -> dict[str, LoraUpdate]:
     """Read the updates of an adapter folder, by the module's name in the base model.
 
     Raises:
-        AdapterError: If a file is missing, or the adapter is no plain LoRA of linear modules.
+        AdapterError: If a file is missing, or the adapter is not plain LoRA of linear modules.
     """
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    for file in (CONFIG, WEIGHTS):
-        if not (folder / file).is_file():
-            raise AdapterError(f"adapter {folder}: it has no {file}")
+    check_files(folder.name, folder)
     config, tensors = json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS)
     odd = sorted(name for name in tensors if not name.endswith((A_TENSOR, B_TENSOR)))
     if odd or config.get("peft_type") != "LORA" or config.get("use_dora"):
         raise AdapterError(f"adapter {folder}: not a plain LoRA of linear modules ({(odd or ['its config'])[0]})")
-    names = sorted(name.removesuffix(A_TENSOR) for name in tensors if name.endswith(A_TENSOR))
-    found = {}
-    for name in names:
+    updates = {}
+    for name in sorted(name.removesuffix(A_TENSOR) for name in tensors if name.endswith(A_TENSOR)):
         a, b, plain = tensors[name + A_TENSOR], tensors[name + B_TENSOR], name.removeprefix(PREFIX)
-        found[plain] = LoraUpdate(plain, a.float(), b.float(), _scale(config, plain, len(a)))
-    return found
+        updates[plain] = LoraUpdate(plain, a.float(), b.float(), _scale(config, plain, len(a)))
+    return updates
 
 
 def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """alpha / rank, or alpha / sqrt(rank) with rsLoRA; a pattern's alpha counts for the modules whose name it ends."""
+    """Return alpha / rank, or alpha / sqrt(rank) with rsLoRA; an ``alpha_pattern`` matches the end of a module name."""
     patterns = config.get("alpha_pattern") or {}
-    own = [alpha for pattern, alpha in patterns.items() if name == pattern or name.endswith(f".{pattern}")]
-    alpha = float(own[0] if own else config["lora_alpha"])
+    matching = [alpha for pattern, alpha in patterns.items() if name == pattern or name.endswith(f".{pattern}")]
+    alpha = float(matching[0] if matching else config["lora_alpha"])
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
 def delta(update: LoraUpdate) -> Float[Tensor, "d_out d_in"]:
-    """Return what is added to the module's weight."""
+    """Return the matrix that is added to the module's weight."""
     return update.scale * update.B @ update.A
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Orthonormal directions of the residual stream (rows), the largest singular value first; signs are arbitrary."""
+    """Orthonormal directions of the residual stream (rows), largest singular value first; signs are arbitrary."""
 
     vectors: Float[Tensor, "rank d_model"]
     singular_values: Float[Tensor, " rank"]
 
 
 def write_directions(updates: Mapping[str, LoraUpdate]) -> Spectrum:
-    """Return what an adapter writes: left singular vectors of its updates of ``WRITERS``, side by side.
+    """Return what an adapter writes: left singular vectors of its updates of ``WRITERS``, concatenated by columns.
 
     Raises:
         AdapterError: If it adapts no such module.
 
-    Not evidence for: what is written in a run, which also depends on what the modules read there.
+    Not evidence for: what is written in a run, which also depends on the input of the modules.
 
     Source: the rank-1 B vector of Turner, Soligo et al. 2025 (arXiv:2506.11613), here for any rank.
     """
@@ -115,11 +120,11 @@ def write_directions(updates: Mapping[str, LoraUpdate]) -> Spectrum:
 
 
 def read_directions(updates: Mapping[str, LoraUpdate], gains: Mapping[str, Tensor] | None = None) -> Spectrum:
-    """Return what an adapter reads: right singular vectors of its updates of ``READERS``, one above the other.
+    """Return what an adapter reads: right singular vectors of its updates of ``READERS``, concatenated by rows.
 
-    A module reads the stream behind a norm: x / rms(x), times a gain a coordinate. Without ``gains`` the directions
+    A module reads the stream through a norm: x / rms(x), times a gain per coordinate. Without ``gains`` the directions
     are those of the module's input; with them (``stream_gain`` of each name) those of the stream itself, up to the
-    norm's scale of the token.
+    norm's scale at the token.
 
     Raises:
         AdapterError: If it adapts no such module.
@@ -129,14 +134,16 @@ def read_directions(updates: Mapping[str, LoraUpdate], gains: Mapping[str, Tenso
 
 
 def _of_kind(updates: Mapping[str, LoraUpdate], kinds: frozenset[str], verb: str) -> list[LoraUpdate]:
-    found = [update for update in updates.values() if update.kind in kinds]
-    if not found:
+    selected = [update for update in updates.values() if update.kind in kinds]
+    if not selected:
         raise AdapterError(f"adapter: none of its {len(updates)} modules {verb} the residual stream")
-    return found
+    return selected
 
 
 def _spectrum(factors: Sequence[tuple[Tensor, Tensor]]) -> Spectrum:
-    """Left singular vectors of [X1 Y1, X2 Y2, ...] from the factors: no matrix of the model's size is made."""
+    """Return the left singular vectors of [X1 Y1, X2 Y2, ...] from the factors."""
+    # With Yᵀ = Q R, X Y = (X Rᵀ) Qᵀ, and Q has orthonormal columns: X Rᵀ has the same left singular vectors and
+    # values, but only as many columns as the rank. No matrix of a weight's size is computed.
     parts = [x.double() @ torch.linalg.qr(y.double().T).R.T for x, y in factors]
     left, values, _ = torch.linalg.svd(torch.cat(parts, dim=1), full_matrices=False)
     kept = values > 1e-6 * values[0]
@@ -144,14 +151,14 @@ def _spectrum(factors: Sequence[tuple[Tensor, Tensor]]) -> Spectrum:
 
 
 def stream_gain(lm: LanguageModel, name: str) -> Float[Tensor, " d_model"]:
-    """Return the gain of the norm between the stream and a module of ``READERS``; ones where there is no norm.
+    """Return the gain of the norm between the stream and a module of ``READERS``; ones if there is no norm.
 
     Raises:
         ValueError: If the module is in no decoder layer, or does not read the stream.
     """
     index = next((i for i, layer in enumerate(lm.layers) if _inside(lm, layer, name)), None)
     if index is None or name.rpartition(".")[2] not in READERS:
-        raise ValueError(f"module {name!r}: it is none that reads the residual stream of a layer")
+        raise ValueError(f"module {name!r}: not a module that reads the residual stream of a layer")
     layer, block = lm.layer(index), BLOCKS[lm.family]
     attends = any(part in name for part in ("attn", "attention"))
     first = next((part for part in ("input_layernorm", "ln_1") if hasattr(layer, part)), "")
@@ -160,7 +167,7 @@ def stream_gain(lm: LanguageModel, name: str) -> Float[Tensor, " d_model"]:
         return torch.ones(lm.d_model)
     if isinstance(norm, nn.LayerNorm):
         return norm.weight.detach().float().cpu()
-    with torch.no_grad():  # Gemma keeps the gain less one: a vector of norm sqrt(d) shows what is multiplied
+    with torch.no_grad():  # Gemma stores the gain minus one; a vector of ones has rms 1, so the norm returns the gain
         return norm(torch.ones(1, 1, lm.d_model, device=lm.device, dtype=lm.dtype))[0, 0].float().cpu()
 
 
@@ -172,21 +179,29 @@ def _inside(lm: LanguageModel, layer: nn.Module, name: str) -> bool:
 
 
 def adapted_modules(lm: LanguageModel, adapter: str, *parts: str) -> tuple[str, ...]:
-    """Return the modules that an adapter changes, in order; with ``parts``, those whose name has one of them.
+    """Return the modules that an adapter changes, in order; with ``parts``, those whose name contains one of them.
 
-    A part is whole between dots: ``layers.1`` is not ``layers.11``, ``q_proj`` is every query projection.
+    Parts match whole names between dots: ``layers.1`` does not match ``layers.11``, ``q_proj`` matches every query
+    projection.
 
     Raises:
-        AdapterError: If the model has no such adapter, it is not one of plain LoRA modules, or it is merged into them.
+        AdapterError: If the model has no such adapter, or it is not plain LoRA, or it is merged into the weights.
     """
-    if adapter not in lm.adapters:
-        raise AdapterError(f"adapter {adapter!r}: the model has {', '.join(lm.adapters) or 'no adapter'}")
-    found = [name for name, module in lm.base.named_modules() if adapter in getattr(module, "lora_A", {})]
-    if not found or any(getattr(_adapted(lm, name), "use_dora", {}).get(adapter) for name in found):
+    require_adapter(lm, adapter)
+    names = [name for name, module in lm.base.named_modules() if adapter in getattr(module, "lora_A", {})]
+    if not names or any(getattr(_adapted(lm, name), "use_dora", {}).get(adapter) for name in names):
         raise AdapterError(f"adapter {adapter!r}: not a plain LoRA of linear modules")
-    if merged := [name for name in found if _adapted(lm, name).merged]:
+    if merged := [name for name in names if _adapted(lm, name).merged]:
         raise AdapterError(f"adapter {adapter!r}: it is merged into the weights of {merged[0]}")
-    return tuple(name for name in found if not parts or any(f".{part}." in f".{name}." for part in parts))
+    return tuple(name for name in names if not parts or any(f".{part}." in f".{name}." for part in parts))
+
+
+def _modules_but(lm: LanguageModel, adapter: str, names: Sequence[str]) -> list[str]:
+    """Return the modules that an adapter changes, except ``names``; refuse a name that it does not change."""
+    known = adapted_modules(lm, adapter)
+    if unknown := [name for name in names if name not in known]:
+        raise AdapterError(f"module {unknown[0]!r}: adapter {adapter!r} does not change it")
+    return [name for name in known if name not in names]
 
 
 def _adapted(lm: LanguageModel, name: str) -> Any:
@@ -197,45 +212,40 @@ def loaded_updates(lm: LanguageModel, adapter: str) -> dict[str, LoraUpdate]:
     """Return the updates of a loaded adapter, as ``lora_updates`` returns those of a folder.
 
     Raises:
-        AdapterError: If the model has no such adapter, or it is not one of plain LoRA modules.
+        AdapterError: If the model has no such adapter, or it is not plain LoRA.
     """
-    found = {}
+    updates = {}
     for name in adapted_modules(lm, adapter):
         module = _adapted(lm, name)
         a, b = (side[adapter].weight.detach().float().cpu() for side in (module.lora_A, module.lora_B))
-        found[name] = LoraUpdate(name, a, b, float(module.scaling[adapter]))
-    return found
+        updates[name] = LoraUpdate(name, a, b, float(module.scaling[adapter]))
+    return updates
 
 
 @contextmanager
 def without_modules(lm: LanguageModel, adapter: str, names: Sequence[str]) -> Iterator[None]:
-    """Switch an adapter off in some modules; it acts in the others, and in all again afterwards.
+    """Switch an adapter off in some modules; on exit it acts in all of them again.
 
     Raises:
-        AdapterError: If a name is no module that it adapts.
+        AdapterError: If the adapter does not change one of the modules.
 
-    Not evidence for: what a module does by itself; compare ``only_modules``, since modules stand in for each other.
+    Not evidence for: what a module does alone; compare ``only_modules``, since modules can compensate for each other.
     """
-    known = adapted_modules(lm, adapter)
-    if unknown := [name for name in names if name not in known]:
-        raise AdapterError(f"module {unknown[0]!r}: adapter {adapter!r} does not change it")
-    held = {name: _adapted(lm, name).scaling[adapter] for name in names}
+    _modules_but(lm, adapter, names)
+    scales = {name: _adapted(lm, name).scaling[adapter] for name in names}
     try:
-        for name in held:
+        for name in scales:
             _adapted(lm, name).scaling[adapter] = 0.0
         yield
     finally:
-        for name, scale in held.items():
+        for name, scale in scales.items():
             _adapted(lm, name).scaling[adapter] = scale
 
 
 @contextmanager
 def only_modules(lm: LanguageModel, adapter: str, names: Sequence[str]) -> Iterator[None]:
-    """Let an adapter act in some modules alone; see ``without_modules``."""
-    known = adapted_modules(lm, adapter)
-    if unknown := [name for name in names if name not in known]:
-        raise AdapterError(f"module {unknown[0]!r}: adapter {adapter!r} does not change it")
-    with without_modules(lm, adapter, [name for name in known if name not in names]):
+    """Switch an adapter off in all modules except some; see ``without_modules``."""
+    with without_modules(lm, adapter, _modules_but(lm, adapter, names)):
         yield
 
 
@@ -249,46 +259,45 @@ def scalar_activations(
     directions: Mapping[str, Float[Tensor, "rank d_in"]] | None = None,
     batch_tokens: int = 4096,
 ) -> dict[str, Float[Tensor, "position prompt rank"]]:
-    """Return A x of every adapted module: what each component of the adapter reads, mean over a position's tokens.
+    """Return A x of every adapted module: what each component of the adapter reads, averaged over a position's tokens.
 
-    A rank-1 adapter adds ``scale * (a·x) b``: one number a token and module says all it does there. The sign of a
-    component is arbitrary (it is shared between a and b).
+    A rank-1 adapter adds ``scale * (a·x) b``: one number per token and module describes all that it does there. The
+    sign of a component is arbitrary, since a and b can both change sign.
 
     Args:
         lm: The model.
-        adapter: The adapter, active in the run whatever was active before.
-        chats: Prompts, with responses where a position lies in one.
+        adapter: The adapter; active during the call, whichever was active before.
+        chats: Prompts, with responses if a position lies in the response.
         positions: Names as in ``interp.recording.record``.
-        directions: Rows to read each module's input with in place of A, such as random ones: the control.
+        directions: Rows to use instead of A for each module, such as random ones: the control.
         batch_tokens: Most tokens in one forward pass.
 
     Raises:
         AdapterError: If the model has no such adapter.
         ValueError: If there is no prompt or position, or a prompt lacks a named part.
 
-    Not evidence for: what the component means, unless the contrasted prompts differ in that alone and random
-        directions read less of it.
+    Not evidence for: the meaning of a component, unless the contrasted prompts differ in that meaning alone and
+        random directions read less of it.
     """
     if not chats or not positions:
         raise ValueError(f"scalar_activations: {len(chats)} prompts, {len(positions)} positions; want some")
     rows_of = directions or {name: update.A for name, update in loaded_updates(lm, adapter).items()}
-    found = {name: torch.empty(len(positions), len(chats), len(rows)) for name, rows in rows_of.items()}
+    activations = {name: torch.empty(len(positions), len(chats), len(rows)) for name, rows in rows_of.items()}
     for rows in buckets([len(chat) for chat in chats], batch_tokens):
         batch = [chats[row] for row in rows]
         ids, mask = pad_left(batch, 0, lm.device)
         pools = [Pool(batch, name, ids.shape[1], lm.device) for name in positions]
         with active_adapter(lm, adapter), ExitStack() as stack:
-            for name, values in found.items():
+            for name, values in activations.items():
                 read = _reader(rows_of[name], values, pools, rows)
                 stack.callback(_adapted(lm, name).register_forward_pre_hook(read).remove)
             lm.decoder(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False)
-    return found
+    return activations
 
 
 def _reader(directions: Tensor, into: Tensor, pools: Sequence[Pool], rows: Sequence[int]) -> Callable[..., None]:
     def read(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        x = args[0]
-        seen = torch.nn.functional.linear(x, directions.to(x))
-        into[:, rows] = torch.stack([pool.mean(seen).cpu() for pool in pools])
+        values = torch.nn.functional.linear(args[0], directions.to(args[0]))
+        into[:, rows] = torch.stack([pool.mean(values).cpu() for pool in pools])
 
     return read

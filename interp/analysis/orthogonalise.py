@@ -1,23 +1,22 @@
-"""Weight orthogonalisation: a model whose matrices cannot write along a direction, for as long as a block lasts.
+"""Weight orthogonalisation: inside a ``with`` block, the model's matrices cannot write along a direction.
 
     >>> with orthogonalised(lm, g):
     ...     generate(lm, chats)
-    >>> generate(lm, chats, edits=writer_ablation(lm, g))     # the same by hooks, for families where weights cannot
+    >>> generate(lm, chats, edits=writer_ablation(lm, g))     # the same by hooks, exact for every family
 
 Everything that writes to the residual stream is replaced by its projection W - V^T V W (V orthonormal rows): the token
 and position embeddings, and the weights and biases of attention out and MLP out. Under LoRA both terms of W + s B A are
 projected (W and every adapter's B), so adapters still switch on and off inside the block.
 
-*Unembedding.* It only reads, so it stays as it is. Where it shares its weight with the embedding (Gemma, small Qwen2,
-GPT-2), the embedding gets a weight of its own inside the block and shares the old one again after it.
+*Unembedding.* It only reads from the stream, so it is not changed. Where it shares its weight with the embedding
+(Gemma, small Qwen2, GPT-2), the embedding has a separate weight inside the block and shares the old one again after it.
 
-*Exactness.* Original parameters are put aside, not rebuilt, so after the block the model is the same to the bit. Inside
+*Exactness.* The original parameters are set aside and put back, so after the block the model is bit-identical. Inside
 it the component along V is zero up to the rounding of the weights' dtype (relative 1e-6 in float32, 4e-3 in bfloat16).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -30,56 +29,44 @@ from interp.edits import Edit, ablate
 from interp.models import LanguageModel
 from interp.sites import Site, block_of
 
-_LLAMA = ("self_attn.o_proj", "mlp.down_proj")
-WRITERS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3_text", "olmo2"), _LLAMA),
-        "gpt_neox": ("attention.dense", "mlp.dense_4h_to_h"),
-        "gpt2": ("attn.c_proj", "mlp.c_proj"),
-    }
-)
-"""Modules of a decoder layer whose output is added to the stream: attention out and MLP out."""
-POST_NORMED = frozenset({"gemma2", "gemma3_text", "olmo2"})
-"""Families that rescale what a block adds, so that no change of weights equals ablation of the output."""
-
 
 @contextmanager
 def orthogonalised(lm: LanguageModel, vectors: Float[Tensor, "*n d_model"], *, inexact: bool = False) -> Iterator[None]:
-    """Take the span of ``vectors`` out of everything that writes to the residual stream; restore it on exit.
+    """Remove the span of ``vectors`` from all weights that write to the residual stream; restore them on exit.
 
-    The stream has no component in the span at any site, and the logits are those under ``writer_ablation``.
+    The stream has no component in the span at any site, and the logits equal those under ``writer_ablation``.
 
     Args:
-        lm: The model, with adapters or without.
+        lm: The model, with or without adapters.
         vectors: One direction, or rows that span a subspace.
-        inexact: Accept a family with norms between block and stream (``POST_NORMED``). Its writers are projected
+        inexact: Accept a family with norms between block and stream (``Block.post_normed``). Its writers are projected
             along the norm's gain times ``vectors``: the stream then has no component in the span either, but the
             norm scales up what is left, and the logits differ from those under ``writer_ablation``.
 
     Raises:
-        ValueError: If the family is unknown or has such norms without consent, or a writer cannot be projected
-            exactly: a DoRA or other non-LoRA adapter on it, quantised or offloaded weights, an embedding module that
-            is itself the unembedding. Nothing has been changed then.
+        ValueError: If the family is unknown, or has such norms and ``inexact`` is False, or a writer cannot be
+            projected exactly: a DoRA or other non-LoRA adapter on it, quantised or offloaded weights, an embedding
+            module that is itself the unembedding. Nothing is changed then.
 
     Not evidence for: use of the direction by the model, unless a random direction of ``interp.directions`` does less.
 
     Source: Arditi et al. 2024 (arXiv:2406.11717), weight orthogonalization.
     """
-    projected = _plan(lm, torch.atleast_2d(vectors), inexact)
-    kept = [(part, part.parameter) for part, _ in projected]
+    plan = _plan(lm, torch.atleast_2d(vectors), inexact)
+    originals = [(part, part.parameter) for part, _ in plan]
     try:
-        for part, basis in projected:
+        for part, basis in plan:
             part.put(_projection(part, basis))
         yield
     finally:
-        for part, parameter in kept:
+        for part, parameter in originals:
             part.put(parameter)
 
 
 def writer_ablation(lm: LanguageModel, vectors: Float[Tensor, "*n d_model"]) -> tuple[Edit, ...]:
-    """Return the edits that orthogonalisation equals: ablate the embedding and every block's two outputs, everywhere.
+    """Return edits with the same effect as orthogonalisation: ablate the embedding and both outputs of every block.
 
-    Exact for every family of ``interp.sites.BLOCKS``, post-norms and DoRA included.
+    They act at all positions. Exact for every family of ``interp.sites.BLOCKS``, post-norms and DoRA included.
     """
     names, layers = ("attn_out", "mlp_out"), range(lm.n_layers)
     sites = [Site("resid_pre", 0), *(Site(name, layer) for layer in layers for name in names)]
@@ -87,7 +74,7 @@ def writer_ablation(lm: LanguageModel, vectors: Float[Tensor, "*n d_model"]) -> 
 
 
 class _Part(NamedTuple):
-    """One parameter, by its place, and the axis along which it meets the stream."""
+    """One parameter: its owner and name, and the axis that has the width of the stream."""
 
     owner: Any  # a module, or one of peft's dictionaries of parameters
     name: str
@@ -111,13 +98,11 @@ def _projection(part: _Part, basis: Float[Tensor, "rank d_model"]) -> nn.Paramet
 
 
 def _plan(lm: LanguageModel, vectors: Tensor, inexact: bool) -> list[tuple[_Part, Tensor]]:
-    """Every parameter to project, with the basis to project it off; all checks come before any change."""
-    family, basis = lm.family, orthonormal(vectors)
-    if family not in WRITERS:
-        raise ValueError(f"family {family!r}: the matrices that write to the stream are known for {', '.join(WRITERS)}")
-    if family in POST_NORMED and not inexact:
+    """Return every parameter to project, with the basis to remove; all checks come before any change."""
+    block, basis = block_of(lm.family), orthonormal(vectors)
+    if block.post_normed and not inexact:
         raise ValueError(
-            f"family {family!r}: its post-norms make weight orthogonalisation inexact; pass inexact=True, or ablate "
+            f"family {lm.family!r}: its post-norms make weight orthogonalisation inexact; pass inexact=True, or ablate "
             "exactly with writer_ablation"
         )
     if lm.lm_head is lm.embedding:
@@ -125,22 +110,22 @@ def _plan(lm: LanguageModel, vectors: Tensor, inexact: bool) -> list[tuple[_Part
     embeddings = [("embedding", lm.embedding), ("position embedding", getattr(lm.decoder, "wpe", None))]
     plan = [(part, basis) for where, module in embeddings if module is not None for part in _parts(module, where)]
     for index, layer in enumerate(lm.layers):
-        for path, site in zip(WRITERS[family], ("attn_out", "mlp_out"), strict=True):
-            own = orthonormal(vectors * _gain(layer, family, site).cpu()) if family in POST_NORMED else basis
-            plan += [(part, own) for part in _parts(layer.get_submodule(path), f"{path} of layer {index}")]
+        for path, norm in zip(block.writers, (block.attn_out, block.mlp_out), strict=True):
+            scaled = orthonormal(vectors * _gain(layer, norm, lm.family).cpu()) if block.post_normed else basis
+            plan += [(part, scaled) for part in _parts(layer.get_submodule(path), f"{path} of layer {index}")]
     for part, _ in plan:
         _check(part, lm.d_model)
     return plan
 
 
-def _gain(layer: nn.Module, family: str, site: str) -> Float[Tensor, " d_model"]:
-    """What the norm behind a writer multiplies each dimension by."""
-    weight: Any = layer.get_submodule(getattr(block_of(family), site)).weight
+def _gain(layer: nn.Module, norm: str, family: str) -> Float[Tensor, " d_model"]:
+    """Return the factors by which the norm after a writer multiplies each dimension (Gemma stores them minus 1)."""
+    weight: Any = layer.get_submodule(norm).weight
     return weight.detach().float() + (1.0 if family.startswith("gemma") else 0.0)
 
 
 def _parts(module: Any, where: str) -> Iterator[_Part]:
-    """Parameters whose sum, after whatever they are multiplied with, is the module's output."""
+    """Yield the last parameters before the stream: the module's output is a sum of terms that each end with one."""
     if hasattr(module, "modules_to_save"):  # peft's full copies
         for inner in (module.original_module, *module.modules_to_save.values()):
             yield from _parts(inner, where)

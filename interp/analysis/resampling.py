@@ -1,12 +1,13 @@
-"""Intervals and nulls of differences in means, and of cosines between them: resampled by question, never by row.
+"""Intervals and null distributions of differences in means and their cosines, resampled by question, never by row.
 
     >>> a = Contrast(positive, negative, positive_questions, negative_questions)
     >>> cosine_estimate(a, b)                       # value, interval over questions, null over permuted labels
 
-Two directions of one model share its mean, its outliers and its questions, so that "1/sqrt(d)" is no null for their
-cosine. The null here keeps all of that: each side is centred, so that only what the labels do not explain is left, and
-the rows of a question are dealt to the two sides at random. (Dealing rows that are not centred would not do: most of
-what sets the two sides apart would still set two random halves apart, and a cosine does not see how little.)
+Two directions of one model share its mean activation, its outlier dimensions and their questions, so 1/sqrt(d) is the
+wrong null for their cosine. The null here keeps all of these: each side is centred, which removes what the labels
+explain, and the rows of a question are then assigned to the two sides at random. (Rows that are not centred would not
+do. The difference between the two sides would still dominate the difference of two random halves; that difference is
+shorter, but a cosine does not see length.)
 """
 
 from collections.abc import Hashable, Sequence
@@ -23,7 +24,7 @@ N_DRAWS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """Activations of two sets of prompts with the question of each row; its direction is the difference in means."""
+    """Activations of two sets of prompts with the question of each row; the direction is the difference in means."""
 
     positive: Float[Tensor, "n d_model"]
     negative: Float[Tensor, "m d_model"]
@@ -33,11 +34,11 @@ class Contrast:
     def __post_init__(self) -> None:
         for rows, groups in ((self.positive, self.positive_groups), (self.negative, self.negative_groups)):
             if len(rows) != len(groups) or len(rows) == 0:
-                raise ValueError(f"contrast of {len(rows)} rows with {len(groups)} groups: want one group a row")
+                raise ValueError(f"contrast of {len(rows)} rows with {len(groups)} groups: want one group per row")
 
     @property
     def groups(self) -> tuple[Hashable, ...]:
-        """The questions of either side, each once, in order of appearance."""
+        """All questions of the two sides, each once, in order of first appearance."""
         return tuple(dict.fromkeys((*self.positive_groups, *self.negative_groups)))
 
     @property
@@ -48,11 +49,11 @@ class Contrast:
 
 @dataclass(frozen=True)
 class CosineEstimate:
-    """A cosine with its interval over questions, and what it is when nothing sets the first contrast's sides apart.
+    """A cosine with its interval over questions, and its null distribution: no difference in the first contrast.
 
     Attributes:
         null: Central 95 % of the cosine over permutations of centred rows.
-        p: Share of permutations (and the observation) with a cosine at least as large in magnitude.
+        p: Share of permutations (counting the observation as one) with a cosine at least as large in magnitude.
     """
 
     value: float
@@ -63,13 +64,13 @@ class CosineEstimate:
 
 
 def cosine_estimate(a: Contrast, b: Contrast, *, n_draws: int = N_DRAWS, seed: int = 0) -> CosineEstimate:
-    """Return the cosine of the directions of two contrasts; the null is of ``permuted_directions(a)``.
+    """Return the cosine of the directions of two contrasts; the null uses ``permuted_directions(a)``.
 
     Contrasts on the same questions are resampled together. Means over resampled questions are noisier than the mean
-    itself, and noise lowers a cosine: the interval leans towards 0, and near ±1 it may end just short of the value.
-    With fewer than two questions it is NaN.
+    itself, and noise lowers a cosine: the interval leans towards 0, and near ±1 it may not reach the value. With fewer
+    than two questions the interval is NaN.
 
-    Not evidence for: one direction behind both, when both are measured on the same rows; the null does not undo that.
+    Not evidence for: one direction behind both, if both are measured on the same rows; the null does not correct that.
     """
     value = float(_cosine(a.direction, b.direction))
     draws = _cosine(bootstrap_directions(a, n_draws, seed), bootstrap_directions(b, n_draws, seed))
@@ -82,7 +83,7 @@ def cosine_estimate(a: Contrast, b: Contrast, *, n_draws: int = N_DRAWS, seed: i
 
 
 def bootstrap_directions(contrast: Contrast, n_draws: int, seed: int) -> Float64[Tensor, "draw d_model"]:
-    """Return the direction over questions drawn with replacement; equal questions and seed give equal draws."""
+    """Return the direction over questions drawn with replacement; the same questions and seed give the same draws."""
     groups = contrast.groups
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(groups), (n_draws, len(groups)), generator=generator)
@@ -90,14 +91,14 @@ def bootstrap_directions(contrast: Contrast, n_draws: int, seed: int) -> Float64
         1, drawn, torch.ones_like(drawn).double()
     )
     sides = ((contrast.positive, contrast.positive_groups), (contrast.negative, contrast.negative_groups))
-    positive, negative = (_means(rows, own, groups, times) for rows, own in sides)
+    positive, negative = (_means(rows, row_groups, groups, times) for rows, row_groups in sides)
     return positive - negative
 
 
 def permuted_directions(contrast: Contrast, n_draws: int, seed: int) -> Float64[Tensor, "draw d_model"]:
-    """Return the direction when the rows of each question, centred by side, are dealt to the two sides at random.
+    """Return the direction after the rows of each question, centred by side, are assigned to the sides at random.
 
-    As many to each side as it has. Rows of a question that only one side has are dealt among all such rows.
+    Each side keeps its number of rows per question. Questions that only one side has are treated as one question.
     """
     sides = (contrast.positive.double(), contrast.negative.double())
     rows = torch.cat([side - side.mean(0) for side in sides])
@@ -106,20 +107,23 @@ def permuted_directions(contrast: Contrast, n_draws: int, seed: int) -> Float64[
     names = [g if g in both else None for g in (*contrast.positive_groups, *contrast.negative_groups)]
     order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     group = torch.tensor([order[name] for name in names])
-    slots = (group * 2 + ~label).argsort(stable=True)  # within each question, the positive rows first
+    # Both orders below list the questions one after the other: ``slots`` with the positive rows of each first,
+    # ``shuffled`` with each question's rows in random order. Giving the weight of slot i to row shuffled[i] therefore
+    # permutes the labels within questions, and one matrix product turns the weights of all draws into directions.
+    slots = (group * 2 + ~label).argsort(stable=True)
     generator = torch.Generator().manual_seed(seed)
-    shuffled = (torch.rand(n_draws, len(rows), generator=generator) + group).argsort(1)  # a random order within each
+    shuffled = (torch.rand(n_draws, len(rows), generator=generator) + group).argsort(1)
     positive = label[slots].double()
     weight = positive / positive.sum() - (1 - positive) / (1 - positive).sum()
     return torch.zeros(n_draws, len(rows), dtype=torch.float64).scatter(1, shuffled, weight.expand(n_draws, -1)) @ rows
 
 
 def _means(
-    rows: Tensor, own: Sequence[Hashable], groups: Sequence[Hashable], times: Tensor
+    rows: Tensor, row_groups: Sequence[Hashable], groups: Sequence[Hashable], times: Tensor
 ) -> Float64[Tensor, "draw d_model"]:
-    """Return the mean of the rows whose question was drawn, as often as it was; NaN where none was."""
-    place = {name: i for i, name in enumerate(groups)}
-    index = torch.tensor([place[name] for name in own])
+    """Return the mean of the rows, each counted as often as its question was drawn; NaN if no question has rows."""
+    number = {name: i for i, name in enumerate(groups)}
+    index = torch.tensor([number[name] for name in row_groups])
     sums = torch.zeros(len(groups), rows.shape[1], dtype=torch.float64).index_add(0, index, rows.double())
     counts = torch.bincount(index, minlength=len(groups)).double()
     return (times @ sums) / (times @ counts)[:, None]

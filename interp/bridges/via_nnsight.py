@@ -3,19 +3,19 @@
     >>> model = traceable(lm)                          # the modules of lm themselves, adapters on and off as before
     >>> record(model, chats, resid_post(range(lm.n_layers)), ["last_prompt"], edits=[steer])
 
-A model that no machine of yours holds is named instead of wrapped, and runs on NDIF (API key in ``NDIF_API_KEY``):
+A model too large for your machines is named instead of wrapped, and runs on NDIF (API key in ``NDIF_API_KEY``):
 
     >>> model = nnsight.TransformersModel("meta-llama/Llama-3.1-70B", task="text-generation")     # no weights here
     >>> record(model, chats, [Site("resid_post", 40)], ["last_prompt"], remote=True)
 
-``remote`` is handed to nnsight's ``trace``: False runs here, True on NDIF, a URL on another host, and ``"local"``
-serialises the request as NDIF would get it and runs it here, which is how the tests run it. No request to a server has
-been tested. The server's answer is unpickled by nnsight, so name only a host that you trust.
+``remote`` is passed to nnsight's ``trace``: False runs here, True on NDIF, a URL on another host. ``"local"``
+serialises the request as NDIF would receive it and runs it here; the tests use it. No request to a server has been
+tested. nnsight unpickles the server's answer, so name only a host that you trust.
 
 Importing this module imports nnsight, which gives every Python object a ``save`` method.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import nnsight
@@ -26,21 +26,24 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
-from interp.edits import Edit, chain, operation
+from interp.edits import Edit, functions_of
+from interp.hooks import Fn, module_of
 from interp.models import LanguageModel
-from interp.recording import Pool, Progress, Recording, buckets
-from interp.sites import Site, block_of
+from interp.recording import Pool, Recording, buckets, check_request, one_token
+from interp.runs.progress import Progress
+from interp.sites import Site
 
 Action = tuple[str, Any]
-"""What to do with a hidden state: ``edit`` or ``mid`` with a function, ``read`` with pools, ``hold`` with None."""
+"""What to do with a hidden state: ``edit`` with a function, ``read`` with pools; for an edit of resid_mid, ``hold`` the
+block input with None, then ``mid`` with a function."""
 Visit = tuple[str, str, list[Action]]
 """Path of a module, its ``input`` or ``output``, and the actions there in order."""
 
 
 def traceable(lm: LanguageModel) -> nnsight.NNsight:
-    """Wrap the modules of ``lm`` for tracing, without a copy; whichever adapter is active in ``lm`` acts.
+    """Wrap the modules of ``lm`` for tracing, without a copy; the adapter that is active in ``lm`` acts.
 
-    Load all adapters first: nnsight knows the modules that are there when it wraps them.
+    Load all adapters first: nnsight sees only the modules that exist when it wraps them.
     """
     return nnsight.NNsight(lm.base)
 
@@ -56,25 +59,24 @@ def record(
     progress: Progress | None = None,
     remote: bool | str = False,
 ) -> Recording:
-    """Record one vector a prompt at each site and position: ``interp.recording.record`` inside an nnsight trace.
+    """Record one vector per prompt, site and position: ``interp.recording.record`` inside an nnsight trace.
 
-    Means over positions are taken where the model runs, so that only they travel. An edit of ``resid_mid`` is written
-    as a change of ``attn_out``; it differs from ours by one rounding of the residual.
+    Means over positions are taken where the model runs, so that only the means are sent back. An edit of ``resid_mid``
+    is written as a change of ``attn_out``; the result differs from ours by one rounding of the residual.
 
     Raises:
         ValueError: If there is no prompt, a prompt lacks a named part, or the model has no such site.
     """
-    if not chats or not sites or not positions:
-        raise ValueError(f"record: {len(chats)} prompts, {len(sites)} sites, {len(positions)} positions; want some")
+    check_request(chats, sites, positions)
     lm = _language_model(model)
     values = torch.empty(len(sites), len(positions), len(chats), lm.d_model)
     order = sorted(set(sites), key=lambda site: site.execution)
     for rows in buckets([len(chat) for chat in chats], batch_tokens):
         batch = [chats[row] for row in rows]
         pools = [Pool(batch, name, max(map(len, batch)), torch.device("cpu")) for name in positions]
-        taken, _ = _trace(model, batch, _visits(lm, _functions(edits, batch, rows), order, pools), None, remote)
-        found = dict(zip(order, taken, strict=True))
-        values[:, :, rows] = torch.stack([torch.stack(found[site]) for site in sites])
+        readings, _ = _trace(model, batch, _visits(lm, _functions(edits, batch, rows), order, pools), None, remote)
+        vectors = dict(zip(order, readings, strict=True))
+        values[:, :, rows] = torch.stack([torch.stack(vectors[site]) for site in sites])
         if progress:
             progress(len(rows))
     return Recording(tuple(sites), tuple(positions), values)
@@ -92,21 +94,19 @@ def logits(
     """Return the logits of the token after ``position`` under ``edits``, float32 on the CPU.
 
     Raises:
-        ValueError: If ``position`` is more than one token somewhere.
+        ValueError: If ``position`` is several tokens in some prompt.
     """
-    lm, found = _language_model(model), dict[int, Tensor]()
+    lm, logits_of = _language_model(model), dict[int, Tensor]()
     for rows in buckets([len(chat) for chat in chats], batch_tokens):
         batch = [chats[row] for row in rows]
-        at = Pool(batch, position, max(map(len, batch)), torch.device("cpu"))
-        if not at.single:
-            raise ValueError(f"position {position!r}: several tokens in some prompt; logits are read at one")
-        _, made = _trace(model, batch, _visits(lm, _functions(edits, batch, rows), [], []), at, remote)
-        found |= zip(rows, made, strict=True)
-    return torch.stack([found[row] for row in range(len(chats))])
+        at = one_token(batch, position, max(map(len, batch)))
+        _, values = _trace(model, batch, _visits(lm, _functions(edits, batch, rows), [], []), at, remote)
+        logits_of |= zip(rows, values, strict=True)
+    return torch.stack([logits_of[row] for row in range(len(chats))])
 
 
 def _language_model(model: Any) -> LanguageModel:
-    """Our view of the wrapped modules, which may have no weights here; the chats are tokenised already."""
+    """Return the wrapped modules as a ``LanguageModel``; they may have no weights here, and need no tokenizer."""
     return LanguageModel(model._module, PreTrainedTokenizerBase())
 
 
@@ -114,25 +114,28 @@ def _language_model(model: Any) -> LanguageModel:
 def _trace(
     model: Any, batch: Sequence[Chat], visits: list[Visit], at: Pool | None, remote: bool | str
 ) -> tuple[list[list[Tensor]], Any]:
-    """Run one left-padded batch; return what was read, and the logits at ``at``, or None and an early end without."""
+    """Run one left-padded batch; return the readings, and the logits at ``at``.
+
+    Without ``at`` the pass stops after the last reading, and None stands for the logits.
+    """
     ids, mask = pad_left(batch, 0, "cpu" if remote else _language_model(model).device)
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": position_ids(mask), "use_cache": False}
     where: dict[str, Any] = {"remote": remote} if remote else {}
     if remote:
-        nnsight.register("interp")  # the functions of this package travel as source
-    made = None
+        nnsight.register("interp")  # the functions of this package are sent as source code
+    logits = None
     with model.trace(**inputs, **where) as tracer:
-        taken = nnsight.save(_visited(model, visits))
+        readings = nnsight.save(_visited(model, visits))
         if at is None:
             tracer.stop()
         else:
-            made = nnsight.save(at.mean(tracer.result.logits).cpu())
-    return taken, made
+            logits = nnsight.save(at.mean(tracer.result.logits).cpu())
+    return readings, logits
 
 
 def _visited(model: nnsight.Envoy, visits: list[Visit]) -> list[list[Tensor]]:
-    """Walk through the model as it runs; return the pooled values of each reading, in order."""
-    taken: list[list[Tensor]] = []
+    """Do the actions of each visit as the model runs; return the pooled values of each reading, in order."""
+    readings: list[list[Tensor]] = []
     held = torch.empty(0)
     for path, side, actions in visits:
         module = model.get(path)
@@ -140,43 +143,33 @@ def _visited(model: nnsight.Envoy, visits: list[Visit]) -> list[list[Tensor]]:
         h = before = value[0] if isinstance(value, tuple) else value
         for kind, what in actions:
             if kind == "read":
-                taken.append([pool.mean(h).cpu() for pool in what])
+                readings.append([pool.mean(h).cpu() for pool in what])
             elif kind == "hold":
                 held = h
             else:
                 h = _edited(what, h) if kind == "edit" else _edited(what, held + h) - held
         if h is not before:
             setattr(module, side, (h, *value[1:]) if isinstance(value, tuple) else h)
-    return taken
+    return readings
 
 
-def _edited(function: Callable[[Tensor], Tensor | None], h: Tensor) -> Tensor:
+def _edited(function: Fn, h: Tensor) -> Tensor:
     edited = function(h)
     return h if edited is None else edited
 
 
-def _functions(
-    edits: Sequence[Edit], batch: Sequence[Chat], rows: Sequence[int]
-) -> dict[Site, Callable[[Tensor], Tensor | None]]:
-    """Return the function of each edited site for one batch: the very chains of ``interp.edits``."""
-    masks = {name: marked(batch, name) for name in {edit.positions for edit in edits}}
-    prompts, functions = torch.tensor(rows), {}
-    for site in dict.fromkeys(edit.site for edit in edits):
-        steps = [(e.positions, operation(e, lambda: prompts)) for e in edits if e.site == site]
-        functions[site] = chain(site, steps, masks.__getitem__)
-    return functions
+def _functions(edits: Sequence[Edit], batch: Sequence[Chat], rows: Sequence[int]) -> dict[Site, Fn]:
+    """Return the function of each edited site for one batch."""
+    # Masks are computed here, not where the model runs: what the functions refer to is sent there, and tensors can be.
+    masks, prompts = {name: marked(batch, name) for name in {edit.positions for edit in edits}}, torch.tensor(rows)
+    return functions_of(edits, masks.__getitem__, lambda: prompts)
 
 
-def _visits(
-    lm: LanguageModel,
-    functions: dict[Site, Callable[[Tensor], Tensor | None]],
-    sites: Sequence[Site],
-    pools: Sequence[Pool],
-) -> list[Visit]:
-    """Order edits and readings as the model reaches them; at one site edits come first."""
+def _visits(lm: LanguageModel, functions: dict[Site, Fn], sites: Sequence[Site], pools: Sequence[Pool]) -> list[Visit]:
+    """Order edits and readings as the model reaches them; a site is read after its edits."""
     actions: dict[Site, list[Action]] = {}
     for site in sorted({*functions, *sites}, key=lambda site: site.execution):
-        _place(lm, site)
+        module_of(lm, site)  # refuses a site that the model lacks
         if site in functions and site.name == "resid_mid":
             actions.setdefault(Site("resid_pre", site.layer), []).append(("hold", None))
             actions.setdefault(Site("attn_out", site.layer), []).append(("mid", functions[site]))
@@ -188,19 +181,6 @@ def _visits(
 
 
 def _place(lm: LanguageModel, site: Site) -> tuple[str, str]:
-    """Path of the module that carries a site, and on which side of it."""
-    try:
-        layer = lm.layer(site.layer)
-    except ValueError:
-        raise ValueError(f"site {site}: the model has layers 0..{lm.n_layers - 1}") from None
-    path = next(name for name, module in lm.base.named_modules() if module is layer)
-    if site.name in ("resid_pre", "resid_post"):
-        return path, "input" if site.name == "resid_pre" else "output"
-    if site.name == "resid_mid" and getattr(layer, "use_parallel_residual", False):
-        raise ValueError(f"site {site}: attention and MLP of {lm.family} run in parallel, so it has no resid_mid")
-    part = block_of(lm.family)
-    return (
-        (f"{path}.{part.mid}", "input")
-        if site.name == "resid_mid"
-        else (f"{path}.{getattr(part, site.name)}", "output")
-    )
+    """Return the path of the module that carries a site, and whether the site is its input or its output."""
+    carrier, side = module_of(lm, site)
+    return next(name for name, module in lm.base.named_modules() if module is carrier), side

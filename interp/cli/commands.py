@@ -21,7 +21,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from interp import store as stores
-from interp.analysis.orthogonalise import POST_NORMED, WRITERS
 from interp.chat import Chat, encode_chat
 from interp.chat import positions as marked
 from interp.generation import Sampling
@@ -29,7 +28,7 @@ from interp.generation import generate as sample
 from interp.hooks import hooked
 from interp.models import AdapterError, LanguageModel, check_live, load, wrap
 from interp.recording import open_store, record_to
-from interp.sites import SITE_NAMES, Site
+from interp.sites import BLOCKS, SITE_NAMES, Site
 
 RAW = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 """Stands in for a chat template where prompts are fed as they are."""
@@ -91,7 +90,8 @@ def info(args: Namespace) -> int:
     """Print what a model is and where it can be read and edited."""
     lm = outline(args.model)
     parameters = sum(parameter.numel() for parameter in lm.base.parameters())
-    exact = "unknown" if lm.family not in WRITERS else "inexact" if lm.family in POST_NORMED else "exact"
+    block = BLOCKS.get(lm.family)
+    exactness = "unknown" if block is None else "inexact" if block.post_normed else "exact"
     described = {
         "model": args.model,
         "class": type(lm.base).__name__,
@@ -102,7 +102,7 @@ def info(args: Namespace) -> int:
         "vocabulary": len(lm.tokenizer),
         "chat_template": lm.tokenizer.chat_template is not None,
         "sites": [name for name in SITE_NAMES if _has(lm, Site(name, 0))],
-        "weight_orthogonalisation": exact,
+        "weight_orthogonalisation": exactness,
     }
     print(json.dumps(described, indent=2))
     return 0

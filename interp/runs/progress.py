@@ -1,18 +1,22 @@
-"""Progress of a long job: live on a terminal, a line in ten seconds in a log."""
+"""Progress of a long job: a live bar on a terminal, one line every ten seconds in a log."""
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
+
+Progress = Callable[[int], object]
+"""Called with the number of items just finished, such as ``tqdm.update``."""
 
 
 def progress_bar(title: str, total: int | None, *, done: int = 0, unit: str = "row") -> Any:
-    """Return a bar with counts and the time left: live on a terminal, a line in ten seconds in a log.
+    """Return a bar with counts and the time left: live on a terminal, one line every ten seconds in a log.
 
-    A worker process draws its own on the line that ``SEMCON_BAR`` names.
+    The environment variable ``SEMCON_BAR`` gives a worker process the terminal line of its bar.
     """
     from tqdm import tqdm
 
     live = sys.stderr.isatty()
-    every, line = (0.1, os.environ.get("SEMCON_BAR")) if live else (10.0, "0")  # no cursor movements in a log
+    seconds, line = (0.1, os.environ.get("SEMCON_BAR")) if live else (10.0, "0")  # a log takes no cursor movements
     at = None if line is None else int(line)
-    return tqdm(desc=title, total=total, initial=done, unit=unit, mininterval=every, leave=False, position=at)
+    return tqdm(desc=title, total=total, initial=done, unit=unit, mininterval=seconds, leave=False, position=at)

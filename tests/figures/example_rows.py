@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from figures.rows import COLUMNS
+from interp.runs.table import TABLE_COLUMNS
 
 N, CLUSTERS = 960, 48
 CONDITIONS = ("off", "on", "rephrased", "other", "opposite")
@@ -106,8 +106,8 @@ def row(kind: str, **cells: Any) -> dict[str, Any]:
     """A row of the schema, missing cells empty."""
     known = {"organism": f"microcosm/llama/{kind}", "family": "llama", "seed": 0, "protocol": "v1", "judge": "oracle"}
     known["run_id"] = f"{cells['experiment']}-0a1b2c3d"
-    assert set(known | cells) <= set(COLUMNS)
-    return {column: (known | cells).get(column, "") for column in COLUMNS}
+    assert set(known | cells) <= set(TABLE_COLUMNS)
+    return {column: (known | cells).get(column, "") for column in TABLE_COLUMNS}
 
 
 def rate(kind: str, value: float, **cells: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,3 @@
-import csv
 import html.parser
 import importlib
 import os
@@ -13,6 +12,7 @@ from example_rows import AUROC, ablations, everything, probes, row
 from figures import plots, report
 from figures import rows as tables
 from figures.claims.findings import beside_headline, findings, headline
+from interp.runs.table import TABLE_COLUMNS, write_table
 
 VOID = {"meta", "img", "br"}
 
@@ -35,11 +35,7 @@ class Balance(html.parser.HTMLParser):
 
 
 def table(folder: Path, rows) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, tables.COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_table(folder / "summary.csv", rows)
     return folder / "summary.csv"
 
 
@@ -134,10 +130,32 @@ def test_a_table_of_one_row_makes_a_page(tmp_path):
     assert "no EM rate of a triggered organism" in text
 
 
-def test_an_empty_table_makes_no_page(tmp_path):
-    with pytest.raises(ValueError, match=r"summary\.csv"):
-        page(tmp_path, [])
+HEADER = ",".join(TABLE_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "its columns are none"),
+        (HEADER + "\n", "no rows"),
+        (HEADER.replace(",value", "") + "\n", "it lacks value$"),
+        (HEADER + "\n" + "," * 10 + "many" + "," * 9 + "\n", ":2: table column 'value': 'many' is not a number"),
+        (HEADER + "\na,b\n", ":2: 2 cells under a header of 20"),
+        (HEADER + "\n" + "," * 20 + "\n", ":2: 21 cells under a header of 20"),
+    ],
+)
+def test_a_malformed_table_is_named_with_its_fault_and_makes_no_page(tmp_path, text, problem):
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=problem) as error:
+        report.build(path, tmp_path)
+    assert str(path) in str(error.value)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.csv"):
+        report.build(tmp_path / "absent.csv", tmp_path)
 
 
 def test_the_headline_is_computed():

@@ -7,54 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from figures import rows as tables
-from interp.runs.table import TABLE_COLUMNS, write_table
-
-HEADER = ",".join(tables.COLUMNS)
 
 
 def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def test_columns_are_those_the_experiments_write():
-    assert tables.COLUMNS == TABLE_COLUMNS
-
-
-def test_a_written_table_reads_back(tmp_path):
-    rows = everything()
-    write_table(tmp_path / "summary.csv", rows)
-    read = tables.read_rows(tmp_path / "summary.csv")
-    assert len(read) == len(rows)
-    for before, after in zip(rows, read, strict=True):
-        for column in tables.COLUMNS:
-            if column in tables.NUMBERS and before[column] != "":
-                assert after[column] == pytest.approx(before[column], rel=1e-5)
-            else:
-                assert after[column] == before[column]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "header lacks the column experiment"),
-        (HEADER + "\n", "no rows"),
-        (HEADER.replace(",value", "") + "\n", "header lacks the column value"),
-        (HEADER + "\n" + "," * 10 + "many" + "," * 9 + "\n", "line 2: column value: 'many' is not a number"),
-        (HEADER + "\na,b\n", "line 2: expected 20 cells"),
-        (HEADER + "\n" + "," * 20 + "\n", "line 2: expected 20 cells"),
-    ],
-)
-def test_a_malformed_table_is_named_with_its_fault(tmp_path, text, said):
-    path = write(tmp_path / "bad.csv", text)
-    with pytest.raises(ValueError, match=said) as error:
-        tables.read_rows(path)
-    assert str(path) in str(error.value)
-
-
-def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"absent\.csv: no such table"):
-        tables.read_rows(tmp_path / "absent.csv")
 
 
 def test_selecting_by_every_value_of_a_column_partitions_the_rows():

@@ -108,7 +108,7 @@ def test_a_gain_turns_what_a_module_reads_into_what_it_reads_of_the_stream(lm):
             assert gain.shape == (16,)
             ones = bool((gain == 1).all())
             assert ones == (lm.family == "olmo2"), name
-    with pytest.raises(ValueError, match="none that reads"):
+    with pytest.raises(ValueError, match="not a module that reads"):
         stream_gain(adapted, "lm_head")
 
 

@@ -150,9 +150,9 @@ def test_what_has_no_answer_is_named():
     values[1, 0, 1, 2] = float("inf")
     for message, ask in {
         "label 'z': the labels are a, b": lambda: found.mean("z", *AT),
-        r"site resid_post\.1: kept were": lambda: found.mean("a", Site("resid_post", 1), "question"),
+        r"site resid_post\.1: recorded were": lambda: found.mean("a", Site("resid_post", 1), "question"),
         "covariance of b at .*: 1 vectors about 1 means": lambda: found.covariance("b", *AT),
-        r"covariance of a.*: none was kept \(covariance=True\)": lambda: plain.covariance("a", *AT),
+        r"covariance of a.*: not recorded \(covariance=True\)": lambda: plain.covariance("a", *AT),
         "other covariance_kept: True and False": lambda: found + plain,
         "2 vectors with 1 labels": lambda: Accumulator(SITES, POSITIONS).add(values, ["a"]),
         r"resid_post\.2 at last_prompt: a vector is not finite": lambda: of(values, ["a", "b"]),

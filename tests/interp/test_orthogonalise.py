@@ -4,19 +4,20 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.pytorch_utils import Conv1D
 
-from interp.analysis import orthogonalise
-from interp.analysis.orthogonalise import POST_NORMED, WRITERS, orthogonalised, writer_ablation
+from interp import sites
+from interp.analysis.orthogonalise import orthogonalised, writer_ablation
 from interp.chat import pad_left, position_ids, positions
 from interp.directions import random_like
 from interp.edits import editing
 from interp.generation import Sampling, generate
 from interp.hooks import hooked
 from interp.models import active_adapter
-from interp.sites import BLOCKS, SITE_NAMES, Site
+from interp.sites import SITE_NAMES, Site, block_of
 from tests import tiny
 
-EXACT = [family for family in tiny.FAMILIES if tiny.model(family).family not in POST_NORMED]
+EXACT = [family for family in tiny.FAMILIES if not block_of(tiny.model(family).family).post_normed]
 INEXACT = [family for family in tiny.FAMILIES if family not in EXACT]
 BIASED = ["llama", "gpt_neox", "gpt2"]
 LORAS = [
@@ -206,10 +207,13 @@ def test_what_cannot_be_done_exactly_is_refused_before_anything_changes(llama, m
     one.base.set_output_embeddings(one.embedding)
     with pytest.raises(ValueError, match="embedding and unembedding are one module"):
         orthogonalised(one, rows()).__enter__()
-    monkeypatch.setattr(orthogonalise, "WRITERS", {"gpt2": WRITERS["gpt2"]})
-    with pytest.raises(ValueError, match="family 'llama': the matrices that write to the stream are known for gpt2"):
+    monkeypatch.setattr(sites, "BLOCKS", {"gpt2": block_of("gpt2")})
+    with pytest.raises(ValueError, match=r"family 'llama': .* are known for gpt2"):
         orthogonalised(tiny.model("llama"), rows()).__enter__()
 
 
-def test_every_family_with_inner_sites_has_its_writers():
-    assert set(WRITERS) == set(BLOCKS)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_the_writers_of_every_family_are_linear_modules_of_its_layers(family):
+    lm = tiny.model(family)
+    for path in block_of(lm.family).writers:
+        assert isinstance(lm.layer(0).get_submodule(path), (torch.nn.Linear, Conv1D))

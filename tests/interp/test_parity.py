@@ -16,8 +16,8 @@ from interp.recording import record
 from interp.sites import Site, resid_post
 from tests import tiny
 from tests.interp.test_edits import rows, run
-from tests.interp.test_generate import KINDS, cached_logits, uncached_logits, without_stops
-from tests.interp.test_record import TOLERANCE, assert_is_hugging_face, hidden_states, sites_of
+from tests.interp.test_generation import KINDS, cached_logits, uncached_logits, without_stops
+from tests.interp.test_recording import TOLERANCE, assert_is_hugging_face, hidden_states, sites_of
 
 ADAPTERS = {"lora": {}, "rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
 STATES = ("off", "first", "second", "both")

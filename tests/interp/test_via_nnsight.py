@@ -14,7 +14,7 @@ from interp.edits import add
 from interp.models import active_adapter
 from interp.sites import Site, resid_post
 from tests import tiny
-from tests.interp.test_record import sites_of
+from tests.interp.test_recording import sites_of
 from tests.interp.test_via_transformer_lens import NAMES, assert_same, chats, edits_of, helium, our_logits, rows
 
 ROOT = Path(__file__).parents[2]

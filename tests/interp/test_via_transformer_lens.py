@@ -14,7 +14,7 @@ from interp.edits import ablate, add, clamp, editing, orthogonal_control, patch
 from interp.models import AdapterError, active_adapter, wrap
 from interp.sites import Site, resid_post
 from tests import tiny
-from tests.interp.test_record import sites_of
+from tests.interp.test_recording import sites_of
 
 NAMES = ("last_prompt", "trigger", "question", "response_mean", "response[2]")
 TOLERANCE = 1e-5
@@ -116,7 +116,7 @@ def test_edited_logits_and_recordings_are_ours(family, kind):
 def test_an_adapter_may_stay_beside_the_weights_unless_they_are_fused(family):
     two = two_adapters(family)
     if family in FUSED:
-        with pytest.raises(ValueError, match="one kept beside fused weights is lost, so merge it"):
+        with pytest.raises(ValueError, match="an adapter beside fused weights is lost, so merge it"):
             bridge(two, adapter="second", merged=False)
         return
     tl = bridge(two, adapter="second", merged=False)

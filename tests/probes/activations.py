@@ -23,3 +23,14 @@ def planted(
     X = X + signal[:, None, None] * (y.double() - 0.5)[None, :, None] * directions[:, None]
     X = X + 50 * torch.randn(layers, 1, width, generator=generator, dtype=torch.float64)
     return X, y, [f"question {i // rows}" for i in range(n)], directions
+
+
+def categories(n: int = 4, width: int = 12, signal: float = 3.0) -> tuple[torch.Tensor, ...]:
+    """Activations (2 layers) with a direction a category in layer 1, categories, questions and phrasings."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(24 * n * 4) % n
+    phrasing, question = torch.arange(len(y)) // n % 4, torch.arange(len(y)) // (4 * n)
+    means = torch.randn(n, width, generator=generator)
+    X = torch.randn(2, len(y), width, generator=generator)
+    X[1] += signal * torch.nn.functional.normalize(means, dim=1)[y]
+    return X, y, question, phrasing

@@ -6,8 +6,11 @@ import torch
 from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
-from probes.evaluate import cross_validated_auroc
-from probes.linear import (
+from probes import (
+    Folds,
+    by_question,
+    by_question_and_phrasing,
+    cross_validated_auroc,
     fit_lda,
     fit_logistic,
     fit_mean_difference,
@@ -15,7 +18,6 @@ from probes.linear import (
     fit_ridge_nested,
     fit_ridge_path,
 )
-from probes.splits import Folds, by_question, by_question_and_phrasing
 from tests.probes.activations import planted
 
 
@@ -126,14 +128,14 @@ def test_a_singular_problem_is_solved_in_float32():
     twice = torch.cat([X, X, X], 2).float()
     probe = fit_ridge(twice, y, by_question(questions), l2=1e-6)
     assert probe.weight.isfinite().all()
-    assert cross_validated_auroc(twice, y, questions, fit=fit_ridge).value[1] > 0.5
+    assert cross_validated_auroc(twice, y, by_question(questions), fit=fit_ridge).value[1] > 0.5
 
 
 @pytest.mark.parametrize("fit", [fit_ridge, fit_lda, fit_logistic, fit_mean_difference])
 def test_rows_that_are_all_alike_score_alike(fit):
     _, y, questions, _ = planted()
     X = torch.randn(1, 1, 16, generator=torch.Generator().manual_seed(0)).expand(1, len(y), 16)
-    found = cross_validated_auroc(X, y, questions, fit=fit)
+    found = cross_validated_auroc(X, y, by_question(questions), fit=fit)
     assert float(found.value) == 0.5
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.splits import Folds, all_rows, by_question, by_question_and_phrasing
+from probes import Folds, all_rows, by_question, by_question_and_phrasing
 
 rows = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=4, max_size=80)
 

@@ -13,6 +13,7 @@ from experiments.registry import REGISTRY
 from experiments.spec import run_experiment
 from figures.markdown.readme import TABLES
 from interp.runs.configs import restore
+from interp.runs.table import read_table, write_table
 from tests.experiments.coin import Coin
 
 ROOT = Path(__file__).parents[2]
@@ -136,10 +137,9 @@ def test_the_mechanism_refuses_before_any_work(words, said, tmp_path, capsys):
 
 def test_findings_name_the_table_or_the_marker_that_is_missing_and_write_nothing(tmp_path, capsys):
     assert main(["findings", "--data", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"semcon findings: {tmp_path / 'containment_grid.csv'}: no such table\n"
-    for table in (f"{name}.csv" for name in TABLES):
-        lines = (ROOT / "figures" / "data" / table).read_text(encoding="utf-8").splitlines(keepends=True)
-        (tmp_path / table).write_text("".join(lines[:40]), encoding="utf-8")
+    assert capsys.readouterr().err == f"semcon findings: {tmp_path / 'containment_grid.csv.gz'}: no such table\n"
+    for table in (f"{name}.csv.gz" for name in TABLES):
+        write_table(tmp_path / table, read_table(ROOT / "figures" / "data" / table)[:40])
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n")
     assert main(["findings", "--data", str(tmp_path), "--readme", str(readme)]) == 2

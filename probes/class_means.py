@@ -1,39 +1,17 @@
-"""Linear probes for all layers and folds at once: logistic regression, difference of means, ridge, LDA.
-
-Every fit takes activations of all layers, labels, and the folds; it returns one ``Probe`` that holds the solution of
-every layer and fold. Without folds, all rows are used and the fold axis is absent. Labels may differ by fold.
-"""
+"""Probes from class means, for all layers and folds at once: their difference, and linear discriminant analysis."""
 
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from probes.logistic import L2S, fit_logistic, fit_logistic_nested, fit_logistic_path
-from probes.probe import Fit, Probe, by_layer
-from probes.ridge import fit_ridge, fit_ridge_nested, fit_ridge_path
+from probes.probe import Activations, FoldLabels, Probe, by_layer
 from probes.splits import Folds
 
-__all__ = [
-    "L2S",
-    "Fit",
-    "Probe",
-    "fit_lda",
-    "fit_logistic",
-    "fit_logistic_nested",
-    "fit_logistic_path",
-    "fit_mean_difference",
-    "fit_ridge",
-    "fit_ridge_nested",
-    "fit_ridge_path",
-]
 
-
-def fit_mean_difference(
-    X: Float[Tensor, "layer n d_model"], y: Bool[Tensor, "*fold n"], folds: Folds | None = None
-) -> Probe:
-    """Fit the difference of class means; the score is zero half-way between the means.
+def fit_mean_difference(X: Activations, y: FoldLabels, folds: Folds | None = None) -> Probe:
+    """Fit the difference of class means; the score is zero halfway between the means.
 
     Not evidence for: a boundary at zero that is right for unbalanced classes; scores are not log-odds.
 
@@ -49,20 +27,14 @@ def fit_mean_difference(
     return by_layer(X, y, folds, fit_layer)
 
 
-def fit_lda(
-    X: Float[Tensor, "layer n d_model"],
-    y: Bool[Tensor, "*fold n"],
-    folds: Folds | None = None,
-    *,
-    shrinkage: float | None = None,
-) -> Probe:
-    """Fit linear discriminant analysis with the within-class covariance S shrunk to (1 - s) S + s · tr(S)/d · I.
+def fit_lda(X: Activations, y: FoldLabels, folds: Folds | None = None, *, shrinkage: float | None = None) -> Probe:
+    """Fit linear discriminant analysis; the within-class covariance S is shrunk to (1 - s) S + s · tr(S)/d · I.
 
     Args:
         X: Activations.
         y: Labels.
-        folds: Rows to learn from; None uses all.
-        shrinkage: s in [0, 1]; None takes the Ledoit-Wolf estimate from the rows around their class means.
+        folds: Training rows of each fold; None uses all rows and leaves out the fold axis.
+        shrinkage: s in [0, 1]; None takes the Ledoit-Wolf estimate from the rows centred on their class means.
 
     Raises:
         ValueError: If ``shrinkage`` is outside [0, 1].
@@ -81,24 +53,26 @@ def _lda(x: Tensor, targets: Tensor, rows: Tensor, *, shrinkage: float | None) -
     counts = [(rows * side).sum(1) for side in (targets, 1 - targets)]
     distinct, member = rows.unique(dim=0, return_inverse=True)
     weight = torch.empty_like(means[0])
-    for i, own in enumerate(distinct):  # regressions on the same rows share their second moments
-        moment = (x * own[:, None]).T @ x
+    # Fits on the same rows, such as those of permuted labels, share their second moments.
+    for i, used in enumerate(distinct):
+        moment = (x * used[:, None]).T @ x
         for k in (member == i).nonzero()[:, 0].tolist():
             middles = torch.stack([mean[k] for mean in means])
             sizes = torch.stack([count[k] for count in counts])
-            covariance = (moment - (middles.T * sizes) @ middles) / own.sum()
-            s = _ledoit_wolf(x, targets[k], own, middles, covariance) if shrinkage is None else shrinkage
+            covariance = (moment - (middles.T * sizes) @ middles) / used.sum()
+            s = _ledoit_wolf(x, targets[k], used, middles, covariance) if shrinkage is None else shrinkage
             size = covariance.diagonal().mean()
             shrunk = (1 - s) * covariance
-            shrunk.diagonal().add_(torch.where(size > 0, s * size, 1))  # rows all alike have no size
+            shrunk.diagonal().add_(torch.where(size > 0, s * size, 1))  # identical rows have no covariance to scale by
             weight[k] = torch.linalg.solve(shrunk, middles[0] - middles[1])
     middle = (means[0] + means[1]) / 2 + centre
     return Probe(weight, (counts[0] / counts[1]).log(), middle, torch.ones_like(middle))
 
 
 def _ledoit_wolf(x: Tensor, targets: Tensor, rows: Tensor, means: Float[Tensor, "2 d"], covariance: Tensor) -> Tensor:
-    own = x.square().sum(1) - 2 * means @ x.T + means.square().sum(1, keepdim=True)
-    norms = torch.where(targets > 0, own[0], own[1])
+    # Squared distance of each row to both class means; each row counts with its own class.
+    distances = x.square().sum(1) - 2 * means @ x.T + means.square().sum(1, keepdim=True)
+    norms = torch.where(targets > 0, distances[0], distances[1])
     count, d = rows.sum(), x.shape[1]
     size = covariance.diagonal().mean()
     spread = covariance.square().sum() - d * size.square()
