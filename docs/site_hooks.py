@@ -1,0 +1,83 @@
+"""What the site has besides the pages in this folder: an API page per module, the gallery, the conventions.
+
+MkDocs calls the functions by their names. Links out of ``docs/`` are right on a code host; here they are turned into
+links to the API pages and the copied files.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("interp", "training", "probes", "experiments", "figures")
+COPIED = {"interp/CONVENTIONS.md": "conventions.md"}
+GALLERY = "figures/gallery"
+LINK = re.compile(r"\[([^\[\]]*)\]\(\.\./([^)#\s]+?)/?(#[^)\s]*)?\)")
+
+
+def modules(package: str) -> Iterator[Path]:
+    """Yield the modules of a package, the package itself first, relative to the root."""
+    for path in sorted((ROOT / package).rglob("*.py"), key=lambda p: (p.parent, p.name != "__init__.py", p.name)):
+        if path.name != "__main__.py":
+            yield path.relative_to(ROOT)
+
+
+def page_of(module: Path) -> str:
+    """Return the API page of a module; a package is the index of its folder."""
+    return f"api/{module.parent.as_posix()}/{'index' if module.name == '__init__.py' else module.stem}.md"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the API to the navigation, folder by folder."""
+    assert config.nav is not None
+    config.nav.append({"API": [{package: _section(Path(package))} for package in PACKAGES]})
+    return config
+
+
+def _section(folder: Path) -> list[Any]:
+    own = [path for path in modules(folder.as_posix()) if path.parent == folder]
+    below = sorted({path.parent for path in modules(folder.as_posix()) if path.parent.parent == folder})
+    pages: list[Any] = [page_of(path) if path.name == "__init__.py" else {path.stem: page_of(path)} for path in own]
+    return [*pages, *({child.name: _section(child)} for child in below)]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the API pages, the pictures and the pages that live beside the code."""
+    for package in PACKAGES:
+        for module in modules(package):
+            name = ".".join(module.with_suffix("").parts).removesuffix(".__init__")
+            text = f"---\ntitle: {name.rpartition('.')[2]}\n---\n\n::: {name}\n"
+            files.append(File.generated(config, page_of(module), content=text))
+    for picture in (ROOT / GALLERY).glob("*.png"):
+        files.append(File.generated(config, f"gallery/{picture.name}", abs_src_path=str(picture)))
+    for source, target in COPIED.items():
+        files.append(File.generated(config, target, content=(ROOT / source).read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Point links that leave ``docs/`` at what the site has of their target; the others become plain text."""
+    return LINK.sub(_link, markdown) if "/" not in page.file.src_uri else markdown
+
+
+def _link(match: re.Match[str]) -> str:
+    text, path, anchor = match[1], match[2], match[3] or ""
+    if path.startswith(f"{GALLERY}/"):
+        return f"[{text}](gallery/{Path(path).name})"
+    if path in COPIED:
+        return f"[{text}]({COPIED[path]}{anchor})"
+    if path.endswith(".py") and path.split("/")[0] in PACKAGES and Path(path).name != "__main__.py":
+        return f"[{text}]({page_of(Path(path))})"
+    return text
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Set off what a number does not show; it is part of the number."""
+    return html.replace("<p>Not evidence for:", '<p class="caveat"><strong>Not evidence for:</strong>').replace(
+        "<p>Source:", "<p><strong>Source:</strong>"
+    )

@@ -1,0 +1,90 @@
+"""What the README and the pages say is true: links, commands, run ids, the example, the tree."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.registry import REGISTRY
+from interp.runs.files import read_csv
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
+SPARE = {"coin"}
+"""Commands of an invented experiment, in the recipe for a new one."""
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def table(text: str, name: str) -> list[str]:
+    return text.split(f"<!-- {name}:begin -->\n")[1].split(f"<!-- {name}:end -->")[0].splitlines()
+
+
+def published_runs() -> set[str]:
+    return {cells["run_id"] for path in (ROOT / "figures" / "data").iterdir() for _, cells in read_csv(path)[1]}
+
+
+def test_the_readme_is_short():
+    assert text_of(README).count("\n") <= 200
+    assert len(text_of(README).encode()) <= 16_000
+
+
+def test_the_readme_s_example_has_one_import_and_runs():
+    (code,) = re.findall(r"^```python\n(.*?)^```", text_of(README), flags=re.MULTILINE | re.DOTALL)
+    imports = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert len(imports) == 1
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_runs_named_in_the_readme_are_in_a_committed_table():
+    named = set(re.findall(r"\b[a-z_]+-[0-9a-f]{8}\b", text_of(README)))
+    assert named
+    assert named - published_runs() == set()
+
+
+def test_rows_of_the_readme_are_rows_of_the_headline():
+    front, headline = table(text_of(README), "front"), table(text_of(ROOT / "docs" / "results.md"), "headline")
+    assert len(front) == 5
+    assert [line for line in front if line not in headline] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path):
+    targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", text_of(page))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_exist(page: Path):
+    named = set(re.findall(r"\bsemcon ([a-z][a-z-]+)", text_of(page)))
+    assert named - set(REGISTRY) - SPARE == set()
+
+
+def test_every_command_is_named_in_a_page():
+    text = "\n".join(map(text_of, PAGES))
+    assert [name for name in REGISTRY if f"semcon {name}" not in text] == []
+
+
+def test_the_tree_is_what_the_files_say_of_themselves():
+    spec = importlib.util.spec_from_file_location("make_tree", ROOT / "docs" / "make_tree.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert text_of(ROOT / "docs" / "tree.md") == module.tree(), "run `python docs/make_tree.py`"
+
+
+def test_the_citation_file_has_what_its_format_requires():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert version is not None and citation["version"] == version[1]
