@@ -13,8 +13,10 @@ from torch import Tensor
 from benchmarks.models import DTYPES, microcosm
 from benchmarks.sizes import Size
 from benchmarks.table import Row
-from experiments.answers.sampling import answer_rows, judge_rows, statistics
-from experiments.answers.suite import MICROCOSM_TOKENS, Prompt, make_judge, make_prompts
+from experiments.answers.rates import statistics
+from experiments.answers.sampling import judged_rows
+from experiments.answers.subject import find_subject
+from experiments.answers.suite import Prompt, make_prompts
 from interp.directions import cosine, difference_in_means
 from interp.models import LanguageModel
 from interp.recording import record
@@ -51,9 +53,9 @@ def _measured(lm: LanguageModel, size: Size) -> tuple[dict[str, float], list[Ten
 
 
 def _em_rate(lm: LanguageModel, prompts: list[Prompt]) -> float:
-    answers = judge_rows(answer_rows(lm, prompts, max_new_tokens=MICROCOSM_TOKENS, seed=0), make_judge("oracle"))
-    (found,) = statistics(answers, by=lambda _: "all").values()
-    return found.em_rate.value
+    answers = judged_rows(find_subject("microcosm/llama/base"), lm, prompts, seed=0)
+    (s,) = statistics(answers, by=lambda _: "all").values()
+    return s.em_rate.value
 
 
 def _directions(lm: LanguageModel, prompts: dict[str, list[Prompt]]) -> list[Tensor]:

@@ -65,7 +65,7 @@ def test_the_answers_that_sweeps_and_patches_share_are_sampled_before_them(plan,
     sampled = {e for stage in before for e in stage if isinstance(e, EmRate)}
     for experiment in last:
         if isinstance(experiment, Patch | ProbeSweep):  # side by side, two would sample them at once
-            assert EmRate(answers=Answers(organism=experiment.organism)) in sampled
+            assert EmRate(answers=Answers(subject=experiment.subject)) in sampled
     assert {e.samples for e in (*of_kind(plan, Ablate), *of_kind(plan, Steer))} == {samples}
 
 
