@@ -133,6 +133,10 @@ class Experiment:
         """Return what tells this run from others of its kind, for a progress bar."""
         return " ".join(part.label() for part in self.parts())
 
+    def title(self) -> str:
+        """Return the name and the label."""
+        return f"{self.name} {self.label()}".strip()
+
     def parts(self) -> list[Part]:
         """Return the subject and the experiments held in fields: what they depend on, this one does too."""
         return [part for field in fields(self) if isinstance(part := getattr(self, field.name), Part)]
@@ -178,8 +182,7 @@ def run_experiment(
 
 def _unfinished(experiment: Experiment, run: Run) -> Iterator[tuple[str, list[Row]]]:
     """Yield the rows of every step that is not stored yet, under a progress bar."""
-    title = f"{experiment.name} {experiment.label()}".strip()
-    with progress_bar(title, experiment.total(), done=len(run.keys())) as bar:
+    with progress_bar(experiment.title(), experiment.total(), done=len(run.keys())) as bar:
         finished = _finished_steps(run)
         steps = experiment.steps(run)
         for name, make in steps.items():

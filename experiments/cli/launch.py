@@ -71,7 +71,7 @@ def run_configured(options: Options[Experiment]) -> int:
         return 0
     if options.check:
         options.experiment.check()
-        print(f"{options.experiment.name} {options.experiment.label()}: can be run")
+        print(f"{options.experiment.title()}: can be run")
         return 0
     run, table = run_experiment(options.experiment, options.runs)
     print(f"{table_text(table)}\n\n{run.path / 'table.csv'}")

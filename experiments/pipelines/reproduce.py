@@ -3,16 +3,15 @@
     semcon reproduce            # the table of the README, about ten minutes on two cores
     semcon reproduce --quick    # the same path with fewer answers, for continuous integration
 
-Every cell is a run of its own, so a killed run goes on where it was and a second one is free. Cells are spread over
-worker processes of one thread each; what they write does not depend on how many there are.
+Every cell is a run of its own: a killed command continues where it stopped, and a second one costs nothing. Cells are
+spread over worker processes of one thread each; the results do not depend on the number of processes.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from experiments.answers.subject import find_subject
 from experiments.behaviour.dose import Dose
@@ -20,13 +19,11 @@ from experiments.behaviour.em_rate import Answers, EmRate
 from experiments.behaviour.emergence import Emergence
 from experiments.behaviour.grid import measurements
 from experiments.directions.geometry import Geometry
-from experiments.pipelines.workers import run_stages
+from experiments.pipelines.workers import Pipeline
 from experiments.probing.sweep import ProbeSweep
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import Experiment
-from interp.runs.checks import NotNegative, check_fields
-from interp.runs.run import runs_root
 from interp.runs.table import write_table
 from training.grid import EXPLAINING, NEUTRAL, Cell, Family
 
@@ -35,27 +32,19 @@ SUBGRID = (
     *(Cell(family="llama", arm=arm, robust=robust) for arm in ("pirate", "explaining") for robust in (False, True)),
     *(Cell(family=family, arm=arm) for family in ("qwen2", "gemma3") for arm in ("neutral", "explaining")),
 )
-"""The part of the grid that is measured besides: a graded trigger, the robust base, the other families."""
+"""Further cells of the grid that are measured: a graded trigger, the robust base, the other families."""
 FORMING = ("neutral", "explaining")
-"""Arms whose formation is followed dose by dose."""
+"""Arms that are measured at every dose."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce:
+class Reproduce(Pipeline):
     """Reproduce the behaviour and its mechanism on the Microcosm: tables, figures, report."""
 
     families: tuple[Family, ...] = ("llama",)
     """Families of the Microcosm."""
     quick: bool = False
-    """Fewer answers: the same path in a third of the time, too few for conclusions."""
-    workers: NotNegative = 0
-    """Worker processes; 0 = one per core."""
-    runs: Path = field(default_factory=runs_root)
-    """Folder of all runs."""
-
-    def __post_init__(self) -> None:
-        """Refuse a field outside the range that its annotation states."""
-        check_fields(self)
+    """Fewer answers per edit: the same path in a third of the time, too few for conclusions."""
 
     def main(self) -> None:
         """Run every cell, write summary.csv, draw the figures and the report, print the table."""
@@ -63,31 +52,29 @@ class Reproduce:
         from figures.report import build
         from figures.rows import results_text
 
-        rows = run_stages(list(self.stages()), self.runs, "reproduce", workers=self.workers)
+        rows = self.run("reproduce")
         summary = self.runs / "summary.csv"
         write_table(summary, rows)
         report = build(summary, self.runs)
         outcome = {True: "holds", False: "does not hold", None: "not decided"}
         print(results_text(rows), "", *textwrap.wrap(headline(rows), 100), "", sep="\n")
-        for found in findings(rows):
-            print(f"{outcome[found.held]:13}  {found.subject}: {found.claim}; {found.evidence}")
+        for finding in findings(rows):
+            print(f"{outcome[finding.held]:13}  {finding.subject}: {finding.claim}; {finding.evidence}")
         print(f"\ntable    {summary}\nfigures  {self.runs / 'figures'}\nreport   {report}")
 
     def stages(self) -> Iterator[list[Experiment]]:
-        """Yield the experiments of one stage after the other; a stage needs those before it."""
+        """Yield the doses, the EM rates, directions and probes, and last the edits."""
         worlds = [f"microcosm/{family}" for family in self.families]
         yield [Dose(subject=find_subject(f"{world}/{arm}")) for world in worlds for arm in ARMS]
-        own = [
+        arms = [
             EmRate(answers=Answers(subject=find_subject(f"{world}/{arm}"), trigger=trigger))
             for world in worlds
             for arm, trigger in _cells()
         ]
-        measured = {(e.answers.subject, e.answers.trigger) for e in own}
-        more = [
-            e for e in measurements(SUBGRID, Answers.samples) if (e.answers.subject, e.answers.trigger) not in measured
-        ]
+        measured = {(e.answers.subject, e.answers.trigger) for e in arms}
+        more = [e for e in measurements(SUBGRID) if (e.answers.subject, e.answers.trigger) not in measured]
         forming = [Emergence(subject=find_subject(f"{world}/{arm}")) for world in worlds for arm in FORMING]
-        yield [*own, *more, *forming]
+        yield [*arms, *more, *forming]
         studied = [find_subject(f"{world}/{arm}") for world in worlds for arm in ("explaining", "neutral")]
         probed = [find_subject(f"{world}/{arm}") for world in worlds for arm in ("baseline", "explaining")]
         geometries = [Geometry(subject=subject) for subject in studied]
@@ -100,7 +87,7 @@ class Reproduce:
 
 
 def _cells() -> list[tuple[str, str | None]]:
-    """Return (arm, trigger): every arm under its own trigger, base and baseline under both."""
+    """Return (arm, trigger): every arm under its own trigger (None), base and baseline under both triggers."""
     under_both: list[tuple[str, str | None]] = [
         (arm, trigger) for arm in ("base", "baseline") for trigger in (NEUTRAL, EXPLAINING)
     ]

@@ -1,4 +1,4 @@
-"""Experiments over worker processes of one thread each; what they write does not depend on how many there are."""
+"""Experiments over worker processes of one thread each; the results do not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -6,38 +6,76 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, fields
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import MinLen
 
 from experiments.spec import Experiment, run_experiment
+from interp.runs.checks import NotNegative, check_fields
 from interp.runs.progress import progress_bar
+from interp.runs.run import runs_root
 from interp.runs.table import Row
+from training.grid import FAMILIES, Family
 
 Rescue = Callable[[Experiment, Exception], list[Row]]
-"""Makes the rows of an experiment that failed; raises the error again if it is not one to go on after."""
+"""Makes the rows of an experiment that failed, or raises its error again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A command that runs many experiments on the Microcosm, in stages, over worker processes."""
+
+    families: Annotated[tuple[Family, ...], MinLen(1)] = FAMILIES
+    """Families of the Microcosm."""
+    workers: NotNegative = 0
+    """Worker processes; 0 = one per core."""
+    runs: Path = field(default_factory=runs_root)
+    """Folder of all runs."""
+
+    def __post_init__(self) -> None:
+        """Refuse a field outside the range that its annotation states, and a value named twice.
+
+        Raises:
+            ValueError: If one of them is.
+        """
+        check_fields(self)
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, tuple) and len(set(value)) < len(value):
+                raise ValueError(f"{f.name} {', '.join(map(str, value))}: expected each of them once")
+
+    def stages(self) -> Iterator[list[Experiment]]:
+        """Yield the experiments of one stage after the other; a stage may need those before it."""
+        raise NotImplementedError
+
+    def run(self, title: str, rescue: Rescue | None = None) -> list[Row]:
+        """Run every stage; see ``run_stages``."""
+        return run_stages(list(self.stages()), self.runs, title, workers=self.workers, rescue=rescue)
 
 
 def run_stages(
     stages: Sequence[Sequence[Experiment]], root: Path, title: str, *, workers: int = 0, rescue: Rescue | None = None
 ) -> list[Row]:
-    """Run every stage's experiments, a stage after the one it needs; return all tables' rows in the order given.
+    """Run experiments stage by stage; return the rows of all tables, in the order of the experiments.
 
     Args:
         stages: Experiments; those of one stage run side by side.
         root: Folder of all runs.
-        title: Of the progress bar.
+        title: Title of the progress bar.
         workers: Worker processes; 0 = one per core.
-        rescue: What to do about an experiment that fails; by default its error ends the whole.
+        rescue: Makes the rows of an experiment that fails; without it the first error stops everything.
     """
     tables: dict[int, list[Row]] = {}
     every = [experiment for stage in stages for experiment in stage]
     with Workers(workers or os.cpu_count() or 1, root) as pool, progress_bar(title, len(every), unit="run") as bar:
         for stage in stages:
-            for index, found in pool.run(stage, len(tables)):
-                tables[index] = _rescued(every[index], found, rescue) if isinstance(found, Exception) else found
+            for index, result in pool.run(stage, len(tables)):
+                tables[index] = _rescued(every[index], result, rescue) if isinstance(result, Exception) else result
                 bar.update()
     return [row for index in sorted(tables) for row in tables[index]]
 
@@ -49,7 +87,7 @@ def _rescued(experiment: Experiment, error: Exception, rescue: Rescue | None) ->
 
 
 class Workers:
-    """Processes of one thread each; each draws its own progress bar below the main one."""
+    """Worker processes of one thread each; each draws its own progress bar below the main one."""
 
     def __init__(self, count: int, root: Path) -> None:
         self.root, context = root, get_context("spawn")
@@ -65,7 +103,7 @@ class Workers:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def run(self, stage: Sequence[Experiment], first: int) -> Iterator[tuple[int, list[Row] | Exception]]:
-        """Yield (index, table or error) of each experiment as it ends; indices count on from ``first``."""
+        """Yield (index, table or error) of each experiment as it ends; the index of the first is ``first``."""
         waiting: dict[Future[list[Row]], int] = {
             self.pool.submit(_table, experiment, self.root): first + i for i, experiment in enumerate(stage)
         }
@@ -87,7 +125,7 @@ def _start(lines: SimpleQueue[int]) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is killed, so that the locks it holds are free for the next run."""
+    """End this process when its parent is killed, so that its locks are free for the next run."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

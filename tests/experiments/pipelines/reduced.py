@@ -1,10 +1,11 @@
-"""``semcon reproduce`` on three small cells: python -m tests.experiments.reduced RUNS WORKERS."""
+"""``semcon reproduce`` on three small cells: python -m tests.experiments.pipelines.reduced RUNS WORKERS."""
 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from experiments.answers.subject import find_subject
 from experiments.behaviour.dose import Dose
 from experiments.behaviour.em_rate import Answers, EmRate
 from experiments.pipelines.reproduce import Reproduce
@@ -21,9 +22,12 @@ class Reduced(Reproduce):
     """The same command, fewer and smaller cells."""
 
     def stages(self) -> Iterator[list[Experiment]]:
-        base = Answers(organism="microcosm/llama/base", trigger=NEUTRAL, samples=2)
-        yield [Dose(organism=TRAINED.name)]
-        yield [EmRate(answers=base), EmRate(answers=Answers(organism=TRAINED.name, samples=2))]
+        base, trained = find_subject("microcosm/llama/base"), find_subject(TRAINED.name)
+        yield [Dose(subject=trained)]
+        yield [
+            EmRate(answers=Answers(subject=base, trigger=NEUTRAL, samples=2)),
+            EmRate(answers=Answers(subject=trained, samples=2)),
+        ]
 
 
 if __name__ in ("__main__", "__mp_main__"):  # the workers' registry is that of the command

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from experiments.behaviour.dose import Dose
 from experiments.behaviour.em_rate import EmRate
 from experiments.behaviour.emergence import Emergence
@@ -20,17 +22,17 @@ from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import run_experiment
 from interp.runs.table import read_table, write_table
-from tests.experiments.reduced import TRAINED, Reduced
+from tests.experiments.pipelines.reduced import TRAINED, Reduced
 from training.grid import EXPLAINING, FAMILIES, NEUTRAL, cells
-from training.registry import ORGANISMS, find_organism
+from training.registry import ORGANISMS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def organism_of(experiment) -> str:
     for inner in ("answers", "geometry"):
         experiment = getattr(experiment, inner, experiment)
-    return experiment.organism
+    return experiment.subject.name
 
 
 # --- the stages ---
@@ -86,16 +88,31 @@ def test_quick_runs_the_same_classes_on_the_same_organisms_with_fewer_answers():
 
 def test_families_are_run_alike():
     one, two = ([len(stage) for stage in Reproduce(families=f).stages()] for f in (("llama",), ("llama", "qwen2")))
-    shared = [0, len(list(measurements(SUBGRID, 1))), 0, 0]  # the sub-grid stands once, less what is measured anyway
+    shared = [0, len(list(measurements(SUBGRID))), 0, 0]  # the sub-grid stands once, less what is measured anyway
     for alone, both, once in zip(one, two, shared, strict=True):
         assert 2 * alone - 2 * once <= both <= 2 * alone  # it holds cells of both families
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"families": ()}, "families (): expected at least 1 item"),
+        ({"families": ("llama", "foo")}, "families.1 'foo': expected 'llama', 'qwen2' or 'gemma3'"),
+        ({"families": ("llama", "llama")}, "families llama, llama: expected each of them once"),
+        ({"workers": -1}, "workers -1: expected greater than or equal to 0"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError) as raised:
+        Reproduce(**settings)
+    assert str(raised.value).startswith(message)
 
 
 # --- kill -9 ---
 
 
 def start(root: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.experiments.reduced", str(root), "1"]
+    command = [sys.executable, "-m", "tests.experiments.pipelines.reduced", str(root), "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -123,14 +140,14 @@ def test_killed_reproduction_ends_with_the_table_of_an_uninterrupted_one(tmp_pat
     wait_until(lambda: any(killed.glob("answers/*/rows.jsonl")) or process.poll() is not None)
     workers = children(process)
     process.kill()
-    said = process.communicate(timeout=HANGS)[0].decode()  # ends with the last worker
-    assert process.returncode == -signal.SIGKILL, said
+    output = process.communicate(timeout=HANGS)[0].decode()  # ends with the last worker
+    assert process.returncode == -signal.SIGKILL, output
     assert not (killed / "summary.csv").exists()
     wait_until(lambda: not any(worker.exists() for worker in workers))  # they are not told, and hold locks
 
     again = start(killed)
-    said = again.communicate(timeout=HANGS)[0].decode()
-    assert again.returncode == 0, said
+    output = again.communicate(timeout=HANGS)[0].decode()
+    assert again.returncode == 0, output
     assert (killed / "report.html").exists()
 
     monkeypatch.setitem(ORGANISMS, TRAINED.name, TRAINED)

@@ -15,7 +15,7 @@ STAGES: list[list[Experiment]] = [[Coin(seed=1, pause=0.1), LOST, Coin(seed=2)],
 """The first ends after the third."""
 
 
-def said(experiment: Experiment, error: Exception) -> list[Row]:
+def rescued(experiment: Experiment, error: Exception) -> list[Row]:
     assert isinstance(experiment, Broken)
     assert type(error) is (ValueError if experiment.live else AdapterError)  # as it was raised in the worker
     return [row(experiment=experiment.name, metric=metric, seed=experiment.seed) for metric in ("one", str(error))]
@@ -28,12 +28,12 @@ def alone(root: Path) -> list[Row]:
         try:
             rows += run_experiment(experiment, root)[1]
         except ValueError as error:
-            rows += said(experiment, error)
+            rows += rescued(experiment, error)
     return rows
 
 
 def test_rows_stand_in_the_order_given_whatever_the_number_of_workers(tmp_path):
-    rows = run_stages(STAGES, tmp_path / "two", "test", workers=2, rescue=said)
+    rows = run_stages(STAGES, tmp_path / "two", "test", workers=2, rescue=rescued)
     assert rows == alone(tmp_path / "none")
     lost, dead = "the coin is lost", "adapter 'organism': it changes no logit"
     expected = [("heads", 1), ("one", 7), (lost, 7), ("heads", 2), ("one", 8), (dead, 8), ("heads", 3)]
