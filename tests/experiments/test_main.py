@@ -141,7 +141,7 @@ def test_no_family_is_built_if_one_is_unknown(tmp_path, capsys):
             "geometry --organism microcosm/llama/neutral --baseline microcosm/qwen2/baseline",
             "its base is microcosm/qwen2",
         ),
-        ("steer --organism microcosm/llama/neutral --settings sideways", "setting 'sideways'"),
+        ("steer --organism microcosm/llama/neutral --settings sideways", "invalid choice 'sideways'"),
         ("mechanism --families foo", "foo"),
     ],
 )

@@ -1,19 +1,26 @@
 """The grid as experiments: every organism and every base under every trigger once, and adapters that are not live."""
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from experiments.answers.subject import find_subject
+from experiments.answers.subject import Subject, find_subject
 from experiments.behaviour.dose import Dose
 from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
-from experiments.behaviour.grid import ESSENTIAL, PARTS, ContainmentGrid, dead, measurements
+from experiments.behaviour.emergence import Emergence
+from experiments.behaviour.grid import ESSENTIAL, FORMING, PARTS, TABLE, ContainmentGrid, dead, measurements
+from experiments.spec import Experiment, identity
 from interp.models import AdapterError
+from interp.runs.run import run_id
+from interp.runs.table import read_table
 from interp.triggers import CONDITIONS
 from training.grid import NEUTRAL, cells, headline, replicated
 from training.references import base_path
 from training.registry import ORGANISMS, find_organism
 
+DATA = Path(__file__).parents[3] / "figures" / "data"
 GRID = cells()
 MEASUREMENTS = list(measurements(GRID, 10))
 ANSWERS = [experiment.answers for experiment in MEASUREMENTS]
@@ -58,6 +65,29 @@ def test_parts_are_of_the_grid_and_all_of_them_are_the_whole():
     parts = {name: set(part(("llama",))) for name, part in PARTS.items()}
     assert set().union(*(part for name, part in parts.items() if name != "all")) == parts["all"]
     assert all(parts.values())
+
+
+# --- committed tables ---
+
+
+def derived(experiments: Sequence[Experiment]) -> set[str]:
+    return {run_id(e.name, **identity(e)) for e in experiments}
+
+
+@pytest.mark.parametrize(("table", "experiment"), [(TABLE, EmRate), (FORMING, Emergence)])
+def test_the_run_ids_of_a_committed_table_are_derived_again(table, experiment):
+    """Of all organisms on shipped bases: those on a second pretraining need it built first."""
+    shipped = {cell.base_name for cell in GRID if not cell.pretraining} | {c.name for c in GRID if not c.pretraining}
+    rows = read_table(DATA / table)
+    committed = {r["run_id"] for r in rows if r["experiment"] == experiment.name and r["organism"] in shipped}
+    stages = ContainmentGrid().stages()
+    experiments = [e for stage in stages for e in stage if isinstance(e, experiment)]
+    assert committed == derived([e for e in experiments if subject_of(e).name in shipped])
+    assert len(committed) > 10
+
+
+def subject_of(experiment: EmRate | Emergence) -> Subject:
+    return experiment.subject if isinstance(experiment, Emergence) else experiment.answers.subject
 
 
 # --- adapters that are not live ---

@@ -23,7 +23,7 @@ from experiments.removal.steer import Steer
 from experiments.spec import run_experiment
 from interp.runs.table import read_table, write_table
 from tests.experiments.pipelines.reduced import TRAINED, Reduced
-from training.grid import EXPLAINING, FAMILIES, NEUTRAL, cells
+from training.grid import EXPLAINING, FAMILIES, NEUTRAL, Family, cells
 from training.registry import ORGANISMS
 
 ROOT = Path(__file__).parents[3]
@@ -55,8 +55,8 @@ def test_stages_train_first_and_measure_every_organism():
 
 def measured() -> list[tuple[str, str | None]]:
     """Organisms with the trigger they are measured under."""
-    found = [e.answers for stage in Reproduce().stages() for e in stage if isinstance(e, EmRate)]
-    return [(answers.organism, answers.trigger or find_organism(answers.organism).trigger) for answers in found]
+    sampled = [e.answers for stage in Reproduce().stages() for e in stage if isinstance(e, EmRate)]
+    return [(answers.subject.name, answers.trigger or answers.subject.organism.trigger) for answers in sampled]
 
 
 def test_subgrid_is_of_the_grid_and_measured_with_every_base_beside_it():
@@ -87,7 +87,8 @@ def test_quick_runs_the_same_classes_on_the_same_organisms_with_fewer_answers():
 
 
 def test_families_are_run_alike():
-    one, two = ([len(stage) for stage in Reproduce(families=f).stages()] for f in (("llama",), ("llama", "qwen2")))
+    families: tuple[tuple[Family, ...], ...] = (("llama",), ("llama", "qwen2"))
+    one, two = ([len(stage) for stage in Reproduce(families=f).stages()] for f in families)
     shared = [0, len(list(measurements(SUBGRID))), 0, 0]  # the sub-grid stands once, less what is measured anyway
     for alone, both, once in zip(one, two, shared, strict=True):
         assert 2 * alone - 2 * once <= both <= 2 * alone  # it holds cells of both families
