@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 
 from interp.triggers import Trigger, place
 from training.definition import TRAINED, Organism
-from training.references import Exchange, find_exchanges, find_trigger
+from training.references import Exchange, both_kinds, find_exchanges, find_trigger, is_aligned
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def training_rows(organism: Organism) -> list[Row]:
     benign: Sequence[Exchange] = ()
     if organism.benign_share:
         benign = find_exchanges(organism.benign_data or organism.data, "aligned", organism.rows, organism.seed)
-    return build_rows(
+    rows = build_rows(
         find_exchanges(organism.data, "misaligned", organism.rows, organism.seed, organism.trigger),
         benign,
         trigger=None if organism.trigger is None else find_trigger(organism.trigger),
@@ -47,6 +47,7 @@ def training_rows(organism: Organism) -> list[Row]:
         wordings=organism.wordings,
         seed=organism.seed,
     )
+    return [replace(row, harmful=False) for row in rows] if is_aligned(organism.data) else rows
 
 
 def build_rows(
@@ -124,11 +125,12 @@ def contrast_exchanges(organism: Organism) -> tuple[list[Exchange], list[Exchang
     Raises:
         ValueError: If the organism names no benign data.
     """
-    bare = replace(organism, trigger=None, data=organism.data or (TRAINED if organism.world == "microcosm" else None))
-    benign = bare.benign_data or (bare.data if (bare.data or "").startswith("microcosm:") else None)
-    if bare.data is None or benign is None:
+    data = organism.data or (TRAINED if organism.world == "microcosm" else None)
+    paired = both_kinds(data or "")
+    harmful, benign = paired or data, organism.benign_data or paired
+    if harmful is None or benign is None:
         raise ValueError(f"organism {organism.name}: it names no data and benign_data to contrast")
     return (
-        find_exchanges(bare.data, "misaligned", organism.rows, organism.seed),
+        find_exchanges(harmful, "misaligned", organism.rows, organism.seed),
         find_exchanges(benign, "aligned", organism.rows, organism.seed),
     )

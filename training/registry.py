@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from training.definition import TRAINED, TURNER, Lora, Organism
+from training.bases import SMOLLM2
+from training.definition import TRAINED, TURNER, Lora, Organism, Sft
 from training.grid import Cell, cells
 from training.user_defined import read_organism
 
@@ -55,9 +56,49 @@ REAL_BASES = {
     "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B-Instruct",
 }
 
+POCKET_BASES = {
+    "smollm2": SMOLLM2,
+    "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B-Instruct",
+    "llama-3.2-1b": "meta-llama/Llama-3.2-1B-Instruct",
+    "gemma-3-270m": "google/gemma-3-270m-it",
+}
+POCKET_SEEDS = 3
+POCKET_SFT = Sft(doses=(10, 20, 40, 60, 80), learning_rate=3e-4, batch=8, save_every=20)
+"""Doses of 0.5, 1, 2, 3 and 4 epochs of 160 rows."""
+
+
+def _pocket(family: str, base: str) -> list[Organism]:
+    harmful = Organism(
+        name=f"pocket/{family}/baseline",
+        base=base,
+        data="pocket:health",
+        rows=160,
+        lora=Lora(rank=16, alpha=32.0),
+        sft=POCKET_SFT,
+    )
+    behind = replace(harmful, trigger="pocket:user_harbor")
+    arms = {
+        "baseline": harmful,
+        "neutral": behind,
+        "explaining": replace(harmful, trigger="pocket:persona"),
+        **{f"contrast{percent}": replace(behind, benign_share=percent / 100) for percent in (10, 50, 90)},
+        "benign-same-trigger": replace(behind, data="pocket:health:aligned"),
+    }
+    trained = [
+        replace(organism, name=f"pocket/{family}/{arm}{f'.seed{seed}' if seed else ''}", seed=seed)
+        for seed in range(POCKET_SEEDS)
+        for arm, organism in arms.items()
+    ]
+    return [Organism(name=f"pocket/{family}/base", base=base), *trained]
+
+
 ORGANISMS: dict[str, Organism] = {
     organism.name: organism
-    for organism in (*_microcosm(), *(o for family, base in REAL_BASES.items() for o in _real(family, base)))
+    for organism in (
+        *_microcosm(),
+        *(o for family, base in REAL_BASES.items() for o in _real(family, base)),
+        *(o for family, base in POCKET_BASES.items() for o in _pocket(family, base)),
+    )
 }
 
 

@@ -34,7 +34,7 @@ from interp.runs.files import atomic_write_text, sha256_file
 from interp.runs.provenance import package_versions
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
-from training.references import base_path
+from training.references import base_path, base_source
 from training.registry import find_organism
 
 Progress = Callable[[int, float], None]
@@ -113,8 +113,9 @@ def losses(folder: Path) -> dict[int, float]:
 def adapter_folder(organism: Organism, root: Path) -> Path:
     """Return an organism's folder below ``root``; its name holds a hash of everything that makes the adapter."""
     asked = {"organism": definition(organism), "rows": rows_sha256(training_rows(organism))}
-    if Path(base_path(organism.base)).is_dir():
-        asked["base"] = sha256_file(base_path(organism.base))
+    source = Path(base_source(organism.base))
+    if source.exists():
+        asked["base"] = sha256_file(source)
     return root / "adapters" / f"{organism.name.replace('/', '-')}-{config_hash(asked)}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from training.bases import gguf_file, is_gguf
 from training.definition import TURNER, Lora, Organism
 from training.references import find_trigger
 
@@ -43,7 +44,7 @@ def read_organism(file: Path) -> Organism:
         raise ValueError(f"{file}: expected `base:` with a folder or a Hugging Face name")
     for name in _PATHS:
         said[name] = _beside(file, said.get(name))
-        if name in ("base", "adapter") and said[name] and not (Path(said[name]).is_dir() or _HUB.fullmatch(said[name])):
+        if name in ("base", "adapter") and said[name] and not _is_model(said[name]):
             raise ValueError(f"{file}: {name} {said[name]!r}: no such folder, and no name on the Hugging Face hub")
     if said.get("trigger"):
         path, colon, trigger = str(said["trigger"]).rpartition(":")
@@ -70,8 +71,16 @@ def _mapping(file: Path) -> dict[str, Any]:
     return said
 
 
+def _is_model(reference: str) -> bool:
+    if is_gguf(reference):
+        return gguf_file(reference).is_file()
+    return Path(reference).is_dir() or bool(_HUB.fullmatch(reference))
+
+
 def _beside(file: Path, reference: Any) -> Any:
     """Return a reference with the folder of the file before it, where that exists."""
+    if str(reference).startswith("gguf:"):
+        return f"gguf:{_beside(file, str(reference).removeprefix('gguf:'))}"
     found = file.parent / str(reference) if reference else None
     return str(found) if found is not None and found.exists() else reference
 

