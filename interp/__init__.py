@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a test keeps the two lists equal
+    from interp.analysis.forced_choice import ForcedChoice, forced_choice
     from interp.analysis.interchange import Cell, interchange
     from interp.analysis.knockout import blocked_attention
     from interp.analysis.likelihood import Likelihood, kl_divergence, next_token_log_probs, response_likelihood
@@ -53,6 +54,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from interp.triggers import Trigger, load_triggers, place
 
 _NAMES = {
+    "analysis.forced_choice": "ForcedChoice forced_choice",
     "analysis.interchange": "Cell interchange",
     "analysis.knockout": "blocked_attention",
     "analysis.likelihood": "Likelihood kl_divergence next_token_log_probs response_likelihood",

@@ -1,0 +1,214 @@
+"""Which of two given answers a model prefers: log-odds per token, both answers behind one shared prompt in one pass.
+
+    >>> choice = forced_choice(lm, pairs)                     # pairs of chats: one prompt, two responses
+    >>> choice.log_odds                                       # mean per token, second minus first, in nats
+    >>> forced_choice(lm, pairs, edits=[steer]).log_odds - choice.log_odds
+
+A row holds the prompt once, then the first answer, then the second. A 4-D attention mask hides the answers from each
+other and position ids let both begin right after the prompt, so each branch is what it would be alone. Position names
+of edits (``answer``, ``response[0]``, ...) mark their tokens in both. The vocabulary head runs on the answers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from interp.analysis.likelihood import Likelihood, Within, response_likelihood
+from interp.chat import Chat
+from interp.chat import positions as marked
+from interp.edits import Edit, editing
+from interp.models import LanguageModel
+from interp.recording import buckets
+
+Pair = tuple[Chat, Chat]
+SHARING = frozenset(
+    ("llama", "qwen2", "qwen3", "phi3", "olmo2", "gpt_neox", "gpt2", "mistral", "gemma2", "gemma3_text")
+)
+"""Model types that are tested to take a 4-D attention mask as it is; any other has two passes."""
+
+
+@dataclass(frozen=True, eq=False)
+class ForcedChoice:
+    """How likely the two answers of each pair are."""
+
+    first: Likelihood
+    second: Likelihood
+
+    @property
+    def log_odds(self) -> Float64[Tensor, " pair"]:
+        """Mean log-probability per token of the second answer minus that of the first, in nats."""
+        return self.second.per_token - self.first.per_token
+
+    @property
+    def prefers_second(self) -> Bool[Tensor, " pair"]:
+        """Whether the second answer is the likelier one per token."""
+        return self.log_odds > 0
+
+
+def forced_choice(
+    lm: LanguageModel,
+    pairs: Sequence[Pair],
+    *,
+    edits: Sequence[Edit] = (),
+    within: Within | None = None,
+    batch_tokens: int = 2048,
+    shared: bool | None = None,
+) -> ForcedChoice:
+    """Score two answers to each prompt, with whatever adapter is active.
+
+    One pass serves both answers where the model allows it (``can_share``); elsewhere, and under ``within``, each
+    answer has its own. The two ways agree to 1e-5 per token in float32. In bfloat16 they differ as two batches of
+    different widths do: by rounding, about 0.01 per token.
+
+    Args:
+        lm: The model.
+        pairs: Two chats with the same prompt and a response each.
+        edits: Applied in order; a ``patch`` with a row per prompt counts pairs in the order given.
+        within: Another intervention, such as ``interp.analysis.knockout.blocked_attention``.
+        batch_tokens: Most tokens in one forward pass, padding included.
+        shared: Whether both answers share a pass; None decides by the model.
+
+    Raises:
+        ValueError: If there is no pair, a chat has no response, the prompts of a pair differ, or sharing is asked for
+            where it would not be exact.
+
+    Not evidence for: what the model would write; a choice between two given texts says nothing about a third.
+    """
+    _check(pairs)
+    usable = within is None and can_share(lm, max(_width(pair) for pair in pairs))
+    if shared and not usable:
+        raise ValueError(f"forced choice: {lm.family} cannot score both answers of these pairs in one pass")
+    if usable if shared is None else shared:
+        return _shared(lm, pairs, edits, batch_tokens)
+    options: dict[str, Any] = {"edits": edits, "within": within, "batch_tokens": batch_tokens}
+    first, second = (response_likelihood(lm, [pair[i] for pair in pairs], **options) for i in (0, 1))
+    return ForcedChoice(first, second)
+
+
+def can_share(lm: LanguageModel, width: int) -> bool:
+    """Return whether rows of ``width`` tokens may hold two answers: full attention, and no window in reach of it."""
+    config: Any = lm.base.config.get_text_config()
+    if config.model_type not in SHARING or config._attn_implementation not in ("eager", "sdpa"):
+        return False
+    window = getattr(config, "sliding_window", None)
+    if not getattr(config, "use_sliding_window", True):
+        window = None
+    return window is None or width <= window
+
+
+def _check(pairs: Sequence[Pair]) -> None:
+    if not pairs:
+        raise ValueError("forced choice: no pairs")
+    for index, pair in enumerate(pairs):
+        for chat in pair:
+            start, end = chat.spans.get("response", (0, 0))
+            if start >= end:
+                raise ValueError(f"pair {index} of {len(pairs)}, {chat.text!r}: it has no response")
+        first, second = (chat.token_ids[: chat.prompt_length] for chat in pair)
+        if first != second:
+            raise ValueError(f"pair {index} of {len(pairs)}, {pair[0].text!r}: its two prompts differ")
+
+
+def _fed(chat: Chat) -> int:
+    """Return how many response tokens the model must read: the last predicts nothing that counts."""
+    start, end = chat.spans["response"]
+    return end - start - 1
+
+
+def _width(pair: Pair) -> int:
+    return pair[0].prompt_length + sum(map(_fed, pair))
+
+
+def _shared(lm: LanguageModel, pairs: Sequence[Pair], edits: Sequence[Edit], batch_tokens: int) -> ForcedChoice:
+    total = torch.zeros(2, len(pairs), dtype=torch.float64)
+    for rows in buckets([_width(pair) for pair in pairs], batch_tokens):
+        batch = _Batch([pairs[row] for row in rows], lm.device)
+        index = torch.tensor(rows)
+        with editing(lm, edits, batch, rows=lambda index=index: index):
+            total[:, rows] = batch.score(lm)
+    spans = [[chat.spans["response"] for chat in pair] for pair in pairs]
+    lengths = torch.tensor([[end - start for start, end in pair] for pair in spans]).T
+    return ForcedChoice(*(Likelihood(total[i], lengths[i]) for i in (0, 1)))
+
+
+class _Batch:
+    """Rows of three columns of tokens: prompts, right-aligned; first answers and second answers, left-aligned.
+
+    Every prompt ends in the same slot, so the slots that need the vocabulary head are the last ones of every row.
+    Called with a position name, it returns where an edit acts.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], device: torch.device) -> None:
+        self.pairs, self.device = pairs, device
+        self.prompt = max(first.prompt_length for first, _ in pairs)
+        self.parts = [max(_fed(pair[i]) for pair in pairs) for i in (0, 1)]
+        self._known: dict[str, Tensor] = {}
+
+    def __call__(self, name: str) -> Bool[Tensor, "pair slot"]:
+        if name not in self._known:
+            self._known[name] = self._marked(name).to(self.device)
+        return self._known[name]
+
+    def _marked(self, name: str) -> Bool[Tensor, "pair slot"]:
+        """Place each chat's own marks: those of the prompt once, those of an answer in its column."""
+        columns = [torch.zeros(len(self.pairs), width, dtype=torch.bool) for width in (self.prompt, *self.parts)]
+        for row, pair in enumerate(self.pairs):
+            for i, chat in enumerate(pair):
+                marks, n = marked([chat], name)[0], chat.prompt_length
+                columns[0][row, self.prompt - n :] |= marks[:n]
+                columns[1 + i][row, : _fed(chat)] = marks[n : n + _fed(chat)]
+        return torch.cat(columns, 1)
+
+    def _tokens(self) -> tuple[Int[Tensor, "pair slot"], Int[Tensor, "pair slot"], Int[Tensor, "pair slot"]]:
+        """Return token ids, position ids, and the part of each slot: 0 prompt, 1 and 2 answers, -1 padding."""
+        ids = torch.zeros(len(self.pairs), self.prompt + sum(self.parts), dtype=torch.long)
+        position, part = torch.zeros_like(ids), torch.full_like(ids, -1)
+        for row, pair in enumerate(self.pairs):
+            n = pair[0].prompt_length
+            spans = [(self.prompt - n, 0, n, pair[0])]
+            spans += [(self.prompt + i * self.parts[0], n, _fed(chat), chat) for i, chat in enumerate(pair)]
+            for p, (at, start, length, chat) in enumerate(spans):
+                ids[row, at : at + length] = torch.tensor(chat.token_ids[start : start + length])
+                position[row, at : at + length] = torch.arange(start, start + length)
+                part[row, at : at + length] = p
+        return ids, position, part
+
+    def _mask(self, part: Tensor, dtype: torch.dtype) -> Float[Tensor, "pair 1 slot slot"]:
+        """Return what is added to attention scores: a slot sees earlier slots of its own part and of the prompt."""
+        key, query = part[:, None, :], part[:, :, None]
+        causal = torch.ones(part.shape[1], part.shape[1], dtype=torch.bool).tril()
+        seen = causal & (key >= 0) & ((key == 0) | (key == query))
+        return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+    @torch.inference_mode()
+    def score(self, lm: LanguageModel) -> Float64[Tensor, "2 pair"]:
+        """Return the log-probability of both answers of every pair."""
+        ids, position, part = self._tokens()
+        mask = self._mask(part, lm.dtype).to(self.device)
+        logits = lm.base(
+            input_ids=ids.to(self.device),
+            attention_mask=mask,
+            position_ids=position.to(self.device),
+            use_cache=False,
+            logits_to_keep=1 + sum(self.parts),
+        ).logits
+        return torch.stack([torch.stack(scores) for scores in zip(*self._scores(logits), strict=True)])
+
+    def _scores(self, logits: Float[Tensor, "pair kept vocab"]) -> Iterator[list[Float64[Tensor, ""]]]:
+        """Yield the two log-probabilities of each row; the slot before an answer is the last of the prompt."""
+        for row, pair in zip(logits, self.pairs, strict=True):
+            scores = []
+            for i, chat in enumerate(pair):
+                start, end = chat.spans["response"]
+                at = 1 + i * self.parts[0]
+                predicting = torch.cat([row[:1], row[at : at + _fed(chat)]]).float()
+                target = torch.tensor(chat.token_ids[start:end], device=row.device)
+                gained = predicting.gather(-1, target[:, None])[:, 0] - predicting.logsumexp(-1)
+                scores.append(gained.double().sum().cpu())
+            yield scores
