@@ -9,7 +9,7 @@
 Every fit takes activations of all layers, labels, and folds; it returns one ``Probe`` that holds the solution of every
 layer and fold. Without folds it uses all rows, and the fold axis is absent.
 
-All names of ``probes/public.py`` can be imported from here. It is loaded on first use, so ``import probes`` itself needs
+All names of ``probes/public.py`` can be imported from here. It is loaded on first use, so ``import probes`` alone needs
 no torch.
 """
 
