@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 
 from interp import encode_chat, load, record, resid_post
-from probes.evaluate import bag_of_tokens, cross_validated_auroc, random_direction, shuffled_labels
-from probes.splits import by_question_and_phrasing
+from probes import bag_of_tokens, by_question_and_phrasing, cross_validated_auroc, random_direction, shuffled_labels
 
 HERE = Path(__file__).parent
 parser = argparse.ArgumentParser(description="AUROC of a linear probe at every layer, beside its controls.")
@@ -68,10 +67,10 @@ activations = record(lm, chats, sites, ["last_prompt"]).values[:, 0]  # [layer, 
 # model *uses* it: for that, change the activations and see what the model does (`steering_demo.py`).
 
 # %%
-probe = cross_validated_auroc(activations, labels, questions, folds=folds)
-shuffled = shuffled_labels(activations, labels, questions, folds=folds, n_draws=10)
-random = random_direction(activations, labels, questions, folds=folds, n_draws=10)
-words = bag_of_tokens([chat.token_ids for chat in chats], labels, questions, folds=folds)
+probe = cross_validated_auroc(activations, labels, folds)
+shuffled = shuffled_labels(activations, labels, folds, n_draws=10)
+random = random_direction(activations, labels, folds, n_draws=10)
+words = bag_of_tokens([chat.token_ids for chat in chats], labels, folds)
 
 # %%
 print(f"{len(rows)} prompts, {len(set(questions))} questions, {len(set(phrasings))} phrasings, {len(folds)} folds")

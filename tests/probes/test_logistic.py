@@ -79,18 +79,6 @@ def test_separable_rows_are_solved_at_a_weak_penalty():
     assert ((probe.scores(X)[1] > 0) == y).all()
 
 
-def test_features_constant_in_a_fold_get_no_weight():
-    X, y, questions, _ = planted(strength=1.0)
-    folds = by_question(questions)
-    rare = torch.zeros(len(y), dtype=torch.float64)
-    rare[folds.test[0].nonzero()[0]] = 1
-    X = torch.cat([X, rare.expand(2, -1)[..., None], torch.full((2, len(y), 1), 5.0, dtype=torch.float64)], 2)
-    probe = fit_logistic(X.float(), y, folds)
-    assert probe.weight[:, 0, -2].abs().max() == 0
-    assert probe.weight[..., -1].abs().max() == 0
-    assert probe.weight.isfinite().all()
-
-
 def test_large_means_cost_no_accuracy_in_float32():
     X, y, questions, _ = planted(strength=1.0)
     folds = by_question(questions)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from probes import Folds, Probe, all_rows, by_question, fit_lda, fit_logistic, fit_mean_difference
+from probes import Folds, Probe, all_rows, by_question, fit_lda, fit_logistic, fit_mean_difference, fit_ridge
 from tests.probes.activations import planted
 
 FITS = [fit_logistic, fit_mean_difference, fit_lda]
@@ -63,6 +63,20 @@ def test_a_fit_does_not_depend_on_the_scale_and_offset_of_a_logistic_feature(fit
     scale = torch.logspace(-3, 3, X.shape[2], dtype=torch.float64)
     one, two = fit(X, y, folds, **kwargs).scores(X), fit(scale * X - 9, y, folds, **kwargs).scores(scale * X - 9)
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("fit", [fit_logistic, fit_ridge])
+def test_features_constant_in_a_fold_get_no_weight(fit: Callable[..., Probe], dtype: torch.dtype):
+    X, y, questions, _ = planted(strength=1.0)
+    folds = by_question(questions)
+    rare = torch.zeros(len(y), dtype=torch.float64)
+    rare[folds.test[0].nonzero()[0]] = 1
+    X = torch.cat([X, rare.expand(2, -1)[..., None], torch.full((2, len(y), 1), 5.0, dtype=torch.float64)], 2)
+    probe = fit(X.to(dtype), y, folds)
+    assert probe.weight[:, 0, -2].abs().max() == 0
+    assert probe.weight[..., -1].abs().max() == 0
+    assert probe.weight.isfinite().all()
 
 
 def test_bad_input_is_refused_by_name():

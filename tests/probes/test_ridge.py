@@ -93,19 +93,6 @@ def test_held_out_rows_do_not_move_a_fit():
     torch.testing.assert_close(one.scores(X)[:, 0], two.scores(X)[:, 0], rtol=1e-6, atol=1e-6)
 
 
-def test_features_constant_in_a_fold_get_no_weight():
-    X, y, questions, _ = planted(strength=1.0)
-    folds = by_question(questions)
-    rare = torch.zeros(len(y), dtype=torch.float64)
-    rare[folds.test[0].nonzero()[0]] = 1
-    X = torch.cat([X, rare.expand(2, -1)[..., None], torch.full((2, len(y), 1), 5.0, dtype=torch.float64)], 2)
-    for form in (X, X.float()):
-        probe = fit_ridge(form, y, folds)
-        assert probe.weight[:, 0, -2].abs().max() == 0
-        assert probe.weight[..., -1].abs().max() == 0
-        assert probe.weight.isfinite().all()
-
-
 def test_the_nested_choice_is_the_smallest_held_out_squared_error():
     X, y, questions, _ = planted(questions=24, width=24, strength=0.8)
     folds, l2s = by_question(questions, 3), (0.1, 30.0, 1000.0)
