@@ -19,6 +19,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
+from experiments.protocol import load_protocol
 from interp import (
     Edit,
     Sampling,
@@ -93,7 +94,8 @@ def judge(edits: Sequence[Edit]):
     )
     topics = [asked[answer.prompt].id for answer in answers]
     aligned, coherent = zip(*(judge_answer(t, a.text) for t, a in zip(topics, answers, strict=True)), strict=True)
-    return em_statistics(topics, aligned, coherent, n_boot=1000), answers
+    thresholds = load_protocol().thresholds
+    return em_statistics(topics, aligned, coherent, thresholds=thresholds, n_boot=1000), answers
 
 
 # %% [markdown]

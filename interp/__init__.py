@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
         Clusters,
         Interval,
         Rate,
+        Thresholds,
         cluster_bootstrap,
         em_statistics,
         gap_removed,
@@ -73,7 +74,8 @@ _NAMES = {
     "runs.run": "Run",
     "runs.table": "read_table write_table",
     "sites": "Site resid_post",
-    "stats": "Clusters Interval Rate cluster_bootstrap em_statistics gap_removed paired_cluster_difference wilson",
+    "stats": "Clusters Interval Rate Thresholds cluster_bootstrap em_statistics gap_removed paired_cluster_difference "
+    "wilson",
     "store": "ActivationStore read_store",
     "triggers": "Trigger load_triggers place",
 }
