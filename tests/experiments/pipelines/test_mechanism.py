@@ -2,9 +2,10 @@
 
 import pytest
 
+from experiments.answers.subject import Subject
 from experiments.behaviour.dose import Dose
 from experiments.behaviour.em_rate import Answers, EmRate
-from experiments.directions.geometry import Geometry, baseline_name
+from experiments.directions.geometry import Geometry, baseline_subject
 from experiments.gate.patch import Patch
 from experiments.gate.rank_one import RankOne
 from experiments.pipelines.mechanism import ARMS, PARTLY, RANK_ONE, TABLES, Mechanism
@@ -12,6 +13,7 @@ from experiments.probing.sweep import ProbeSweep
 from experiments.probing.transfer import ProbeTransfer
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
+from experiments.spec import Experiment
 from interp.runs.table import row
 from training.grid import FAMILIES
 from training.registry import ORGANISMS, find_organism
@@ -21,11 +23,15 @@ PLANS = [Mechanism(), Mechanism(families=("llama",), seeds=(0,)), Mechanism(fami
 every_plan = pytest.mark.parametrize("plan", PLANS, ids=["full", "least", "part"])
 
 
-def names_of(experiment) -> tuple[str, ...]:
+def subjects_of(experiment) -> tuple[Subject, ...]:
     """The organisms an experiment is about."""
     for inner in ("answers", "geometry"):
         experiment = getattr(experiment, inner, experiment)
-    return getattr(experiment, "organisms", None) or (experiment.organism,)
+    return getattr(experiment, "subjects", None) or (experiment.subject,)
+
+
+def names_of(experiment) -> tuple[str, ...]:
+    return tuple(subject.name for subject in subjects_of(experiment))
 
 
 def of_kind(plan: Mechanism, kind: type) -> list:
@@ -37,22 +43,22 @@ def of_kind(plan: Mechanism, kind: type) -> list:
 
 @every_plan
 def test_every_organism_has_its_dose_in_a_stage_before_it_is_needed(plan):
-    dosed: set[str] = set()
+    dosed: set[Subject] = set()
     for stage in plan.stages():
         for experiment in stage:
             if not isinstance(experiment, Dose):
-                assert set(names_of(experiment)) <= dosed
+                assert set(subjects_of(experiment)) <= dosed
                 if isinstance(experiment, Geometry):
-                    assert {baseline_name(experiment)} - {None} <= dosed
-        dosed |= {e.organism for e in stage if isinstance(e, Dose)}
+                    assert {baseline_subject(experiment)} - {None} <= dosed
+        dosed |= {e.subject for e in stage if isinstance(e, Dose)}
 
 
 @every_plan
 def test_every_part_of_an_experiment_is_finished_in_a_stage_before_it(plan):
     finished: set = set()
     for stage in plan.stages():
-        parts = [part for experiment in stage for part in experiment.parts() if not isinstance(part, Answers)]
-        assert set(parts) <= finished
+        parts = [part for experiment in stage for part in experiment.parts() if isinstance(part, Experiment)]
+        assert {part for part in parts if not isinstance(part, Answers)} <= finished
         finished |= set(stage)
     assert {type(e.geometry) for e in of_kind(plan, Ablate)} == {Geometry}
 
@@ -80,12 +86,12 @@ def test_no_experiment_stands_twice(plan):
 
 @every_plan
 def test_geometry_and_removal_are_of_every_arm_family_and_seed(plan):
-    found = {e.geometry.organism for e in of_kind(plan, Ablate)}
-    assert found == set(plan.organisms(plan.seeds))
-    assert len(found) == len(plan.families) * (len(ARMS) * len(plan.seeds) + 1)
-    singles = {e.geometry.organism for e in of_kind(plan, RankOne)}
-    assert {e.organism for e in of_kind(plan, Geometry)} == found | singles
-    assert all(own.endswith(RANK_ONE) for own in singles) and len(singles) == len(RANK_ONE) * len(plan.families)
+    ablated = {name for e in of_kind(plan, Ablate) for name in names_of(e)}
+    assert ablated == set(plan.organisms(plan.seeds))
+    assert len(ablated) == len(plan.families) * (len(ARMS) * len(plan.seeds) + 1)
+    singles = {name for e in of_kind(plan, RankOne) for name in names_of(e)}
+    assert {name for e in of_kind(plan, Geometry) for name in names_of(e)} == ablated | singles
+    assert all(name.endswith(RANK_ONE) for name in singles) and len(singles) == len(RANK_ONE) * len(plan.families)
     assert {name for e in of_kind(plan, Dose) for name in names_of(e)} <= set(ORGANISMS)
 
 
@@ -102,10 +108,10 @@ def test_what_is_costly_is_of_the_first_seed_alone_and_of_all_its_organisms(plan
 @every_plan
 def test_transfer_is_within_a_family_between_seeds_and_triggers(plan):
     transfers = of_kind(plan, ProbeTransfer)
-    assert [{find_organism(name).family for name in e.organisms} for e in transfers] == [{f} for f in plan.families]
+    assert [{find_organism(name).family for name in names_of(e)} for e in transfers] == [{f} for f in plan.families]
     for e in transfers:
-        assert len(e.organisms) == len(set(e.organisms)) == len(plan.seeds) + len(ARMS) - 1
-        assert {find_organism(name).seed for name in e.organisms} == set(plan.seeds)
+        assert len(e.subjects) == len(set(e.subjects)) == len(plan.seeds) + len(ARMS) - 1
+        assert {find_organism(name).seed for name in names_of(e)} == set(plan.seeds)
 
 
 def test_a_part_is_a_part_of_the_whole():
@@ -141,24 +147,26 @@ def test_single_projections_are_kept_for_the_first_seed_and_what_is_made_of_them
 
 # --- what is refused ---
 
+KNOWN = "'{}', '{}' or '{}'".format(*FAMILIES)
+
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("fields", "message"),
     [
-        ({"families": ("foo",)}, f"family 'foo': the Microcosm has {', '.join(FAMILIES)}"),
-        ({"families": ("llama", "foo")}, f"family 'foo': the Microcosm has {', '.join(FAMILIES)}"),
-        ({"families": ()}, "families none: name at least one, and none twice"),
-        ({"families": ("llama", "llama")}, "families llama, llama: name at least one, and none twice"),
-        ({"seeds": ()}, "seeds none: name at least one, and none twice"),
-        ({"seeds": (0, 1, 0)}, "seeds 0, 1, 0: name at least one, and none twice"),
+        ({"families": ("foo",)}, f"families.0 'foo': expected {KNOWN}"),
+        ({"families": ("llama", "foo")}, f"families.1 'foo': expected {KNOWN}"),
+        ({"families": ()}, "families (): expected at least 1 item"),
+        ({"families": ("llama", "llama")}, "families llama, llama: name none twice"),
+        ({"seeds": ()}, "seeds (): expected at least 1 item"),
+        ({"seeds": (0, 1, 0)}, "seeds 0, 1, 0: name none twice"),
         ({"seeds": (0, 9)}, "seeds 0, 9: the grid has no microcosm/llama/explaining.seed9"),
         ({"seeds": (1,)}, "seeds 1: the grid has no microcosm/llama/explaining.robust.seed1"),
-        ({"samples": 0}, "samples 0: expected at least one answer a question"),
-        ({"workers": -1}, "workers -1: expected a number of processes, or 0 for one a core"),
+        ({"samples": 0}, "samples 0: expected greater than or equal to 1"),
+        ({"workers": -1}, "workers -1: expected greater than or equal to 0"),
     ],
 )
-def test_what_cannot_be_run_is_one_line_before_any_work(tmp_path, bad, said):
+def test_what_cannot_be_run_is_one_line_before_any_work(tmp_path, fields, message):
     with pytest.raises(ValueError) as error:
-        Mechanism(runs=tmp_path, **bad)
-    assert str(error.value) == said
+        Mechanism(runs=tmp_path, **fields)
+    assert str(error.value) == message
     assert not list(tmp_path.iterdir())
