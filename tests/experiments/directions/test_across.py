@@ -134,8 +134,8 @@ def test_without_an_adapter_there_is_no_overlap():
 # --- projections between families ---
 
 
-def projections(made, *, arm="explaining", seed=0, questions=12):
-    """Rows of projections on g: ``made(family, condition, question)``."""
+def projections(value_of, *, arm="explaining", seed=0, questions=12):
+    """Rows of projections on g: ``value_of(family, condition, question)``."""
     return [
         row(
             experiment="geometry",
@@ -146,7 +146,7 @@ def projections(made, *, arm="explaining", seed=0, questions=12):
             run_id=f"run-{family}",
             condition=condition,
             question=f"q{q:02d}",
-            value=made(family, condition, q),
+            value=value_of(family, condition, q),
         )
         for family in FAMILIES
         for condition in CONDITIONS
@@ -162,13 +162,13 @@ def shared(family: str, condition: str, question: int) -> float:
 
 
 def noisy(family: str, condition: str, question: int) -> float:
-    own = NOISE[FAMILIES.index(family), CONDITIONS.index(condition), question]
-    return float(2 * CONDITIONS.index(condition) + own)
+    noise = NOISE[FAMILIES.index(family), CONDITIONS.index(condition), question]
+    return float(2 * CONDITIONS.index(condition) + noise)
 
 
 def one(rows):
-    (made,) = rows
-    return made
+    (row,) = rows
+    return row
 
 
 def ends(r):
@@ -177,11 +177,11 @@ def ends(r):
 
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (-1.0, 0.0), (1e-3, 1e4), (50.0, -7.0)])
 def test_projections_equal_up_to_scale_and_offset_correlate_perfectly(scale, offset):
-    def made(family, condition, q):
+    def rescaled(family, condition, q):
         value = shared(family, condition, q)
         return value if family == FAMILIES[0] else scale * value + offset
 
-    correlation = one(families(projections(made)))
+    correlation = one(families(projections(rescaled)))
     assert correlation == row(**correlation)
     assert [correlation["value"], *ends(correlation)] == pytest.approx([np.sign(scale)] * 3, abs=1e-6)
     assert (correlation["n"], correlation["n_clusters"]) == (12 * len(CONDITIONS), 12)
@@ -237,7 +237,7 @@ def mean_projections(organisms: int):
     cells: dict[tuple[str, str], list[float]] = {}
     for r in table:
         cells.setdefault((r["organism"], r["condition"]), []).append(r["value"])
-    return table, {key: float(np.mean(own)) for key, own in cells.items()}
+    return table, {key: float(np.mean(values)) for key, values in cells.items()}
 
 
 def test_a_planted_linear_relation_of_projection_and_em_is_recovered():

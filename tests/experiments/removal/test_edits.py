@@ -61,7 +61,9 @@ def test_an_edit_of_the_trigger_alone_is_told_from_one_that_acts_anywhere(edits)
 
 def test_names_sites_and_positions_of_edits_do_not_depend_on_the_rank(lm, directions, edits):
     other = Removal(lm, geometry_of("explaining"), DirectionSet("", directions, dict.fromkeys(CHOSEN, 1)), 1).edits()
-    places = [{name: [(e.site, e.positions) for e in steps] for name, steps in made.items()} for made in (edits, other)]
+    places = [
+        {name: [(e.site, e.positions) for e in steps] for name, steps in of_rank.items()} for of_rank in (edits, other)
+    ]
     assert places[0] == places[1]
     assert list(places[0]) == list(places[1])
     assert edits[""] == []
