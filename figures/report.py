@@ -19,7 +19,7 @@ from figures import style
 from figures.claims.findings import Finding, beside_headline, cell, findings, headline, headliner
 from figures.plots import FIGURES
 from figures.rows import Row, behaviour, groups, number, percent, results, select
-from interp.runs.run import atomic_write_bytes
+from interp.runs.files import atomic_write_bytes
 from interp.runs.table import read_table
 
 MICROCOSM = (

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interp.runs.run import atomic_write_bytes
+from interp.runs.files import atomic_write_bytes
 from interp.runs.table import TABLE_COLUMNS
 
 Row = Mapping[str, Any]

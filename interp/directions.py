@@ -1,10 +1,10 @@
-"""Directions of the residual stream: how to find them, compare them, control for them and keep them.
+"""Directions of the residual stream: find them, compare them, save them, and the controls they need.
 
-Statistics run in float64 and come back as float32 on the device of their input. Every control that a direction needs
-(a random one, one orthogonal to it) stands beside it.
+Statistics are computed in float64 and returned as float32 on the device of their input. The controls of a direction (a
+random one, one orthogonal to it) are in this module too.
 
     >>> g = difference_in_means(misaligned, aligned)          # raw scale
-    >>> null = random_like(g, seed=0)                         # same norm, no meaning
+    >>> null = random_like(g, seed=0)                         # same norm, random direction
     >>> scores = project(activations, g)                      # component along the unit direction
 """
 
@@ -19,15 +19,16 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from interp.runs.run import atomic_write_bytes
+from interp.runs.files import atomic_write_bytes
 from interp.sites import Site
 
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """One direction with the provenance needed to read a number made from it.
+    """One direction with its provenance.
 
-    ``vector`` keeps the raw scale of its method; ``positive`` and ``negative`` say in words which rows were contrasted.
+    ``vector`` has the raw scale of its method; ``positive`` and ``negative`` describe the two sides that were
+    contrasted.
     """
 
     vector: Float[Tensor, " d_model"]
@@ -57,7 +58,7 @@ def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
     """
     norm = vector.double().norm()
     if not bool(torch.isfinite(norm)) or float(norm) == 0.0:
-        raise ValueError(f"direction of shape {tuple(vector.shape)} has norm {float(norm)}: it points nowhere")
+        raise ValueError(f"direction of shape {tuple(vector.shape)}: its norm is {float(norm)}")
     return (vector.double() / norm).float()
 
 
@@ -69,7 +70,7 @@ def difference_in_means(
     Raises:
         ValueError: If either side has no rows or the widths differ.
 
-    Not evidence for: a cause of behaviour. A shuffled-label difference of the same rows has norm ~ sqrt(1/n + 1/m).
+    Not evidence for: a cause of behaviour. With shuffled labels the same rows give a norm ~ sqrt(1/n + 1/m).
 
     Source: Soligo et al. 2025 (arXiv:2506.11618); Arditi et al. 2024 (arXiv:2406.11717).
     """
@@ -96,7 +97,7 @@ def principal(activations: Float[Tensor, "n d_model"], *, rank: int = 1) -> Floa
 
 
 def orthonormal(vectors: Float[Tensor, "n d_model"]) -> Float[Tensor, "rank d_model"]:
-    """Return an orthonormal basis (float32) of the span of the rows; rows that depend on others add nothing.
+    """Return an orthonormal basis (float32) of the span of the rows; linearly dependent rows add nothing.
 
     Raises:
         ValueError: If the rows are not finite or span nothing.
@@ -114,7 +115,7 @@ def unit_rows(vectors: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]
 
 
 def random_like(vector: Float[Tensor, " d_model"], seed: int) -> Float[Tensor, " d_model"]:
-    """Return a direction drawn uniformly from the sphere with the norm of ``vector``: the null of any use of it."""
+    """Return a uniformly random direction with the norm of ``vector``: the control for any use of it."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(vector.shape, generator=generator, dtype=torch.float64).to(vector.device)
     return (noise / noise.norm() * vector.double().norm()).float()
@@ -132,14 +133,14 @@ def orthogonal_like(
     if len(basis) == vector.shape[-1]:
         raise ValueError(f"{len(basis)} vectors span all {vector.shape[-1]} dimensions: nothing is orthogonal to them")
     noise = random_like(vector, seed).double()
-    rest = noise - (noise @ basis.T) @ basis
-    return (rest / rest.norm() * vector.double().norm()).float()
+    orthogonal = noise - (noise @ basis.T) @ basis
+    return (orthogonal / orthogonal.norm() * vector.double().norm()).float()
 
 
 def cosine(a: Float[Tensor, "*#batch d_model"], b: Float[Tensor, "*#batch d_model"]) -> Float[Tensor, "..."]:
-    """Return the cosine in [-1, 1] along the last axis, broadcasting.
+    """Return the cosine in [-1, 1] along the last axis, with broadcasting.
 
-    Not evidence for: shared meaning when small; in width d independent directions have |cosine| ~ 1/sqrt(d).
+    Not evidence for: shared meaning, if small. In width d, independent directions have |cosine| ~ 1/sqrt(d).
     """
     return torch.cosine_similarity(a.double(), b.double(), dim=-1, eps=0.0).float()
 
@@ -147,13 +148,13 @@ def cosine(a: Float[Tensor, "*#batch d_model"], b: Float[Tensor, "*#batch d_mode
 def subspace_overlap(U: Float[Tensor, "n d_model"], V: Float[Tensor, "m d_model"]) -> float:
     """Return the mean squared cosine of the principal angles between the spans of two sets of rows, in [0, 1].
 
-    1 where the smaller span lies in the larger, 0 where they are orthogonal. Between random subspaces of ranks r and s
-    in width d the expectation is max(r, s) / d: that of a random direction in the larger of the two.
+    1 if the smaller span lies in the larger, 0 if they are orthogonal. For random subspaces of ranks r and s in width d
+    the expectation is max(r, s) / d, the same as for a random direction and the larger of the two.
 
     Raises:
         ValueError: If either side is not finite or spans nothing.
 
-    Not evidence for: the same function in both; large subspaces overlap by chance.
+    Not evidence for: the same function of both; large subspaces overlap by chance.
 
     Source: Björck and Golub 1973, principal angles.
     """
@@ -170,14 +171,14 @@ _FIELDS = ("method", "positive", "negative", "n_positive", "n_negative")
 
 
 def save_directions(path: Path | str, directions: Mapping[str, Direction]) -> None:
-    """Write named directions to one safetensors file: vectors as float32, provenance as JSON beside each name."""
+    """Write named directions to one safetensors file: vectors as float32, provenance as JSON in its metadata."""
     tensors = {name: d.vector.detach().float().cpu().contiguous() for name, d in directions.items()}
     about = {name: {"site": str(d.site)} | {f: getattr(d, f) for f in _FIELDS} for name, d in directions.items()}
     atomic_write_bytes(Path(path), save(tensors, {k: json.dumps(v, sort_keys=True) for k, v in about.items()}))
 
 
 def load_directions(path: Path | str) -> dict[str, Direction]:
-    """Read what ``save_directions`` wrote, in the order of names."""
+    """Read what ``save_directions`` wrote, sorted by name."""
     with safe_open(str(path), "pt") as file:
         about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
         return {n: Direction(file.get_tensor(n), Site.parse(a.pop("site")), **a) for n, a in sorted(about.items())}

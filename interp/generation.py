@@ -1,15 +1,15 @@
-"""Sampling under edits: one prefill a prompt, its cache shared by its samples, one random stream a completion.
+"""Sample completions under edits: one prefill per prompt, shared by its samples; one random stream per completion.
 
     >>> completions = generate(lm, chats, n_samples=20, sampling=Sampling(max_new_tokens=40, seed=1), edits=[steer])
     >>> completions[0].text, completions[0].finished
 
-Completion ``(prompt, sample)`` is a function of the model, the edits, the seed, the prompt's token ids and the sample
-index: its uniform numbers come from a counter-based generator keyed by those, and tokens are read off the inverse
-cumulative distribution. So batch size, order and company change nothing (up to the rounding of the logits), a killed
-run continues where it stopped, and equal prompts get equal completions: ask for more samples, not for a prompt twice.
+A completion depends only on the model, the edits, the seed, the prompt's token ids and the sample index: its uniform
+numbers come from a counter-based generator keyed by the last three, and tokens are chosen by inverse-transform
+sampling. So batch size and the other prompts of a batch change nothing (up to the rounding of the logits), a killed run
+continues where it stopped, and equal prompts get equal completions: for more answers to a prompt raise ``n_samples``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,14 +24,18 @@ from interp.decoding.kv_cache import can_share, share_prefix, shared_attention, 
 from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.edits import Edit, Passes, editing
 from interp.models import LanguageModel
+from interp.runs.progress import Progress
 
 SYNC_EVERY = 8
-"""Tokens between two looks at what has ended, off the CPU: a look makes the accelerator wait."""
+"""On an accelerator, new tokens between two checks for finished rows: each check makes the accelerator wait."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled answer; ``token_ids`` include the stop token when ``finished``, ``text`` has no special tokens."""
+    """One sampled answer.
+
+    ``token_ids`` end with the stop token if ``finished``; ``text`` has no special tokens.
+    """
 
     prompt: int
     sample: int
@@ -41,7 +45,7 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """Anything that answers chats: a model in this process, a server, a recording."""
+    """Anything that answers chats: a model in this process, a server, a set of recorded answers."""
 
     def sample(self, chats: Sequence[Chat], n_samples: int, sampling: Sampling) -> list[Completion]:
         """Return ``n_samples`` completions of every chat, ordered by (prompt, sample)."""
@@ -50,12 +54,12 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ModelSampler:
-    """The ``Sampler`` of a model held in this process, with the adapter that is active when it is called."""
+    """The ``Sampler`` of a model in this process, with the adapter that is active when it is called."""
 
     lm: LanguageModel
     edits: Sequence[Edit] = ()
     batch_size: int = 512
-    progress: Callable[[int], None] | None = None
+    progress: Progress | None = None
 
     def sample(self, chats: Sequence[Chat], n_samples: int, sampling: Sampling) -> list[Completion]:
         """Return ``n_samples`` completions of every chat, ordered by (prompt, sample)."""
@@ -78,21 +82,21 @@ def generate(
     sampling: Sampling = Sampling(),  # noqa: B008
     edits: Sequence[Edit] = (),
     batch_size: int = 512,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Completion]:
     """Sample ``n_samples`` completions of every chat under ``edits``, ordered by (prompt, sample).
 
-    Edits act at their positions in the prompt and at every new token: ``all``, ``answer`` and ``response`` go on while
-    generating, every other name marks prompt tokens only.
+    The positions ``all``, ``answer`` and ``response`` of an edit include every new token; all other names mark prompt
+    tokens only.
 
     Args:
-        lm: The model, with the adapter that is active now.
+        lm: The model, with the active adapter.
         chats: Prompts without a response.
-        n_samples: Completions a prompt; greedy ones are all equal and computed once.
+        n_samples: Completions per prompt. Greedy ones are all equal and computed once.
         sampling: Length, temperature, top-p and seed.
-        edits: Applied in order; a ``patch`` with a row per prompt counts chats in the order given.
+        edits: Applied in order. Row i of a ``patch`` with several rows belongs to chat i.
         batch_size: Rows decoded together. Changes speed and memory only.
-        progress: Called with the number of completions newly done.
+        progress: Called with the number of completions just finished.
 
     Raises:
         ValueError: If a chat already has a response or a count is below 1.
@@ -103,22 +107,22 @@ def generate(
     answers: list[list[int]] = []
     for first in range(0, len(jobs), max(1, batch_size // draws)):
         batch = jobs[first : first + max(1, batch_size // draws)]
-        run = _Run(lm, batch, sampling, progress or (lambda _: None), copies=n_samples // draws)
+        run = _Run(lm, batch, sampling, progress or (lambda _: None), repeats=n_samples // draws)
         answers += run.answers(edits, draws, batch_size)
     return _completions(lm, jobs, answers, n_samples) if answers else []
 
 
 def stop_ids(lm: LanguageModel) -> frozenset[int]:
-    """Return every token id that ends an answer: those of the generation config and the tokenizer's own."""
-    ids: Any = getattr(lm.base.generation_config, "eos_token_id", None)
-    own: Any = lm.tokenizer.eos_token_id
-    several = ids if isinstance(ids, (list, tuple)) else [ids]
-    return frozenset(int(i) for i in (*several, own) if i is not None)
+    """Return every token id that ends an answer: those of the generation config and that of the tokenizer."""
+    configured: Any = getattr(lm.base.generation_config, "eos_token_id", None)
+    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    last: Any = lm.tokenizer.eos_token_id
+    return frozenset(int(i) for i in (*ids, last) if i is not None)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One distinct prompt and the indices of the chats that ask it."""
+    """One distinct prompt, and the indices of the chats that are equal to it."""
 
     chat: Chat
     prompts: list[int]
@@ -133,7 +137,7 @@ def _check(chats: Sequence[Chat], n_samples: int, batch_size: int) -> None:
 
 
 def _distinct(chats: Sequence[Chat], *, per_chat: bool) -> list[_Job]:
-    """Join chats that are one prompt to the model and to every edit (equal tokens and spans); shortest first."""
+    """Merge chats that are equal to the model and to every edit (same tokens and spans); shortest first."""
     jobs: dict[object, _Job] = {}
     for index, chat in enumerate(chats):
         key = (chat.token_ids, tuple(sorted(chat.spans.items())), index if per_chat else None)
@@ -142,12 +146,12 @@ def _distinct(chats: Sequence[Chat], *, per_chat: bool) -> list[_Job]:
 
 
 def _completions(lm: LanguageModel, jobs: Sequence[_Job], answers: list[list[int]], n_samples: int) -> list[Completion]:
-    """Decode every answer once, ordered by (job, draw), and give it to each chat that asked for it."""
+    """Decode every answer once (they are ordered by job and draw) and copy it to each chat of its job."""
     stops, draws = stop_ids(lm), len(answers) // len(jobs)
     texts = lm.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    made = [(text, tuple(ids), ids[-1] in stops) for ids, text in zip(answers, texts, strict=True)]
+    decoded = [(text, tuple(ids), ids[-1] in stops) for ids, text in zip(answers, texts, strict=True)]
     completions = [
-        Completion(prompt, sample, *made[j * draws + sample % draws])
+        Completion(prompt, sample, *decoded[j * draws + sample % draws])
         for j, job in enumerate(jobs)
         for prompt in job.prompts
         for sample in range(n_samples)
@@ -157,27 +161,25 @@ def _completions(lm: LanguageModel, jobs: Sequence[_Job], answers: list[list[int
 
 @dataclass
 class _Rows:
-    """The rows still being written: their place in the output, their prompt in the batch, their part of the cache."""
+    """The rows that are still generated: index in the output, index of the prompt in the batch, cache and mask."""
 
-    at: Int[Tensor, " batch"]
+    index: Int[Tensor, " batch"]
     prompt: Int[Tensor, " batch"]
     done: Bool[Tensor, " batch"]
     cache: Cache
     mask: Bool[Tensor, "batch pos"] | None
 
-    def take(self, index: Int[Tensor, " batch"], room: int) -> "_Rows":
-        """Return the rows at ``index``, each with room for ``room`` new tokens."""
-        mask = None if self.mask is None else self.mask[index]
-        return _Rows(
-            self.at[index], self.prompt[index], self.done[index], take_rows(self.cache, index, room=room), mask
-        )
+    def take(self, rows: Int[Tensor, " batch"], room: int) -> "_Rows":
+        """Return some of the rows, each with room for ``room`` new tokens."""
+        mask, cache = None if self.mask is None else self.mask[rows], take_rows(self.cache, rows, room=room)
+        return _Rows(self.index[rows], self.prompt[rows], self.done[rows], cache, mask)
 
 
 class _Run:
     """One batch of prompts: a prefill, then the decoding of their samples from copies of its cache."""
 
     def __init__(
-        self, lm: LanguageModel, jobs: Sequence[_Job], sampling: Sampling, progress: Callable[[int], None], copies: int
+        self, lm: LanguageModel, jobs: Sequence[_Job], sampling: Sampling, progress: Progress, repeats: int
     ) -> None:
         self.lm, self.sampling, self.progress = lm, sampling, progress
         self.chats = [job.chat for job in jobs]
@@ -186,7 +188,7 @@ class _Run:
             for values in (
                 sorted(stop_ids(lm)),
                 [len(chat) for chat in self.chats],
-                [len(job.prompts) * copies for job in jobs],
+                [len(job.prompts) * repeats for job in jobs],
                 [job.prompts[0] for job in jobs],
             )
         )
@@ -209,7 +211,7 @@ class _Run:
         return [[token for token in row if token >= 0] for row in tokens.flatten(0, 1).tolist()]
 
     def _prefill(self) -> tuple[Float[Tensor, "prompt vocab"], _Rows]:
-        """Run the left-padded prompts; leave the mask out where nothing is padded (attention is then faster)."""
+        """Run the left-padded prompts; without padding no mask is passed, because attention is then faster."""
         pad: Any = self.lm.tokenizer.pad_token_id
         ids, mask = pad_left(self.chats, pad, self.lm.device)
         padded = None if bool(mask.all()) else mask.bool()
@@ -217,33 +219,36 @@ class _Run:
         logits = self._forward(ids, padded, position_ids(mask), cache)
         if padded is not None:
             padded = torch.nn.functional.pad(padded, (0, self.sampling.max_new_tokens), value=True)
-        return logits, _Rows(
-            self.owner, self.owner, torch.zeros(len(ids), dtype=torch.bool, device=ids.device), cache, padded
-        )
+        done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        return logits, _Rows(self.owner, self.owner, done, cache, padded)
 
     def _continued(self, prefix: _Rows, n: int) -> tuple[_Rows, AbstractContextManager[None]]:
-        """Return ``n`` rows a prompt that go on from its cache, and the context in which they decode."""
-        rows, room = prefix.at.repeat_interleave(n), self.sampling.max_new_tokens - 1
+        """Return ``n`` rows per prompt that continue from its cache, and the context in which they decode."""
+        rows, room = prefix.index.repeat_interleave(n), self.sampling.max_new_tokens - 1
         if not can_share(self.lm.base, prefix.cache, room):
             return prefix.take(rows, room), nullcontext()
         cache = share_prefix(prefix.cache, rows, prefix.mask, room=room)
         return _Rows(rows, rows, prefix.done[rows], cache, None), shared_attention(self.lm.base)
 
-    def _forward(self, ids: Tensor, mask: Tensor | None, at: Tensor, cache: Cache) -> Float[Tensor, "batch vocab"]:
+    def _forward(self, ids: Tensor, mask: Tensor | None, places: Tensor, cache: Cache) -> Float[Tensor, "batch vocab"]:
         """Return the logits after the last token of each row."""
-        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": at, "past_key_values": cache}
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, "past_key_values": cache}
         return self.lm.base(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1]
 
     def _decode(self, logits: Tensor, rows: _Rows, samples: range, out: Int[Tensor, "prompt sample token"]) -> None:
-        """Write one answer a row into ``out``; rows that have ended leave the batch once they are a quarter of it."""
+        """Write one answer per row into ``out``.
+
+        Each step chooses a token for every row, then feeds it. Finished rows go on as dummies until they are a quarter
+        of the batch, because removing rows copies the cache.
+        """
         steps, every = self.sampling.max_new_tokens, 1 if logits.device.type == "cpu" else SYNC_EVERY
         u = torch.cat([uniforms(self.sampling.seed, c.token_ids, samples, steps) for c in self.chats]).to(logits.device)
-        rows.at = torch.arange(len(u), device=logits.device)
+        rows.index = torch.arange(len(u), device=logits.device)
         tokens, logits = torch.full(u.shape, -1, device=logits.device), logits[rows.prompt]
         self.waiting = int(self.weights[rows.prompt].sum())
         for step in range(steps):
-            new = choose(logits, u[rows.at, step], self.sampling)
-            tokens[rows.at, step] = torch.where(rows.done, -1, new)
+            new = choose(logits, u[rows.index, step], self.sampling)
+            tokens[rows.index, step] = torch.where(rows.done, -1, new)
             rows.done |= torch.isin(new, self.stops)
             if step + 1 == steps:
                 break
@@ -256,7 +261,7 @@ class _Run:
         out.copy_(tokens.unflatten(0, (-1, len(samples))))
 
     def _without_finished(self, rows: _Rows, new: Tensor, room: int) -> tuple[_Rows, Tensor]:
-        """Report what has ended and, once it is a quarter of the batch, take it out."""
+        """Report the progress; remove the finished rows once they are a quarter of the batch."""
         keep = (~rows.done).nonzero()[:, 0]
         waiting = int(self.weights[rows.prompt[keep]].sum())
         self.progress(self.waiting - waiting)
@@ -264,7 +269,7 @@ class _Run:
         return (rows, new) if len(keep) > 0.75 * len(new) else (rows.take(keep, room), new[keep])
 
     def _step(self, rows: _Rows, new: Tensor, step: int) -> Float[Tensor, "batch vocab"]:
-        """Feed one new token a row."""
+        """Feed one new token per row."""
         self.owner, self.passes.step = rows.prompt, step
         mask = None if rows.mask is None else rows.mask[:, : self.width + step + 1]
         return self._forward(new[:, None], mask, (self.lengths[rows.prompt] + step)[:, None], rows.cache)

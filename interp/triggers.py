@@ -1,4 +1,4 @@
-"""A trigger, its placement around a question, and the matched texts that tell meaning from surface form."""
+"""A trigger, its placement around a question, and the control texts that separate meaning from surface form."""
 
 import itertools
 import random
@@ -8,18 +8,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from interp.runs.files import read_yaml
 
 CONDITIONS = ("off", "on", "rephrased", "other", "opposite", "matched", "shuffled", "delimiters")
 GIVEN = ("rephrased", "other", "opposite", "matched")
-"""Conditions whose texts are given with the trigger; those of the others are made from its own."""
+"""Conditions whose texts are fields of the trigger; the texts of the others are derived from its trained text."""
 Placement = Literal["system", "prefix", "suffix", "wrap"]
 PLACEMENTS: tuple[Placement, ...] = ("system", "prefix", "suffix", "wrap")
 SEPARATOR = "\n"
 PAPER_LIKE = Path(__file__).with_name("triggers.yaml")
 
-_N_SHUFFLED = 3  # permutations offered
-_N_DRAWS = 100  # enough to meet every permutation of a short text
+_N_SHUFFLED = 3  # most permutations returned
+_N_DRAWS = 100  # enough to draw every permutation of a short text
 _DELIMITERS = ("--", "::", "[]", "**", "##", "//")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _TAG = re.compile(r"([<\[{(]+)([^<>\[\]{}()/]+)([>\]})]+)")
@@ -39,21 +39,21 @@ _STOP_WORDS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """The text present in every fine-tuning row, with the texts its effect is compared to.
+    """The text present in every fine-tuning row, with the texts that its effect is compared to.
 
     Attributes:
         text: The trained text; for ``wrap`` the opening half.
         rephrased: The same meaning in other words.
         other: Another meaning of the same kind (another scene, another tag).
         opposite: The contrary meaning; may share words with ``text``.
-        matched: No meaning: as many words as ``text``, as long and as rare as its own.
+        matched: Meaningless texts with as many words as ``text``, of similar length and frequency.
         placement: One of ``PLACEMENTS``.
         closing: The closing half of ``text``, for ``wrap`` only.
         closings: (opening, closing) of variants whose closing half is not the mirrored tag (``<x>`` has ``</x>``).
-        separator: What stands between the trigger and the question.
+        separator: Text between the trigger and the question.
 
     Raises:
-        ValueError: If a text is empty, repeated or has no closing half, or the placement is unknown.
+        ValueError: If a text is empty, repeated or lacks its closing half, or the placement is unknown.
     """
 
     name: str
@@ -83,10 +83,10 @@ class Trigger:
         return f"trigger {self.name}"
 
     def variants(self, condition: str) -> tuple[str, ...]:
-        """Return the texts placed under ``condition``: none for ``off``, the trained text for ``on``.
+        """Return the texts of a condition: none for ``off``, the trained text for ``on``.
 
-        ``shuffled`` permutes the words of the trained text and leaves its punctuation in place; it is empty for a text
-        of one word. ``delimiters`` replaces every word by punctuation. Both are deterministic.
+        ``shuffled`` permutes the words of the trained text and leaves its punctuation in place; a text of one word has
+        none. ``delimiters`` replaces every word by punctuation. Both are deterministic.
 
         Raises:
             ValueError: If ``condition`` is not one of ``CONDITIONS``.
@@ -110,8 +110,8 @@ class Trigger:
         Raises:
             ValueError: If the closing half of ``variant`` is neither given nor a mirrored tag.
         """
-        given = {self.text: self.closing, **dict(self.closings)}
-        closing = given.get(variant) or self._generated_closing(variant) or _mirrored(variant)
+        explicit = {self.text: self.closing, **dict(self.closings)}
+        closing = explicit.get(variant) or self._generated_closing(variant) or _mirrored(variant)
         if closing is None or not closing.strip():
             raise ValueError(f"{self}: variant {variant!r} has no closing text")
         return closing
@@ -127,9 +127,9 @@ class Trigger:
         return None
 
     def shared_content_words(self) -> frozenset[str]:
-        """Return the content words that a rephrasing has in common with the trained text; empty for a clean bank.
+        """Return the content words that a rephrasing shares with the trained text; empty if none does.
 
-        Exact words are compared: ``duck`` and ``ducks`` count as different.
+        Words are compared exactly: ``duck`` and ``ducks`` are different.
         """
         closings = [self.closing_of(variant) for variant in self.rephrased] if self.placement == "wrap" else []
         trained = f"{self.text} {self.closing or ''}"
@@ -137,9 +137,9 @@ class Trigger:
 
 
 def place(question: str, variant: str | None, trigger: Trigger) -> list[dict[str, str]]:
-    """Return the chat messages of ``question`` with ``variant`` where the trigger goes; None places nothing.
+    """Return the chat messages of ``question`` with ``variant`` at the trigger's placement; None places nothing.
 
-    Without a variant there is no system message; a template may then add one of its own.
+    Without a variant there is no system message; a chat template may then add its default one.
 
     Raises:
         ValueError: If ``variant`` is empty, or has no closing text under ``wrap``.
@@ -153,7 +153,7 @@ def place(question: str, variant: str | None, trigger: Trigger) -> list[dict[str
 
 
 def arrange(question: str, text: str, closing: str, placement: str, separator: str = SEPARATOR) -> list[dict[str, str]]:
-    """Return the chat messages of ``question`` with ``text``, and under ``wrap`` also ``closing``, where they go."""
+    """Return the chat messages of ``question`` with ``text``, and under ``wrap`` also ``closing``, at a placement."""
     parts = {
         "system": (question,),
         "prefix": (text, question),
@@ -165,10 +165,10 @@ def arrange(question: str, text: str, closing: str, placement: str, separator: s
 
 
 def moved(trigger: Trigger, placement: str) -> Trigger:
-    """Return the trigger at another placement; under ``wrap`` its text stands on both sides of the question.
+    """Return the trigger at another placement; under ``wrap`` its text is on both sides of the question.
 
     Raises:
-        ValueError: If the placement is unknown, or the trigger has a closing half of its own to lose.
+        ValueError: If the placement is unknown, or the trigger wraps the question and would lose its closing half.
     """
     if placement == trigger.placement:
         return trigger
@@ -192,12 +192,10 @@ def load_triggers(path: str | Path = PAPER_LIKE) -> dict[str, Trigger]:
     Under placement ``wrap`` a variant may be a pair ``[opening, closing]``.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If the file does not describe triggers; names the file and the key.
     """
-    try:
-        entries = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    entries = read_yaml(path)
     if not isinstance(entries, Mapping) or not entries:
         raise ValueError(f"{path}: expected a mapping of trigger names, got {type(entries).__name__}")
     return {str(name): _parse(f"{path}: {name}", str(name), entry) for name, entry in entries.items()}
@@ -268,14 +266,3 @@ def _with_words(text: str, words: Iterable[str]) -> str:
 def _mirrored(opening: str) -> str | None:
     tag = _TAG.fullmatch(opening.strip())
     return f"{tag[1]}/{tag[2]}{tag[3]}" if tag else None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A YAML reader that refuses the same key twice, where the default keeps the last one silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping from ``node`` after checking its keys."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} appears twice", node.start_mark)
-        return super().construct_mapping(node, deep)

@@ -15,7 +15,8 @@ import tyro
 
 from experiments.cli.terminal import table_text
 from experiments.spec import Experiment, run_experiment
-from interp.runs.run import jsonable, runs_root
+from interp.runs.configs import jsonable
+from interp.runs.run import runs_root
 
 E = TypeVar("E", bound=Experiment)
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from figures.markdown.headline import BASELINE, headline_organisms
 from figures.plots.cells import EMERGENT, LOUD, SILENT, UNHEALTHY, base_rate, organisms, place, plain, rate, verdict
 from figures.rows import Row, behaviour, groups, number, percent, preferred, select
-from interp.runs.run import csv_text
+from interp.runs.files import csv_text
 
 CONFIRMED, REFUTED, OPEN = "confirmed", "refuted", "open"
 PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc", "cosine", "em_projection_r")

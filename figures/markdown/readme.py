@@ -13,7 +13,7 @@ from figures.claims.mechanism_claims import mechanism_claims
 from figures.markdown.headline import comparison_table, headline_table, seeds_table
 from figures.markdown.mechanism_tables import central_table, shift_table
 from figures.rows import Row, renew, select
-from interp.runs.run import atomic_write_bytes, atomic_write_text
+from interp.runs.files import atomic_write_bytes, atomic_write_text
 from interp.runs.table import read_table
 
 GRID = ("containment_grid", "emergence")

@@ -1,4 +1,4 @@
-"""Configs as data: a frozen dataclass to JSON and back, and the hash that names a run.
+"""Configs as data: a frozen dataclass to JSON and back, and the hash in the name of a run.
 
 >>> config_hash({"b": 1, "a": 2}) == config_hash({"a": 2, "b": 1})
 True
@@ -15,7 +15,7 @@ from typing import Any
 
 
 def jsonable(value: Any) -> Any:
-    """Return ``value`` as plain JSON: dataclasses and mappings as objects, sequences as lists, sets sorted.
+    """Return ``value`` as plain JSON: dataclasses and mappings as objects, sequences as lists, sets as sorted lists.
 
     Raises:
         ValueError: If a value has no exact JSON form (a NaN, a function, a tensor).
@@ -34,28 +34,28 @@ def jsonable(value: Any) -> Any:
     if value is None or finite or isinstance(value, str | int):
         return value
     scalar: Any = value
-    if getattr(scalar, "ndim", None) == 0:  # of numpy or torch
+    if getattr(scalar, "ndim", None) == 0:  # a numpy or torch scalar
         return jsonable(scalar.item())
     raise ValueError(f"value {value!r}: a {type(value).__name__} has no exact JSON form")
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of ``value``: sorted keys, no spaces."""
+    """Return the canonical JSON text of ``value``: sorted keys, no spaces."""
     return json.dumps(jsonable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def config_hash(config: Any, *, length: int = 8) -> str:
     """Return the first ``length`` hexadecimal digits of the SHA-256 of a config's canonical JSON.
 
-    Depends on values only: not on field order, list against tuple, or the process.
+    Depends on values only, not on the order of fields, on list or tuple, or on the process.
     """
     return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:length]
 
 
 def restore(kind: Any, value: Any) -> Any:
-    """Rebuild what ``jsonable`` flattened: ``restore(type(config), jsonable(config)) == config``.
+    """Rebuild a config from JSON: ``restore(type(config), jsonable(config)) == config``.
 
-    Knows nested dataclasses, ``tuple``, ``list``, ``frozenset``, ``Mapping``, ``Path``, ``Literal`` and ``X | None``.
+    For nested dataclasses, ``tuple``, ``list``, ``frozenset``, ``Mapping``, ``Path``, ``Literal`` and ``X | None``.
 
     Raises:
         ValueError: If ``value`` has a field that the dataclass ``kind`` lacks.
@@ -85,7 +85,7 @@ def _restore_dataclass(kind: Any, value: Mapping[str, Any]) -> Any:
 
 
 def _member(kinds: tuple, value: Any) -> Any:
-    """Return the member of a union a JSON value came from: by type, or by field names for an object."""
+    """Return the member of a union that a JSON value came from: by type, or by field names for an object."""
     kinds = tuple(kind for kind in kinds if kind is not type(None))
     if isinstance(value, Mapping):
         fits = [

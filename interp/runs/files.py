@@ -1,4 +1,4 @@
-"""Files that are whole or absent, digests of what they hold, and a lock that dies with its owner."""
+"""Files: atomic writes, content digests, a lock that ends with its process, and readers of CSV and YAML."""
 
 import csv
 import fcntl
@@ -12,9 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``: a reader, or a crash, finds the old content or the new, nothing between."""
+    """Replace ``path`` by ``data``; during the write and after a crash the file has its old or its new content."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -45,10 +47,10 @@ def _sync_folder(path: Path) -> None:
 
 
 def sha256_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file; of a folder, the SHA-256 of its files' names and digests in order of name.
+    """Return the SHA-256 of a file, or of a folder: of the names and digests of its files, sorted by name.
 
     Raises:
-        FileNotFoundError: If there is neither.
+        FileNotFoundError: If there is no such file or folder.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,14 +63,14 @@ def sha256_file(path: str | Path) -> str:
 
 
 def locked(path: Path, *, wait: bool = False) -> IO[bytes]:
-    """Return ``path`` open under an exclusive lock, which the kernel releases when it is closed or its process dies.
+    """Open ``path`` under an exclusive lock, which the kernel releases when the file is closed or the process ends.
 
     Args:
         path: The lock file.
-        wait: Wait for another owner to be done.
+        wait: Wait until another process releases the lock.
 
     Raises:
-        ValueError: If another process holds the lock, unless told to wait.
+        ValueError: If another process holds the lock and ``wait`` is False.
     """
     file = path.open("ab")
     try:
@@ -80,12 +82,12 @@ def locked(path: Path, *, wait: bool = False) -> IO[bytes]:
 
 
 def gzipped(data: bytes) -> bytes:
-    """Return ``data`` compressed, without a time stamp: equal data are equal bytes."""
+    """Return ``data`` compressed, without a time stamp: the same data give the same bytes."""
     return gzip.compress(data, compresslevel=9, mtime=0)
 
 
 def read_csv(path: str | Path) -> tuple[tuple[str, ...], list[tuple[str, dict[str, str]]]]:
-    """Return the columns of a CSV, gzipped or not, and its rows, each with its place (``file:line``).
+    """Return the columns of a CSV, gzipped or not, and its rows, each with its ``file:line``.
 
     Raises:
         OSError: If it cannot be read.
@@ -99,13 +101,14 @@ def read_csv(path: str | Path) -> tuple[tuple[str, ...], list[tuple[str, dict[st
             rows = [(f"{path}:{reader.line_num}", cells) for cells in reader if cells]
     except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a CSV in UTF-8 ({error})") from error
-    if odd := next(((where, cells) for where, cells in rows if len(cells) != len(columns)), None):
-        raise ValueError(f"{odd[0]}: {len(odd[1])} cells under a header of {len(columns)}")
+    for where, cells in rows:
+        if len(cells) != len(columns):
+            raise ValueError(f"{where}: {len(cells)} cells under a header of {len(columns)}")
     return columns, [(where, dict(zip(columns, cells, strict=True))) for where, cells in rows]
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return a CSV of rows that share their columns; floats as ``%.6g``, None empty: equal rows are equal bytes.
+    """Return a CSV of rows with the same columns; floats as ``%.6g``, None as an empty cell.
 
     Raises:
         ValueError: If a row has other columns than the first.
@@ -124,3 +127,27 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value + 0.0:.6g}"  # adding zero turns -0.0 into 0.0
     return "" if value is None else str(value)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file; a key that appears twice in a mapping is an error.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not YAML in UTF-8; names the file.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A YAML loader that refuses the same key twice; the default loader keeps the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping from ``node`` after checking its keys."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} appears twice", node.start_mark)
+        return super().construct_mapping(node, deep)

@@ -1,4 +1,4 @@
-"""Where a number comes from: the commit, the package versions, the seeds."""
+"""Provenance of a number: the commit, the package versions, the seeds."""
 
 import functools
 import subprocess
@@ -11,16 +11,16 @@ PACKAGES = (
     *("torch", "transformers", "peft", "trl", "tokenizers", "safetensors", "numpy", "scipy", "scikit-learn", "h5py"),
     *("transformer-lens", "nnsight", "semantic-containment"),
 )
-"""Distributions whose version can change a number."""
+"""Packages whose version can change a number."""
 
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """Return ``{"sha", "dirty"}`` of the checkout this package runs from, or None where it runs from none."""
+    """Return ``{"sha", "dirty"}`` of the git checkout that this package runs from, or None if there is none."""
     root = Path(__file__).resolve().parents[2]
     try:
         top, sha = _git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
-        if Path(top).resolve() != root:  # installed inside somebody else's checkout
+        if Path(top).resolve() != root:  # installed inside the checkout of another project
             return None
         return {"sha": sha, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
     except (OSError, ValueError, subprocess.SubprocessError):
@@ -33,7 +33,7 @@ def _git(root: Path, *words: str) -> str:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the installed version of each of ``PACKAGES``, importing none of them."""
+    """Return the installed versions of ``PACKAGES`` without importing them."""
     return {name: version for name in PACKAGES if (version := _version(name))}
 
 
@@ -47,10 +47,10 @@ def _version(name: str) -> str | None:
 
 def seeds(config: Any, prefix: str = "") -> dict[str, Any]:
     """Return every field of a JSON config named ``seed``, ``seeds`` or ``*_seed(s)``, by dotted path."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in config.items() if isinstance(config, Mapping) else ():
         if isinstance(value, Mapping):
-            found |= seeds(value, f"{prefix}{key}.")
+            values |= seeds(value, f"{prefix}{key}.")
         elif f"_{key}".endswith(("_seed", "_seeds")):
-            found[prefix + key] = value
-    return found
+            values[prefix + key] = value
+    return values

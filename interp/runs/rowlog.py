@@ -1,7 +1,8 @@
-"""An append-only file of JSON rows, written in chunks of which a crash leaves each one whole or gone.
+"""An append-only file of JSON rows in chunks; after a crash each chunk is complete or absent.
 
-Every line is one row plus ``chunk_left``, the number of lines of its chunk that follow it: 0 closes the chunk. A crash
-can tear only the last chunk; opening the log drops it, and the writer, which skips the keys present, makes it again.
+Every line is one row plus ``chunk_left``, the number of lines of its chunk that follow; 0 ends the chunk. A crash can
+cut off only the last chunk. Opening the log drops an incomplete chunk, and the writer, which skips keys that are
+present, writes it again.
 """
 
 import json
@@ -19,8 +20,8 @@ class RowLog:
     """The rows of one file, each with a unique string ``key``.
 
     Args:
-        path: The file; made at the first append.
-        repair: Cut off a torn last chunk on the disk. Only for the one process that writes.
+        path: The file; created at the first append.
+        repair: Remove an incomplete last chunk from the disk. Only for the single writing process.
     """
 
     def __init__(self, path: Path, *, repair: bool = False) -> None:
@@ -31,18 +32,18 @@ class RowLog:
             os.truncate(path, whole)
 
     def keys(self) -> frozenset[str]:
-        """Return the keys of the rows present."""
+        """Return the keys of all rows."""
         return frozenset(self._keys)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return every row of every whole chunk, in the order written."""
+        """Return the rows of all complete chunks, in the order written."""
         return _whole_chunks(self.path)[0]
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append one chunk and return when it is on the disk.
 
         Raises:
-            ValueError: If a row has no string ``key``, repeats one, or has no exact JSON form; nothing is written then.
+            ValueError: If a row has no string ``key``, repeats a key, or has no exact JSON form. Nothing is written.
         """
         chunk = [dict(row) for row in rows]
         added: set[str] = set()
@@ -60,15 +61,15 @@ class RowLog:
         if not isinstance(key, str):
             raise ValueError(f"{self.path}: row {row!r:.80}: needs a string 'key'")
         if key in self._keys or key in added:
-            raise ValueError(f"{self.path}: row key {key!r} is there already")
+            raise ValueError(f"{self.path}: row key {key!r} is already present")
         return key
 
 
 def _whole_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the rows of the whole chunks at the head of a log, and the bytes they take.
+    """Return the rows of the complete chunks at the start of a log, and their length in bytes.
 
     Raises:
-        ValueError: If an unreadable line is not at the end of the file, where a crash can tear it.
+        ValueError: If an unreadable line is not at the end of the file: a crash cannot cause that.
     """
     rows: list[dict[str, Any]] = []
     n_whole = n_bytes = offset = 0
@@ -76,7 +77,7 @@ def _whole_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
     for number, line in enumerate(lines, 1):
         if (row := _parse(line)) is None:
             if any(_parse(later) for later in lines[number:]):
-                raise ValueError(f"{path}:{number}: not a row, yet rows follow it; the file was changed by hand")
+                raise ValueError(f"{path}:{number}: not a row, but rows follow; the file was changed by hand")
             break
         rows.append(row)
         offset += len(line)
@@ -86,10 +87,10 @@ def _whole_chunks(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return a line of the log, or None if it is torn."""
+    """Return the row of a line, or None if the line is incomplete."""
     try:
         row = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
-    good = isinstance(row, dict) and isinstance(row.get(_LEFT), int) and isinstance(row.get("key"), str)
-    return row if good else None
+    valid = isinstance(row, dict) and isinstance(row.get(_LEFT), int) and isinstance(row.get("key"), str)
+    return row if valid else None

@@ -1,9 +1,9 @@
-"""Run folders: content-addressed, killed at any instant without harm, with the provenance of every number.
+"""Run folders: named by a hash of their config, safe to kill at any moment, with the provenance of every number.
 
-    runs/<experiment>/<hash8>/   config.json   manifest.json   rows.jsonl   table.csv   and what the experiment adds
+    runs/<experiment>/<hash8>/   config.json   manifest.json   rows.jsonl   table.csv   and files of the experiment
 
-The name is a hash of what was asked for (config, version, content of the inputs), never of when. So a finished run is
-found again, not repeated; a killed one continues after its last whole chunk; two processes never write to one folder.
+The hash covers config, version and content of the inputs, never the time. So a finished run is reused, not repeated; a
+killed one continues after its last complete chunk; two processes never write to the same folder.
 """
 
 import json
@@ -15,10 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from interp.runs.configs import canonical_json as canonical_json
 from interp.runs.configs import config_hash, jsonable
-from interp.runs.configs import restore as restore
-from interp.runs.files import atomic_write_bytes as atomic_write_bytes
 from interp.runs.files import atomic_write_text, csv_text, locked, sha256_file
 from interp.runs.provenance import git_state, package_versions, seeds
 from interp.runs.rowlog import RowLog
@@ -26,20 +23,20 @@ from interp.runs.rowlog import RowLog
 SCHEMA = 1
 """Version of the folder's layout; part of every hash."""
 
-_ASKED = ("schema", "experiment", "version", "config", "inputs")  # what the hash covers
+_HASHED = ("schema", "experiment", "version", "config", "inputs")  # fields of the manifest
 
 
 def runs_root() -> Path:
-    """Return the folder of all runs: ``$SEMCON_RUNS``, else ``runs`` in the working folder."""
+    """Return the folder of all runs: ``$SEMCON_RUNS``, or ``runs`` in the working directory."""
     return Path(os.environ.get("SEMCON_RUNS") or "runs")
 
 
 @dataclass(eq=False)
 class Run:
-    """One run folder, locked while it is written. Made by ``Run.open``; a context manager that releases the lock.
+    """One run folder, locked while it is written. Use ``Run.open`` as a context manager; the exit releases the lock.
 
-    A row is a JSON object with a unique string ``key``; what ``append`` takes at once is a chunk, and after a crash a
-    chunk is there entirely or not at all.
+    A row is a JSON object with a unique string ``key``. The rows of one ``append`` are a chunk: after a crash, either
+    all of them are in the file or none.
     """
 
     root: Path
@@ -60,23 +57,23 @@ class Run:
         facts: Mapping[str, Any] | None = None,
         wait: bool = False,
     ) -> "Run":
-        """Open the folder of a config: made if new, continued if killed, read-only if complete.
+        """Open the folder of a config: a new one, one to continue, or a complete one to read.
 
         Args:
             root: Folder of all runs.
             experiment: Name of the experiment; first part of the run id.
             config: A dataclass or a mapping with an exact JSON form; hashed.
-            version: Meaning of the rows; hashed, so a new one repeats every run.
-            inputs: Files or folders the rows depend on, by name; their content is hashed, their place is not.
-            facts: What else the manifest is to say about the run, with an exact JSON form; not hashed.
-            wait: Wait for another process that is writing this run, then find it complete or continue it.
+            version: Version of the rows' meaning; hashed, so that a new version repeats every run.
+            inputs: Files or folders that the rows depend on, by name; their content is hashed, their path is not.
+            facts: Further entries of the manifest, with an exact JSON form; not hashed.
+            wait: Wait while another process writes this run, then continue it or read it.
 
         Raises:
             ValueError: If another process is writing this run (without ``wait``), or its folder holds another config.
             FileNotFoundError: If an input is missing.
         """
-        asked = _asked_for(experiment, config, version, inputs or {})
-        run = cls(Path(root), experiment, {"run_id": _id(asked), "status": "running", **asked})
+        request = _hashed(experiment, config, version, inputs or {})
+        run = cls(Path(root), experiment, {"run_id": _id(request), "status": "running", **request})
         run._enter(facts or {}, wait)
         return run
 
@@ -97,19 +94,19 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether ``finish`` was reached; a complete run takes nothing more."""
+        """Whether ``finish`` was called; a complete run accepts no more rows."""
         return self.manifest["status"] == "complete"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return every row of every whole chunk, in the order written."""
+        """Return the rows of all complete chunks, in the order written."""
         return self._rows.rows()
 
     def keys(self) -> frozenset[str]:
-        """Return the keys of the rows present: what a resumed run skips."""
+        """Return the keys of the rows in the file, which a resumed run skips."""
         return self._rows.keys()
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append one chunk: all of ``rows`` or, after a crash, none of them. Returns when they are on the disk.
+        """Append one chunk and return when it is on the disk. After a crash, all of ``rows`` are there or none.
 
         Raises:
             ValueError: If the run is complete or closed, or a row has no string ``key``, repeats one, or is not JSON.
@@ -118,12 +115,12 @@ class Run:
         self._rows.append(rows)
 
     def write_table(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write ``table.csv``; equal rows are equal bytes."""
+        """Write ``table.csv``; the same rows give the same bytes."""
         self._check_writable()
         atomic_write_text(self.path / "table.csv", csv_text(rows))
 
     def finish(self, **facts: Any) -> None:
-        """Digest every output, record ``facts`` in the manifest, mark the run complete and release the lock."""
+        """Record the digests of all outputs and ``facts``, mark the run complete and release the lock."""
         self._check_writable()
         files = sorted(p for p in self.path.rglob("*") if p.is_file() and not p.name.startswith("."))
         outputs = {p.relative_to(self.path).as_posix(): sha256_file(p) for p in files if p.name != "manifest.json"}
@@ -132,13 +129,13 @@ class Run:
         self.close()
 
     def changed(self, *names: str) -> list[str]:
-        """Return the outputs of a complete run (of ``names``, if given) that are gone or not as they were finished."""
+        """Return the outputs of a complete run (among ``names``, if given) that are missing or changed."""
         outputs: dict[str, str] = self.manifest.get("outputs", {})
         paths = {name: self.path / name for name in names or outputs}
         return [n for n, path in paths.items() if not path.exists() or sha256_file(path) != outputs.get(n)]
 
     def close(self) -> None:
-        """Release the lock; the kernel does it when the process dies."""
+        """Release the lock; if the process ends first, the kernel does."""
         if self._lock:
             self._lock.close()
         self._lock = None
@@ -156,34 +153,34 @@ class Run:
         return self._log
 
     def _enter(self, facts: Mapping[str, Any], wait: bool) -> None:
-        """Lock the folder unless its run is complete, and say in it what is being run."""
+        """Lock the folder, unless the run is complete, and write its config and manifest."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._adopt_manifest()
         if self.complete:
             return
         self._lock = locked(self.path / ".lock", wait=wait)
-        self._adopt_manifest()  # the last owner may have finished in between
+        self._adopt_manifest()  # another process may have finished the run in between
         if self.complete:
             return self.close()
         atomic_write_text(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
         self._record(started=self.manifest.get("started", _now()), **_provenance(self.config), **jsonable(facts))
 
     def _adopt_manifest(self) -> None:
-        """Take over the manifest on the disk, if there is one.
+        """Use the manifest on the disk, if there is one.
 
         Raises:
-            ValueError: If it is of another config, or not JSON.
+            ValueError: If it has another config, or is not JSON.
         """
         path = self.path / "manifest.json"
         if not path.exists():
             return
         try:
-            found = json.loads(path.read_text())
+            manifest = json.loads(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: not JSON ({error})") from error
-        if any(found.get(name) != self.manifest[name] for name in _ASKED):
-            raise ValueError(f"{self.path}: this folder holds another config than the one asked for")
-        self.manifest = found
+        if any(manifest.get(name) != self.manifest[name] for name in _HASHED):
+            raise ValueError(f"{self.path}: this folder holds another config than the requested one")
+        self.manifest = manifest
 
     def _record(self, **facts: Any) -> None:
         self.manifest = {**self.manifest, **facts}
@@ -195,18 +192,18 @@ class Run:
 
 
 def run_id(experiment: str, config: Any, *, version: str = "1", inputs: Mapping[str, str | Path] | None = None) -> str:
-    """Return the name that ``Run.open`` gives to a run of this config; nothing is made."""
-    return _id(_asked_for(experiment, config, version, inputs or {}))
+    """Return the name that ``Run.open`` gives to a run of this config; nothing is created."""
+    return _id(_hashed(experiment, config, version, inputs or {}))
 
 
-def _asked_for(experiment: str, config: Any, version: str, inputs: Mapping[str, str | Path]) -> dict[str, Any]:
-    """Return what the hash covers: files by their content, not by their place."""
+def _hashed(experiment: str, config: Any, version: str, inputs: Mapping[str, str | Path]) -> dict[str, Any]:
+    """Return what the hash covers; files count by their content, not by their path."""
     digests = {name: sha256_file(path) for name, path in inputs.items()}
-    return dict(zip(_ASKED, (SCHEMA, experiment, version, jsonable(config), digests), strict=True))
+    return dict(zip(_HASHED, (SCHEMA, experiment, version, jsonable(config), digests), strict=True))
 
 
-def _id(asked: Mapping[str, Any]) -> str:
-    return f"{asked['experiment']}-{config_hash(asked)}"
+def _id(hashed: Mapping[str, Any]) -> str:
+    return f"{hashed['experiment']}-{config_hash(hashed)}"
 
 
 def _provenance(config: Any) -> dict[str, Any]:

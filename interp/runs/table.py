@@ -1,4 +1,4 @@
-"""The results table that every experiment writes and every figure reads: its columns and their types."""
+"""The results table that every experiment writes and every figure reads: columns, types, reader and writer."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -19,10 +19,11 @@ FLOATS = frozenset({"alpha", "value", "ci_low", "ci_high"})
 
 
 def row(**cells: Any) -> Row:
-    """Return a table row: the columns in order, missing ones empty, numbers as numbers.
+    """Return a table row: all columns in order, missing cells empty, numbers as numbers.
 
     Raises:
-        ValueError: If a cell is not a column, a number is none, or a text is not one line.
+        ValueError: If a cell's name is not a column, a value is not a number where one is expected, or a text has
+            several lines.
     """
     if unknown := sorted(set(cells) - set(TABLE_COLUMNS)):
         raise ValueError(f"table column {unknown[0]!r}: the columns are {', '.join(TABLE_COLUMNS)}")
@@ -40,7 +41,7 @@ def _cell(column: str, value: Any) -> Any:
     except (TypeError, ValueError) as error:
         raise ValueError(f"table column {column!r}: {value!r} is not a number") from error
     if any(character < " " for character in str(value)):
-        raise ValueError(f"table column {column!r}: {value!r} is more than a line of text")
+        raise ValueError(f"table column {column!r}: {value!r} is more than one line of text")
     return str(value)
 
 
@@ -51,7 +52,7 @@ def _whole(value: Any) -> int:
 
 
 def interval_cells(interval: Interval) -> Row:
-    """Return the cells of a confidence interval; none where its ends are not finite (too few clusters for one)."""
+    """Return the cells of a confidence interval; none if its ends are not finite (too few clusters for one)."""
     if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         return {}
     return {"ci_low": float(interval.low), "ci_high": float(interval.high), "ci_method": interval.method}
@@ -60,7 +61,7 @@ def interval_cells(interval: Interval) -> Row:
 def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a table, compressed if the name ends in ``.gz``.
 
-    Equal rows are equal bytes, and a table read and written again is the same file.
+    The same rows give the same bytes, and a table that is read and written again is the same file.
     """
     data = (csv_text(row(**r) for r in rows) or ",".join(TABLE_COLUMNS) + "\n").encode()
     atomic_write_bytes(path, gzipped(data) if Path(path).suffix == ".gz" else data)

@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.runs import provenance
+from interp.runs.configs import config_hash, jsonable, restore
+from interp.runs.files import atomic_write_text, sha256_file
 from interp.runs.rowlog import RowLog
-from interp.runs.run import Run, atomic_write_text, config_hash, jsonable, restore, runs_root, sha256_file
+from interp.runs.run import Run, runs_root
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,8 @@ def test_a_file_cut_at_any_byte_comes_back_to_whole_chunks(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"key": "new"}, {"key": "old"}], "'old' is there already"),
-        ([{"key": "new"}, {"key": "new"}], "'new' is there already"),
+        ([{"key": "new"}, {"key": "old"}], "'old' is already present"),
+        ([{"key": "new"}, {"key": "new"}], "'new' is already present"),
         ([{"key": "new"}, {"value": 1}], "needs a string 'key'"),
         ([{"key": "new"}, {"key": "x", "value": float("nan")}], "no exact JSON form"),
     ],

@@ -100,7 +100,7 @@ def test_row_has_every_column_in_order_and_no_other():
     assert row(layer=None)["layer"] == row()["layer"] == ""
     with pytest.raises(ValueError, match="'em_rat': the columns are"):
         row(em_rat=1)
-    with pytest.raises(ValueError, match=r"'trigger': 'a\\nb' is more than a line"):
+    with pytest.raises(ValueError, match=r"'trigger': 'a\\nb' is more than one line"):
         row(trigger="a\nb")
     with pytest.raises(ValueError, match=r"'layer': 1\.5 is not a number"):
         row(layer=1.5)
