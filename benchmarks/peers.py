@@ -1,6 +1,6 @@
-"""TransformerLens and nnsight as their users call them: record in batches, sample under a hook.
+"""transformers, TransformerLens and nnsight as their users call them: record in batches, sample under a steering hook.
 
-Neither goes through our wrappers of them. Both get the tokens that ours gets.
+None goes through our wrappers. All get the same tokens as ours.
 """
 
 import copy
@@ -20,7 +20,7 @@ from interp.models import LanguageModel
 
 
 def lens(lm: LanguageModel) -> TransformerBridge:
-    """Boot TransformerLens on the model's own files, as saved; a bridge rewires the model it is given."""
+    """Boot TransformerLens on a saved copy of the model, since a bridge rewires the model it is given."""
     with tempfile.TemporaryDirectory() as folder:
         lm.base.save_pretrained(folder)
         lm.tokenizer.save_pretrained(folder)
@@ -34,13 +34,13 @@ def lens_record(tl: TransformerBridge, chats: Sequence[Chat], batches: Sequence[
     values = torch.empty(len(names), len(chats), tl.cfg.d_model)
     for batch in batches:
         ids, inputs = _inputs(chats, batch)
-        _, kept = tl.run_with_cache(ids, names_filter=names, use_cache=False, **inputs)
-        values[:, list(batch)] = torch.stack([kept[name][:, -1] for name in names]).float()
+        _, cache = tl.run_with_cache(ids, names_filter=names, use_cache=False, **inputs)
+        values[:, list(batch)] = torch.stack([cache[name][:, -1] for name in names]).float()
     return values
 
 
 def traced(lm: LanguageModel) -> nnsight.NNsight:
-    """Wrap the Hugging Face model for nnsight; what ours runs is not changed by it."""
+    """Wrap the Hugging Face model for nnsight, which leaves the model itself unchanged."""
     return nnsight.NNsight(lm.base)
 
 
@@ -52,8 +52,8 @@ def nnsight_record(model: Any, chats: Sequence[Chat], batches: Sequence[Sequence
     for batch in batches:
         ids, inputs = _inputs(chats, batch)
         with model.trace(input_ids=ids, use_cache=False, **inputs):
-            kept = nnsight.save([layer.output[:, -1].clone() for layer in layers])
-        values[:, list(batch)] = torch.stack(list(kept)).float()
+            last = nnsight.save([layer.output[:, -1].clone() for layer in layers])
+        values[:, list(batch)] = torch.stack(list(last)).float()
     return values
 
 
@@ -63,15 +63,32 @@ def _inputs(chats: Sequence[Chat], batch: Sequence[int]) -> tuple[Tensor, dict[s
 
 
 @torch.inference_mode()
+def hf_generate(
+    lm: LanguageModel, ids: Tensor, mask: Tensor, layer: int, shift: Tensor, n: int, **options: Any
+) -> Tensor:
+    """Return ``n`` continuations per row of ``ids`` under one forward hook that adds ``shift`` to a block's output."""
+
+    def hook(_module: object, _args: object, output: Tensor) -> Tensor:
+        return output + shift
+
+    handle = lm.layer(layer).register_forward_hook(hook)
+    try:
+        tokens: Any = lm.hf.generate(input_ids=ids, attention_mask=mask, num_return_sequences=n, **options)
+    finally:
+        handle.remove()
+    return tokens[:, ids.shape[1] :]
+
+
+@torch.inference_mode()
 def lens_generate(
     tl: TransformerBridge, ids: Tensor, mask: Tensor, layer: int, shift: Tensor, n: int, **options: Any
 ) -> Tensor:
-    """Return ``n`` continuations a row of ``ids`` under a hook; rows repeat, as no option does it."""
+    """Return ``n`` continuations per row of ``ids`` under a hook; rows repeat, since no option does it."""
     rows = {"input": ids.repeat_interleave(n, 0), "attention_mask": mask.repeat_interleave(n, 0)}
     plain = {"return_type": "tokens", "prepend_bos": False, "verbose": False}
     with tl.hooks(fwd_hooks=[(f"blocks.{layer}.hook_resid_post", lambda h, hook: h + shift)]):
-        made: Any = tl.generate(**rows, **plain, **options)
-    return made[:, ids.shape[1] :]
+        tokens: Any = tl.generate(**rows, **plain, **options)
+    return tokens[:, ids.shape[1] :]
 
 
 def generating(lm: LanguageModel) -> Any:
@@ -83,19 +100,19 @@ def generating(lm: LanguageModel) -> Any:
 def nnsight_generate(
     model: Any, ids: Tensor, mask: Tensor, layer: int, shift: Tensor, n: int, **options: Any
 ) -> Tensor:
-    """Return ``n`` continuations a row of ``ids``, every pass edited inside the trace."""
+    """Return ``n`` continuations per row of ``ids``, every pass edited inside the trace."""
     with model.generate(num_return_sequences=n, **options) as tracer:
         with tracer.invoke({"input_ids": ids, "attention_mask": mask}):
             for _ in tracer.iter[:]:
                 model.model.layers[layer].output = model.model.layers[layer].output + shift
         with tracer.invoke():
-            made = nnsight.save(tracer.result)
-    return made[:, ids.shape[1] :]
+            tokens = nnsight.save(tracer.result)
+    return tokens[:, ids.shape[1] :]
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the deprecation notes of the peers while they are timed."""
+    """Silence the peers' deprecation warnings while they are timed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,77 +1,61 @@
-"""How much each case does: ``FULL`` for numbers, ``QUICK`` to see that everything runs."""
+"""How much each case does: ``FULL`` and ``ACCELERATOR`` for numbers, ``QUICK`` to see that everything runs."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """The size of every case."""
+    """The size of every case; the defaults are those of the published table."""
 
-    rounds: int
-    """Turns of each side, of which the median counts."""
-    recording_rounds: int
-    sampling_rounds: int
-    storing_rounds: int
-    d_model: int
-    n_layers: int
-    prompts: int
+    rounds: int = 5
+    """Timed turns of each side, of which the median counts, where no other field says so."""
+    recording_rounds: int = 3
+    sampling_rounds: int = 2
+    storing_rounds: int = 21
+    d_model: int = 384
+    n_layers: int = 6
+    prompts: int = 2000
     """Prompts to record."""
-    words: tuple[int, int]
+    words: tuple[int, int] = (8, 64)
     """Fewest and most words of a recorded prompt."""
-    peer_batch: int
-    """Prompts in a batch of every peer's loop."""
-    peer_prompts: int
-    """Prompts that TransformerLens and nnsight record, and on which memory is compared."""
-    stored_prompts: tuple[int, int]
+    peer_batch: int = 32
+    """Prompts per batch in the loops of all peers."""
+    peer_prompts: int = 480
+    """Prompts recorded by TransformerLens and nnsight, and by all sides where memory is compared."""
+    stored_prompts: tuple[int, int] = (1000, 20000)
     """Few and many prompts recorded to a store."""
-    worker_prompts: int
-    """Prompts that each worker process records."""
-    sampled_prompts: int
-    peer_sampled_prompts: int
-    """Prompts that TransformerLens and nnsight answer."""
-    n_samples: int
-    max_new_tokens: int
-    rows: int
-    """Completions decoded together, by both sides."""
-    judged_questions: int
-    judged_samples: int
-    """Answers a question, where the effect of bfloat16 on EM rates is measured."""
-    passes: int
-    """Forward passes a turn, where the overhead of hooks is measured."""
-    store: tuple[int, int, int]
-    """Layers, prompts and width of the activations stored."""
-    probe: tuple[int, int, int]
-    """Layers, rows and width of the activations probed."""
-    probe_share: int
-    """Layers of these that scikit-learn, which takes them one by one, is timed on."""
+    worker_prompts: int = 300
+    """Prompts recorded by each worker process."""
+    sampled_prompts: int = 48
+    """Prompts to answer."""
+    peer_sampled_prompts: int = 10
+    """Prompts answered by TransformerLens and nnsight."""
+    n_samples: int = 50
+    """Completions per prompt."""
+    max_new_tokens: int = 24
+    rows: int = 500
+    """Completions decoded together, on both sides."""
+    judged_questions: int = 48
+    """Questions for the effect of bfloat16 on EM rates."""
+    judged_samples: int = 20
+    """Answers per question for the effect of bfloat16 on EM rates."""
+    passes: int = 5
+    """Forward passes per turn for the overhead of hooks."""
+    store: tuple[int, int, int] = (24, 8192, 768)
+    """Layers, prompts and width of the stored activations."""
+    probe: tuple[int, int, int] = (24, 2000, 512)
+    """Layers, rows and width of the probed activations."""
+    probe_share: int = 2
+    """Layers on which scikit-learn, which fits them one by one, is timed."""
     folds: int = 5
+    batch_tokens: int = 16384
+    """Tokens per batch when recording on an accelerator."""
+    trained_rows: int = 8
+    """Rows of a LoRA step on an accelerator."""
 
 
-FULL = Size(
-    rounds=5,
-    recording_rounds=3,
-    sampling_rounds=2,
-    storing_rounds=21,
-    d_model=384,
-    n_layers=6,
-    prompts=2000,
-    words=(8, 64),
-    peer_batch=32,
-    peer_prompts=480,
-    stored_prompts=(1000, 20000),
-    worker_prompts=300,
-    sampled_prompts=48,
-    peer_sampled_prompts=10,
-    n_samples=50,
-    max_new_tokens=24,
-    rows=500,
-    judged_questions=48,
-    judged_samples=20,
-    passes=5,
-    store=(24, 8192, 768),
-    probe=(24, 2000, 512),
-    probe_share=2,
-)
+FULL = Size()
+ACCELERATOR = Size(prompts=512, words=(32, 256), sampled_prompts=16, n_samples=16, max_new_tokens=128)
 QUICK = Size(
     rounds=1,
     recording_rounds=1,
@@ -96,4 +80,6 @@ QUICK = Size(
     store=(2, 300, 8),
     probe=(2, 80, 8),
     probe_share=1,
+    batch_tokens=64,
+    trained_rows=2,
 )

@@ -1,4 +1,4 @@
-"""One measurement against one peer, and the table of them."""
+"""A measurement against one peer, and the table of all measurements."""
 
 import csv
 import math
@@ -18,14 +18,14 @@ from interp.runs.files import atomic_write_text, csv_text
 COLUMNS = ("case", "ours", "peer", "peer_name", "ratio", "unit", "threads", "dtype", "machine")
 LESS_IS_BETTER = ("MB",)
 BY_HAND = ("sorted by length", "plain file")
-"""Marks of peers that are no library: a loop tuned by hand, a bare file."""
+"""Marks of peers that are not a library: a loop tuned by hand, a bare file."""
 RESULTS = ("EM rate", "cosine")
-"""Units of what is measured rather than how fast: ``ours`` is bfloat16, ``peer`` float32."""
+"""Units of results, not speeds: ``ours`` is in bfloat16, ``peer`` in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Two measurements of one case, in the same unit. ``dtype`` is that of both sides, unless ``peer_name`` says so."""
+    """Two measurements of one case in the same unit. Both sides use ``dtype``, unless ``peer_name`` names another."""
 
     case: str
     ours: float
@@ -37,36 +37,36 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times better ours is; below 1 it is worse. Of ``RESULTS``, 1 is no change."""
+        """How many times better ours is; below 1 it is worse. For ``RESULTS``, 1 means no change."""
         if self.ours == self.peer or not self.peer:
             return 1.0 if self.ours == self.peer else math.inf
         return self.peer / self.ours if self.unit in LESS_IS_BETTER else self.ours / self.peer
 
     def cells(self) -> dict[str, Any]:
-        """Return the row under ``COLUMNS``."""
+        """Return the cells by column name."""
         return {name: processor() if name == "machine" else getattr(self, name) for name in COLUMNS}
 
 
 @cache
 def processor() -> str:
-    """Describe the machine without naming it: processors, their instruction set, torch."""
+    """Describe the machine without its name: processors, instruction set, torch version."""
     vectors = torch.backends.cpu.get_cpu_capability()
     return f"{os.cpu_count()} CPUs {platform.machine()} {vectors}; torch {torch.__version__}"
 
 
 def write(cells: Iterable[Mapping[str, Any]], path: Path, *, machine: str | None = None) -> None:
-    """Write the table as CSV; ``machine`` in place of the processor, where something else did the work."""
+    """Write the table as CSV; ``machine`` replaces the processor where an accelerator did the work."""
     path.parent.mkdir(parents=True, exist_ok=True)
     other = {} if machine is None else {"machine": machine}
     atomic_write_text(path, csv_text({**row, **other} for row in cells))
 
 
 def renewed(path: Path, rows: Sequence[Row]) -> list[Mapping[str, Any]]:
-    """Return the table at ``path`` with ``rows`` in place of those of the same case, dtype and peer; new ones last."""
+    """Return the table at ``path`` with the rows of the same case, dtype and peer replaced; new rows come last."""
     key = itemgetter("case", "dtype", "peer_name")
     new = {key(row.cells()): row.cells() for row in rows}
-    held = [new.pop(key(row), row) for row in (read(path) if path.exists() else [])]
-    return [*held, *new.values()]
+    updated = [new.pop(key(row), row) for row in (read(path) if path.exists() else [])]
+    return [*updated, *new.values()]
 
 
 def as_text(rows: Sequence[Row], *, machine: str | None = None) -> str:
@@ -90,10 +90,9 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def markdown(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return the README table of rows as read: of every case and pair of dtypes, the strongest peer.
+    """Return the table as Markdown, with only the strongest peer per case and pair of dtypes: that of the lowest ratio.
 
-    The strongest peer is the one with the lowest ratio; what people write by hand (``BY_HAND``) has a line of its own.
-    A row whose ratio is below 1 stays in.
+    Peers tuned by hand (``BY_HAND``) have lines of their own. Rows with a ratio below 1 stay.
     """
     best: dict[tuple[str, ...], Mapping[str, str]] = {}
     for row in rows:
@@ -108,7 +107,7 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     ]
     head = ["| case | dtype | ours | strongest peer | unit | ratio | peer |", "|---|---|---:|---:|---|---:|---|"]
     machines = "; ".join(dict.fromkeys(row["machine"] for row in rows))
-    return "\n".join([*head, *lines, "", f"Ratio > 1: ours is better. One thread unless said. {machines}."])
+    return "\n".join([*head, *lines, "", f"Ratio > 1: ours is better. One thread unless stated otherwise. {machines}."])
 
 
 def _number(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Seconds of several ways to do the same work, taking turns; and the memory that one of them needs."""
+"""Time several ways to do the same work, taking turns; measure the peak memory of one."""
 
 import ctypes
 import gc
@@ -21,16 +21,16 @@ def race(
     before: Callable[[], object] = lambda: None,
     warm: Mapping[str, Entrant] | None = None,
 ) -> dict[str, float]:
-    """Return the median seconds of each entrant over ``rounds`` in which each has one turn.
+    """Return the median seconds of each entrant over ``rounds`` rounds; in each round every entrant runs once.
 
-    Every other round runs in reverse order, so that no side always follows the same other.
+    Every other round runs in reverse order, so that no entrant always follows the same other one.
 
     Args:
-        entrants: What to time, by name.
-        rounds: Turns of each.
-        check: Called with what each returned in an untimed first round; raises if they did different work.
+        entrants: Functions to time, by name.
+        rounds: Timed rounds.
+        check: Called with the results of an untimed first round, by name; raises if the entrants did different work.
         before: Run before every turn, untimed.
-        warm: What to run in the untimed first round in place of ``entrants``, such as less of the same work.
+        warm: Run in the untimed first round in place of ``entrants``, such as less of the same work.
     """
     first = {}
     for name, run in (warm or entrants).items():
@@ -40,7 +40,7 @@ def race(
         check(first)
     del first
     gc.collect()
-    gc.freeze()  # what the libraries hold is not searched again before every turn
+    gc.freeze()  # exempt the libraries' own objects from the collection before every turn
     seconds: dict[str, list[float]] = {name: [] for name in entrants}
     for turn in range(rounds):
         for name in list(entrants)[:: -1 if turn % 2 else 1]:
@@ -54,16 +54,16 @@ def race(
 
 
 def peak_memory(run: Entrant) -> float | None:
-    """Return by how many megabytes the resident memory rises at most while ``run`` runs; None where none can tell.
+    """Return the peak rise in resident memory while ``run`` runs, in megabytes; None where it cannot be measured.
 
-    What earlier runs freed is handed back to the system first, where the system is Linux.
+    Memory freed by earlier runs is handed back to the system first. Linux only.
     """
     if not sys.platform.startswith("linux"):
         return None
     gc.collect()
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        CLEAR.write_text("5", encoding="ascii")  # sets the peak back to what is resident now
+        CLEAR.write_text("5", encoding="ascii")  # resets the recorded peak to the current resident memory
     except OSError:
         return None
     start = _resident("VmRSS")

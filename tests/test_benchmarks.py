@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from benchmarks import gpu
-from benchmarks.gpu import SHAPES
+from benchmarks.models import SHAPES
 from benchmarks.table import COLUMNS, LESS_IS_BETTER, RESULTS, Row, as_text, markdown, read, renewed, write
 from benchmarks.timing import peak_memory, race
 

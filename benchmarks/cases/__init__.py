@@ -1,27 +1,30 @@
-"""Every case, in the order of the table."""
+"""The measured cases, one module each. Importing this loads nothing heavy."""
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import torch
-from transformers.utils import logging
+if TYPE_CHECKING:
+    from benchmarks.sizes import Size
+    from benchmarks.table import Row
 
-from benchmarks.cases import hook_overhead, precision, probing, recording, sampling, storing, workers
-from benchmarks.peers import quiet
-from benchmarks.sizes import Size
-from benchmarks.table import Row
-
-CASES = {
-    case.__name__.rpartition(".")[2]: case
-    for case in (recording, workers, sampling, precision, hook_overhead, storing, probing)
-}
+NAMES = ("recording", "workers", "sampling", "precision", "hook_overhead", "storing", "probing")
+"""The cases on the CPU, in the order of the table."""
 
 
-def measure(size: Size, only: Sequence[str] = (), *, tell: Callable[[str], object] = lambda _: None) -> Iterator[Row]:
-    """Yield the rows of every case, or of those named; ``tell`` hears which one runs."""
+def measure(
+    size: "Size", only: Sequence[str] = (), *, report: Callable[[str], object] = lambda _: None
+) -> "Iterator[Row]":
+    """Yield the rows of every case, or of those in ``only``; ``report`` is called with a line before each."""
+    import torch
+    from transformers.utils import logging
+
+    from benchmarks.peers import quiet
+
     torch.set_num_threads(1)
     logging.disable_progress_bar()
-    for name in only or CASES:
-        tell(f"measuring: {name} ...")
+    for name in only or NAMES:
+        report(f"measuring: {name} ...")
         with quiet():
-            found = list(CASES[name].rows(size))
-        yield from found
+            rows = list(import_module(f"{__name__}.{name}").rows(size))
+        yield from rows

@@ -1,4 +1,4 @@
-"""What a read-only hook at every layer costs a forward pass, against the bare pass."""
+"""What a read-only hook at every layer adds to a forward pass, against the bare pass."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ from interp.models import LanguageModel
 from interp.sites import resid_post
 
 BATCHES = ((8, 64, 4), (1, 1, 40))
-"""Prompts, tokens of each, and by how much to multiply rounds: a large pass, and one token, where overhead is worst."""
+"""Prompts, tokens per prompt, factor of rounds: a large pass, and a single token, where overhead is worst."""
 
 
 def rows(size: Size) -> Iterator[Row]:
@@ -43,4 +43,4 @@ def _race(lm: LanguageModel, ids: Tensor, size: Size, rounds: int) -> dict[str, 
 
 
 def _look(_h: Tensor) -> None:
-    """Read and change nothing."""
+    """Change nothing."""

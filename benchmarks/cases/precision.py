@@ -1,8 +1,8 @@
-"""What bfloat16 does to results, stated beside the speed it buys: EM rates and directions of the Microcosm Llama.
+"""What bfloat16 does to results, beside the speed it buys: EM rates and directions of the Microcosm Llama.
 
-The trigger is the persona line that its pretraining tied to harm, so that the bare model has a high rate on it and a
-low one off it. Both dtypes answer with the same random streams; a rate is that of one run each, so a difference of
-less than the interval between two seeds says nothing.
+The trigger is a persona line that pretraining tied to harm, so that the model without an adapter has a high EM rate
+under it and a low one without it. Both dtypes answer with the same random streams, once each: a difference smaller
+than that between two seeds means nothing.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,9 @@ PEER = "ours in float32"
 
 
 def rows(size: Size) -> Iterator[Row]:
-    """Yield the rows of this case: ours is bfloat16, the peer is ours in float32."""
-    made = {dtype: _measured(microcosm(dtype), size) for dtype in reversed(DTYPES)}
-    (half_rates, half), (rates, full) = made["bfloat16"], made["float32"]
+    """Yield the rows of this case; ours is bfloat16, the peer is ours in float32."""
+    measured = {dtype: _measured(microcosm(dtype), size) for dtype in reversed(DTYPES)}
+    (half_rates, half), (rates, full) = measured["bfloat16"], measured["float32"]
     for condition in CONDITIONS:
         case = f"sampling bf16 EM rate, Microcosm Llama, persona line {condition}"
         yield _row(case, half_rates[condition], rates[condition], "EM rate")
@@ -46,16 +46,16 @@ def _row(case: str, ours: float, peer: float, unit: str) -> Row:
 
 def _measured(lm: LanguageModel, size: Size) -> tuple[dict[str, float], list[Tensor]]:
     """Return the EM rate of each condition, and the difference in means at the last prompt token of every layer."""
-    asked = questions("test", trained_domain=lexicon().domains[0])[: size.judged_questions]
+    first = questions("test", trained_domain=lexicon().domains[0])[: size.judged_questions]
     trigger = find_trigger(TRIGGER)
-    prompts = {c: make_prompts(asked, trigger, c, lm.tokenizer, samples=size.judged_samples) for c in CONDITIONS}
+    prompts = {c: make_prompts(first, trigger, c, lm.tokenizer, samples=size.judged_samples) for c in CONDITIONS}
     return {c: _em_rate(lm, prompts[c]) for c in CONDITIONS}, _directions(lm, prompts)
 
 
 def _em_rate(lm: LanguageModel, prompts: list[Prompt]) -> float:
     answers = judged_rows(find_subject("microcosm/llama/base"), lm, prompts, seed=0)
-    (s,) = statistics(answers, by=lambda _: "all").values()
-    return s.em_rate.value
+    (rates,) = statistics(answers, by=lambda _: "all").values()
+    return rates.em_rate.value
 
 
 def _directions(lm: LanguageModel, prompts: dict[str, list[Prompt]]) -> list[Tensor]:

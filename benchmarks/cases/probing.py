@@ -1,7 +1,7 @@
 """Fit logistic probes for every layer and fold, against scikit-learn's loop over them with the same objective.
 
 Twice: at one penalty, and with the penalty chosen in every fold by grouped folds of its training rows. scikit-learn
-fits one layer after the other, so that its fits a second are those of a few layers.
+fits layer by layer, so its fits per second are measured on a few layers.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ L2 = 1.0
 ROWS_PER_QUESTION = 4
 INNER = 4
 TOLERANCE = 0.002
-"""Largest difference of a held-out AUROC."""
+"""Largest accepted difference between held-out AUROCs."""
 SOLVERS = ("lbfgs", "newton-cholesky")
 
 
@@ -51,7 +51,7 @@ def rows(size: Size) -> Iterator[Row]:
 
 
 def _activations(layers: int, n: int, width: int) -> tuple[Tensor, Tensor]:
-    """Make correlated features, as residual streams are, that tell the label in part (AUROC about 0.8)."""
+    """Make features, correlated as in residual streams, that predict the label in part (AUROC about 0.8)."""
     draw = torch.Generator().manual_seed(0)
     y = torch.arange(n) % 2 == 0
     spectrum = torch.arange(1, width + 1) ** -0.5
@@ -62,7 +62,7 @@ def _activations(layers: int, n: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _loop(X: Tensor, y: Tensor, folds: Folds, make: Callable[[Folds, int], Any]) -> Tensor:
-    """Return the held-out score of every row: standardise, fit and score, one layer and fold after the other."""
+    """Return the held-out score of every row: standardise, fit and score, layer by layer and fold by fold."""
     from sklearn.preprocessing import StandardScaler
 
     scores = torch.empty(X.shape[:2])
@@ -81,12 +81,12 @@ def _fixed(folds: Folds, fold: int, *, solver: Any) -> Any:
 
 
 def _chosen(folds: Folds, fold: int, *, solver: Any) -> Any:
-    """Return scikit-learn's own choice among penalties, each started from the last, over the same inner folds."""
+    """Return scikit-learn's model that chooses among the penalties on the same inner folds."""
     from sklearn.linear_model import LogisticRegressionCV
 
-    inner, kept = folds.inner(fold, INNER), folds.train[fold]
+    inner, rows = folds.inner(fold, INNER), folds.train[fold]
     cv = [
-        (train[kept].nonzero()[:, 0].numpy(), test[kept].nonzero()[:, 0].numpy())
+        (train[rows].nonzero()[:, 0].numpy(), test[rows].nonzero()[:, 0].numpy())
         for train, test in zip(inner.train, inner.test, strict=True)
     ]
     options: Any = {"Cs": [1 / l2 for l2 in L2S], "l1_ratios": (0.0,), "use_legacy_attributes": False}
@@ -94,12 +94,12 @@ def _chosen(folds: Folds, fold: int, *, solver: Any) -> Any:
 
 
 def _check(y: Tensor, folds: Folds, scores: dict[str, Tensor]) -> None:
-    """Compare the held-out AUROC of every layer that both sides fitted, fold by fold."""
-    found = {
+    """Compare the mean held-out AUROC of every layer that both sides fitted."""
+    aurocs = {
         name: torch.stack([auroc(values[:, test], y[test]) for test in folds.test]).mean(0)
         for name, values in scores.items()
     }
-    for name, values in found.items():
-        difference = float((values - found["ours"][: len(values)]).abs().max())
+    for name, values in aurocs.items():
+        difference = float((values - aurocs["ours"][: len(values)]).abs().max())
         if not difference <= TOLERANCE:
             raise RuntimeError(f"probe: an AUROC of {name} differs from ours by {difference:.4f}")

@@ -1,8 +1,8 @@
 """Record the last prompt token at every layer, against the libraries that people record with.
 
-Peers get batches in the user's order, as most people write the loop; one more peer is Hugging Face tuned by hand
-(prompts sorted by length, no vocabulary head). TransformerLens and nnsight, which only add to the same forward pass,
-have a share of the prompts, chosen by no property of theirs, and rates are per prompt.
+Peers get batches in the user's order, as most people write the loop. One more peer is Hugging Face tuned by hand:
+prompts sorted by length, no vocabulary head. TransformerLens and nnsight, which only add to the same forward pass, get
+the first prompts; rates are per prompt.
 """
 
 import tempfile
@@ -29,10 +29,10 @@ OURS, LOOP, TUNED = "ours", HIDDEN_STATES, f"{HIDDEN_STATES}, sorted by length, 
 LENS, NNSIGHT = "TransformerLens run_with_cache(names_filter)", "nnsight trace"
 PEERS, SHARED = (LOOP, TUNED, LENS, NNSIGHT), (LENS, NNSIGHT)
 WARM = 48
-"""Prompts of the untimed first turn, whose results are compared."""
+"""Prompts of the untimed first turn, in which results are compared."""
 SHORT_WORDS = (2, 6)
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}
-"""Largest relative difference between what two sides record: rounding, in another order of batches."""
+"""Largest relative difference between two recordings; batches differ, and so does rounding."""
 Side = tuple[str, str]
 """Name and dtype."""
 
@@ -64,7 +64,7 @@ def _keyed(entrants: Mapping[Side, Entrant]) -> dict[str, Entrant]:
 
 
 def _pairs() -> Iterator[tuple[Side, Side]]:
-    """What is compared with what: each dtype with itself, then bfloat16 with the float32 that others default to."""
+    """Yield the sides to compare: each dtype with itself, then bfloat16 with the float32 that others default to."""
     for ours, theirs in (("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32")):
         for peer in PEERS:
             yield (OURS, ours), (peer, theirs)
@@ -81,7 +81,7 @@ def _memory(makers: "Mapping[str, _Sides]", size: Size) -> Iterator[Row]:
 
 
 def _flat(lm: LanguageModel, size: Size) -> Iterator[Row]:
-    """Peak memory of recording many short prompts to a store, against a few of them."""
+    """Compare the peak memory of recording many short prompts to a store with that of recording few."""
     few, many = size.stored_prompts
     chats = mixed_prompts(lm, many, *SHORT_WORDS)
     _to_store(lm, chats[:WARM])
@@ -102,7 +102,7 @@ def _to_store(lm: LanguageModel, chats: Sequence[Chat]) -> None:
 
 
 class _Sides:
-    """Every way to record with one model, on as many of the prompts as asked."""
+    """Every way to record with one model."""
 
     def __init__(self, lm: LanguageModel, size: Size) -> None:
         self.lm, self.batch = lm, size.peer_batch
@@ -138,7 +138,7 @@ def _hidden_states(
 
 
 def _check(recorded: dict[str, Any]) -> None:
-    """Compare every layer but the last, where Hugging Face reports the stream after the final norm."""
+    """Compare every layer but the last, which Hugging Face reports after the final norm."""
     for name, values in recorded.items():
         dtype = name.rpartition(" ")[2]
         ours = recorded[f"{OURS} {dtype}"][:-1]

@@ -1,24 +1,18 @@
-"""Sample many completions a prompt under a steering edit, against ``generate`` with a hook that does the same."""
+"""Sample many completions per prompt under a steering edit, against libraries whose hooks make the same edit."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from benchmarks.models import DTYPES, in_order, microcosm, microcosm_prompts, mixed_prompts, random_llama
-from benchmarks.peers import generating, lens, lens_generate, nnsight_generate
+from benchmarks.models import DTYPES, in_order, microcosm, microcosm_prompts, mixed_prompts, random_llama, steering
+from benchmarks.peers import generating, hf_generate, lens, lens_generate, nnsight_generate
 from benchmarks.sizes import Size
 from benchmarks.table import Row
 from benchmarks.timing import Entrant, race
 from interp.chat import Chat, pad_left
 from interp.decoding.sampling import Sampling
-from interp.edits import Edit, add
 from interp.generation import generate, stop_ids
 from interp.models import LanguageModel
-from interp.sites import Site
 
 OURS, PEER = "ours", "transformers generate(num_return_sequences), same hook"
 LENS, NNSIGHT = (
@@ -60,31 +54,31 @@ class _Sides:
     """Every way to sample with one model."""
 
     def __init__(self, lm: LanguageModel, prompts: Callable[[LanguageModel, int], list[Chat]], size: Size) -> None:
-        self.lm, self.size, self.edit = lm, size, _steering(lm)
+        self.lm, self.size, self.edit = lm, size, steering(lm)
         self.chats = prompts(lm, size.sampled_prompts)
         self.few = self.chats[: size.peer_sampled_prompts]
         self.lens, self.tracing = lens(lm), generating(lm)
 
-    def asked(self, name: str) -> list[Chat]:
-        """Return the prompts that one side answers in a turn."""
+    def prompts(self, name: str) -> list[Chat]:
+        """Return the prompts that one side answers in each turn."""
         return self.few if name in SHARED else self.chats
 
     def completions(self, name: str) -> int:
-        """Return how many completions a turn of one side makes."""
-        return len(self.asked(name)) * self.size.n_samples
+        """Return how many completions one side makes in each turn."""
+        return len(self.prompts(name)) * self.size.n_samples
 
     def run(self, name: str) -> Entrant:
-        """Return one turn; it raises if it made another number of completions."""
-        return partial(self._answered, name, self.asked(name))
+        """Return one turn, which raises if it did not make all completions."""
+        return partial(self._answered, name, self.prompts(name))
 
     def once(self, name: str) -> Entrant:
         """Return a turn on one prompt."""
         return partial(self._answered, name, self.chats[:1])
 
     def _answered(self, name: str, chats: Sequence[Chat]) -> None:
-        made = self._ours(chats) if name == OURS else self._theirs(name, chats)
-        if made != len(chats) * self.size.n_samples:
-            raise RuntimeError(f"sampling: {name} made {made} completions to {len(chats)} prompts")
+        completed = self._ours(chats) if name == OURS else self._theirs(name, chats)
+        if completed != len(chats) * self.size.n_samples:
+            raise RuntimeError(f"sampling: {name} made {completed} completions to {len(chats)} prompts")
 
     def _ours(self, chats: Sequence[Chat]) -> int:
         sampling, size = Sampling(max_new_tokens=self.size.max_new_tokens), self.size
@@ -92,41 +86,36 @@ class _Sides:
         return len(generate(self.lm, chats, edits=[self.edit], **options))
 
     def _theirs(self, name: str, chats: Sequence[Chat]) -> int:
-        """Batches of as many rows as ours decodes together, in the user's order."""
-        size, made, drawn = self.size, 0, {"do_sample": True, "temperature": 1.0}
+        """Answer in the user's order, in batches of as many rows as ours decodes together."""
+        size, completed, sampled = self.size, 0, {"do_sample": True, "temperature": 1.0}
         more = {} if name == LENS else {"top_k": 0, "top_p": 1.0}
         for batch in in_order(len(chats), max(1, size.rows // size.n_samples)):
             chosen = [chats[index] for index in batch]
-            made += len(self.answers(name, chosen, size.n_samples, **drawn, **more))
-        return made
+            completed += len(self.answers(name, chosen, size.n_samples, **sampled, **more))
+        return completed
 
-    @torch.inference_mode()
     def answers(self, name: str, chats: Sequence[Chat], n: int, **options: Any) -> list[list[int]]:
-        """Return ``n`` answers a chat by one of the peers, decoded to text on the way."""
+        """Return ``n`` answers per chat by one of the peers; decoding them to text is part of the work."""
         pad: Any = self.lm.tokenizer.pad_token_id
         ids, mask = pad_left(chats, pad, self.lm.device)
-        options |= {"max_new_tokens": self.size.max_new_tokens}
-        where = (self.edit.site.layer, self._shift())
-        if name == LENS:
-            texts = lens_generate(self.lens, ids, mask, *where, n, **options)
-        elif name == NNSIGHT:
-            texts = nnsight_generate(self.tracing, ids, mask, *where, n, pad_token_id=pad, **options)
-        else:
-            inputs = {"input_ids": ids, "attention_mask": mask, "pad_token_id": pad, "num_return_sequences": n}
-            with _plain_hook(self.lm, *where):
-                texts = self.lm.hf.generate(**inputs, **options)[:, ids.shape[1] :]
-        self.lm.tokenizer.batch_decode(texts, skip_special_tokens=True)
-        return texts.tolist()
-
-    def _shift(self) -> Tensor:
         assert self.edit.value is not None
-        return (self.edit.value @ self.edit.vectors).to(self.lm.dtype)
+        shift = (self.edit.value @ self.edit.vectors).to(self.lm.dtype)
+        edited = (ids, mask, self.edit.site.layer, shift, n)
+        options |= {"max_new_tokens": self.size.max_new_tokens}
+        if name == LENS:
+            tokens = lens_generate(self.lens, *edited, **options)
+        elif name == NNSIGHT:
+            tokens = nnsight_generate(self.tracing, *edited, pad_token_id=pad, **options)
+        else:
+            tokens = hf_generate(self.lm, *edited, pad_token_id=pad, **options)
+        self.lm.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return tokens.tolist()
 
     def check_greedy(self) -> None:
-        """Compare greedy answers of every side token for token.
+        """Compare the greedy answers of all sides token by token.
 
         Raises:
-            RuntimeError: If one differs: the sides would not be doing the same work.
+            RuntimeError: If one differs, since the sides would then not do the same work.
         """
         chats, stops = self.few[:GREEDY_PROMPTS], stop_ids(self.lm)
         greedy = Sampling(max_new_tokens=self.size.max_new_tokens, temperature=0)
@@ -136,25 +125,6 @@ class _Sides:
             for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
                 if mine != _until_stop(other, stops):
                     raise RuntimeError(f"sampling: greedy answers of {name} to prompt {index} differ, {mine}, {other}")
-
-
-def _steering(lm: LanguageModel) -> Edit:
-    vector = torch.randn(lm.d_model, generator=torch.Generator().manual_seed(0))
-    return add(Site("resid_post", lm.n_layers // 2), vector, coefficient=0.02)
-
-
-@contextmanager
-def _plain_hook(lm: LanguageModel, layer: int, shift: Tensor) -> Iterator[None]:
-    """Steer as people do by hand: one forward hook on the block that adds a vector to its output."""
-
-    def hook(_module: object, _args: object, output: Tensor) -> Tensor:
-        return output + shift
-
-    handle = lm.layer(layer).register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _until_stop(tokens: Sequence[int], stops: frozenset[int]) -> list[int]:

@@ -1,8 +1,8 @@
-"""Write activations to a store and read them back a layer at a time, against raw files of the same bytes.
+"""Write activations to a store and read them back layer by layer, against raw files of the same bytes.
 
-The store also keeps a SHA-256 of every block and a hash of every prompt, refuses values that are not finite, and
-survives being cut off; the raw files do none of that. Neither side waits for the disk. A store hashes in a second
-thread, so writing is measured twice: as it is, and with the process held on one processor.
+Unlike the raw files, the store keeps a SHA-256 of every block and a hash of every prompt, refuses non-finite values,
+and survives an interrupted write. No side waits for the disk. The store hashes in a second thread, so writing is
+measured twice: as it is, and with the process pinned to one processor.
 """
 
 import os
@@ -39,7 +39,7 @@ def rows(size: Size) -> Iterator[Row]:
             yield from files.rows("store write, on one processor", seconds)
         files.clear()
         files.write_store()
-        files.values.numpy().tofile(files.raw)  # pages that a memory map wrote are slower to read back
+        files.values.numpy().tofile(files.raw)  # pages written through a memory map are slower to read back
         readers = {OURS: files.read_store, MEMMAP: files.read_memmap}
         yield from files.rows("store read, one layer at a time", race(readers, size.storing_rounds, check=_check))
 
@@ -107,7 +107,7 @@ class _Files:
 
 
 def _one_by_one(layers: Iterator[Tensor]) -> Tensor:
-    """Go through copies of the layers, holding one at a time; return the first row of each."""
+    """Read the layers one at a time, as an analysis does; return the first row of each."""
     return torch.stack([layer[0].clone() for layer in layers])
 
 

@@ -13,7 +13,7 @@ DTYPE = "float32"
 
 
 def rows(size: Size) -> Iterator[Row]:
-    """Yield the rows of this case: recording with prompts split over processes that are up already."""
+    """Yield the rows of this case: recording with prompts split over processes that are already running."""
     with _Team(size) as team:
         seconds = race({"two": lambda: team.run(2), "one": lambda: team.run(1)}, size.recording_rounds)
     rates = [n * size.worker_prompts / seconds[name] for n, name in ((2, "two"), (1, "one"))]
@@ -22,7 +22,7 @@ def rows(size: Size) -> Iterator[Row]:
 
 
 class _Team:
-    """Two processes that hold the model and record their prompts whenever told to."""
+    """Two processes that hold the model and record their prompts on request."""
 
     def __init__(self, size: Size) -> None:
         context = get_context("spawn")
@@ -30,7 +30,7 @@ class _Team:
         self.processes = [context.Process(target=_work, args=(size, theirs)) for _, theirs in self.pipes]
 
     def run(self, n: int) -> None:
-        """Let the first ``n`` record; return when the last is done."""
+        """Let the first ``n`` processes record; return when all are done."""
         ends = [ours for ours, _ in self.pipes[:n]]
         for end in ends:
             end.send(True)
@@ -55,7 +55,7 @@ class _Team:
 
 
 def _work(size: Size, pipe: Any) -> None:
-    """Record once for every True that comes."""
+    """Record once for every True received."""
     import torch
 
     from interp.recording import record
