@@ -46,6 +46,14 @@ def test_the_readme_s_example_has_one_import_and_runs():
     assert done.stdout.strip()
 
 
+def test_the_code_of_the_library_s_page_runs():
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of(ROOT / "docs" / "library.md"), flags=re.MULTILINE | re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_runs_named_in_the_readme_are_in_a_committed_table():
     named = set(re.findall(r"\b[a-z_]+-[0-9a-f]{8}\b", text_of(README)))
     assert named
