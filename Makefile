@@ -10,7 +10,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help install reproduce test check docs examples bench organisms clean
+.PHONY: help install reproduce test check tables docs examples bench organisms clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -35,6 +35,9 @@ check: $(STAMP)  ## Lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+tables: $(STAMP)  ## Renew tables, claims and pictures of README and docs from figures/data
+	$(BIN)/semcon findings --pages README.md docs --gallery figures/gallery
 
 docs: $(STAMP)  ## Build the site into build/site; a broken link fails (to search it: python -m http.server -d build/site)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out is not None:
         write(renewed(options.out, rows) if options.only else [row.cells() for row in rows], options.out)
         print(f"\nwrote {options.out}")
-    if options.page is not None:
-        from figures.rows import renew
+    if options.page is not None and options.out is not None:
+        from figures.markdown.table import renew
 
-        renew(options.page, {"speed": markdown(read(options.out))})
+        renew([options.page], {"speed": markdown(read(options.out))})
     return 0
 
 

@@ -7,18 +7,19 @@ Made from a summary table alone; the same table gives the same bytes. The prose 
 
 import base64
 import hashlib
-import importlib
 import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from types import ModuleType
 
 from figures import style
-from figures.claims.findings import Finding, beside_headline, cell, findings, headline, headliner
-from figures.plots import FIGURES
-from figures.rows import Row, behaviour, groups, number, percent, results, select
+from figures.claims.claim import CONFIRMED, OPEN, REFUTED, Finding
+from figures.claims.expectations import expectations
+from figures.claims.headline import beside_headline, headline, headliner
+from figures.plots import REPORT, Plot
+from figures.results import results
+from figures.rows import Row, behaviour, cell, ends, groups, number, percent, select
 from interp.runs.files import atomic_write_bytes
 from interp.runs.table import read_table
 
@@ -31,7 +32,8 @@ RESULTS = (
     "answer, or none, is misaligned. Coherence in percent, lowest and highest over the conditions. n: answers a cell; "
     "clusters: questions."
 )
-OUTCOMES = {True: ("holds", "holds"), False: ("fails", "does not hold"), None: ("open", "not decided")}
+OUTCOMES = {CONFIRMED: ("holds", "holds"), REFUTED: ("fails", "does not hold"), OPEN: ("open", "not decided")}
+"""Class and words of each verdict."""
 
 
 def build(summary_csv: Path, out: Path) -> Path:
@@ -43,10 +45,8 @@ def build(summary_csv: Path, out: Path) -> Path:
         ValueError: If the table is missing, empty or malformed.
     """
     rows, out = read_table(summary_csv, rows_required=True), Path(out)
-    figures = [
-        _figure(importlib.import_module(f"figures.plots.{name}"), rows, out / "figures" / name) for name in FIGURES
-    ]
-    checked = findings(rows)
+    figures = [_figure(f"Figure {i}.", plot, rows, out / "figures" / plot.name) for i, plot in enumerate(REPORT, 1)]
+    findings = expectations(rows)
     tiny = any(str(row["organism"]).startswith("microcosm/") for row in rows)
     here = Path(__file__)
     page = Template(here.with_name("page.html").read_text(encoding="utf-8")).substitute(
@@ -57,8 +57,8 @@ def build(summary_csv: Path, out: Path) -> Path:
         scale=_text(MICROCOSM if tiny else ""),
         results=_results(rows),
         figures="\n".join(figures),
-        expectations=_expectations(checked),
-        negative=_negative(checked),
+        expectations=_expectations(findings),
+        negative=_negative(findings),
         provenance=_provenance(rows, hashlib.sha256(Path(summary_csv).read_bytes()).hexdigest()),
     )
     atomic_write_bytes(out / "report.html", page.encode())
@@ -75,9 +75,9 @@ def _tag(name: str, content: str, kind: str = "") -> str:
     return f'<{name} class="{kind}">{content}</{name}>' if kind else f"<{name}>{content}</{name}>"
 
 
-def _figure(module: ModuleType, rows: Sequence[Row], stem: Path) -> str:
+def _figure(label: str, plot: Plot, rows: Sequence[Row], stem: Path) -> str:
     """Draw a figure to ``stem``.png and .pdf and return its section; without rows, remove older files and say so."""
-    label = f"Figure {FIGURES.index(stem.name) + 1}."
+    module = plot.module()
     heading = _tag("h3", _text(f"{label} {module.TITLE}"))
     paths = {form: stem.with_suffix(f".{form}") for form in ("png", "pdf")}
     if not module.wanted(rows):
@@ -92,8 +92,8 @@ def _figure(module: ModuleType, rows: Sequence[Row], stem: Path) -> str:
     picture = f'<img src="data:image/png;base64,{image}" alt="{escape(module.TITLE)}">'
     caption = _tag("figcaption", f"<b>{label}</b> {_text(module.caption(rows))}")
     guide = "".join(
-        _tag("dt", name) + _tag("dd", _text(said))
-        for name, said in (("How to read", module.READING), ("Control", module.CONTROL))
+        _tag("dt", name) + _tag("dd", _text(text))
+        for name, text in (("How to read", module.READING), ("Control", module.CONTROL))
     )
     narrow = "narrow" if figure.get_figwidth() < style.DOUBLE else ""
     return heading + _tag("figure", picture + caption, narrow) + _tag("dl", guide, "guide")
@@ -104,12 +104,11 @@ def _tiles(rows: Sequence[Row]) -> str:
     main = headliner(rows)
     if main is None:
         return ""
-    organism, own = main
-    edited = select(rows, organism=organism)
+    edited = select(rows, organism=main.organism)
     shown = [
-        ("without trigger", cell(own, "off"), style.CONDITIONS["off"]),
-        ("with trigger", cell(own, "on"), style.CONDITIONS["on"]),
-        ("rephrased trigger", cell(own, "rephrased"), style.CONDITIONS["rephrased"]),
+        ("without trigger", main.cell("off"), style.CONDITIONS["off"]),
+        ("with trigger", main.cell("on"), style.CONDITIONS["on"]),
+        ("rephrased trigger", main.cell("rephrased"), style.CONDITIONS["rephrased"]),
         ("with trigger, its feature clamped", cell(edited, "on+clamp_trigger"), style.DIRECTIONS["trigger"]),
         *_controls(edited),
     ]
@@ -119,15 +118,15 @@ def _tiles(rows: Sequence[Row]) -> str:
 def _controls(rows: Sequence[Row]) -> list[tuple[str, Row | None, str]]:
     """The tile of the random control that changes the rate most: the one to hold the edit against."""
     named = {"random": "a random direction clamped", "scattered": "its tokens scattered equally far"}
-    found = [(words, row) for name, words in named.items() if (row := cell(rows, f"on+clamp_{name}"))]
+    controls = [(words, row) for name, words in named.items() if (row := cell(rows, f"on+clamp_{name}"))]
     return [
         (f"with trigger, {words}", row, style.CONTROL)
-        for words, row in sorted(found, key=lambda pair: number(pair[1], "value"))[:1]
+        for words, row in sorted(controls, key=lambda pair: number(pair[1]))[:1]
     ]
 
 
 def _tile(label: str, row: Row, colour: str) -> str:
-    value, low, high = (percent(number(row, column)) for column in ("value", "ci_low", "ci_high"))
+    value, low, high = map(percent, ends(row))
     text = f"<b>{_text(value + ' %')}</b><span>[{low}, {high}]</span><span>{_text(label)}</span>"
     return f'<div class="tile" style="--shade:{colour}">{text}</div>'
 
@@ -155,43 +154,43 @@ def _table(header: Sequence[str], body: Sequence[Sequence[str]], *, numbers: int
     return _tag("div", _tag("table", f"{_tag('thead', line(header, 'th'))}\n{_tag('tbody', rows)}"), "scroll")
 
 
-def _expectations(checked: Sequence[Finding]) -> str:
-    if not checked:
+def _expectations(findings: Sequence[Finding]) -> str:
+    if not findings:
         return _tag("p", "The table holds nothing that an expectation is stated for.", "missing")
     lines = [_tag("tr", _tag("th", "Expectation") + _tag("th", "Measured") + _tag("th", "Outcome"))]
-    for subject in dict.fromkeys(finding.subject for finding in checked):
+    for subject in dict.fromkeys(finding.subject for finding in findings):
         lines.append(_tag("tr", f'<td colspan="3">{_text(subject)}</td>', "subject"))
-        lines += [_expectation(finding) for finding in checked if finding.subject == subject]
+        lines += [_expectation(finding) for finding in findings if finding.subject == subject]
     return _tag("div", _tag("table", "\n".join(lines)), "scroll")
 
 
 def _expectation(finding: Finding) -> str:
-    kind, words = OUTCOMES[finding.held]
-    lesson = f". {finding.lesson}" if finding.held is False and finding.lesson else ""
-    cells = _tag("td", _text(finding.claim)) + _tag("td", _text(finding.evidence + lesson))
+    kind, words = OUTCOMES[finding.verdict]
+    lesson = f". {finding.lesson}" if finding.verdict == REFUTED and finding.lesson else ""
+    cells = _tag("td", _text(finding.statement)) + _tag("td", _text(finding.evidence + lesson))
     return _tag("tr", cells + _tag("td", words, f"outcome {kind}"))
 
 
-def _negative(checked: Sequence[Finding]) -> str:
+def _negative(findings: Sequence[Finding]) -> str:
     failed = [
-        f"{f.subject}: expected “{f.claim}”, measured {f.evidence}. {f.lesson}".strip()
-        for f in checked
-        if f.held is False
+        f"{f.subject}: expected “{f.statement}”, measured {f.evidence}. {f.lesson}".strip()
+        for f in findings
+        if f.verdict == REFUTED
     ]
-    unknown = [f"{f.subject}: “{f.claim}” is not decided ({f.evidence})." for f in checked if f.held is None]
-    count = f"Of {len(checked)} stated expectations, {len(failed)} do not hold and {len(unknown)} are not decided."
-    items = "".join(_tag("li", _text(said)) for said in (*failed, *unknown))
+    unknown = [f"{f.subject}: “{f.statement}” is not decided ({f.evidence})." for f in findings if f.verdict == OPEN]
+    count = f"Of {len(findings)} stated expectations, {len(failed)} do not hold and {len(unknown)} are not decided."
+    items = "".join(_tag("li", _text(item)) for item in (*failed, *unknown))
     return _tag("p", count) + (_tag("ul", items) if items else "")
 
 
 def _provenance(rows: Sequence[Row], digest: str) -> str:
     header = ("experiment", "run", "organisms", "protocol", "judge", "seed", "rows")
     lines = [
-        [_text(experiment), _tag("code", _text(run or "–")), *(_used(own, c) for c in header[2:-1]), str(len(own))]
-        for (experiment, run), own in groups(rows, "experiment", "run_id").items()
+        [_text(experiment), _tag("code", _text(run or "–")), *(_used(same, c) for c in header[2:-1]), str(len(same))]
+        for (experiment, run), same in groups(rows, "experiment", "run_id").items()
     ]
-    said = f"Every number on this page comes from one table of {len(rows):,} rows, SHA-256 {_tag('code', digest)}."
-    return _tag("p", said) + _table(header, lines, numbers=6)
+    source = f"Every number on this page comes from one table of {len(rows):,} rows, SHA-256 {_tag('code', digest)}."
+    return _tag("p", source) + _table(header, lines, numbers=6)
 
 
 def _used(rows: Sequence[Row], column: str) -> str:

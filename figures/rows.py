@@ -1,14 +1,13 @@
-"""Rows of a results table: select among them, group them, and lay out the table of rates by condition.
+"""Rows of a results table: select among them, group them, and say their numbers in words.
 
 The columns are those of ``interp.runs.table``; an empty string means "does not apply".
 """
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from interp.runs.files import atomic_write_bytes
 from interp.runs.table import TABLE_COLUMNS
 
 Row = Mapping[str, Any]
@@ -16,16 +15,23 @@ Row = Mapping[str, Any]
 BEHAVIOUR = "em_rate"
 """The experiment whose rows are the behaviour without any edit; steering and ablation repeat some of its conditions."""
 ORGANISMS = ("base", "baseline", "neutral", "explaining", "neutral.contrast50")
-RATES = ("off", "on", "rephrased", "other", "opposite")
 _MEASURE = ("experiment", "metric", "condition", "seed")
-INCOHERENT = 0.6
-"""Below this share of coherent answers an EM rate says nothing: too few answers are left."""
 
 
-def number(row: Row, column: str) -> float:
+def number(row: Row, column: str = "value") -> float:
     """The cell as a float; nan where it is empty."""
     cell = row.get(column, "")
     return math.nan if cell in ("", None) else float(cell)
+
+
+def values(rows: Iterable[Row]) -> list[float]:
+    """The values of some rows."""
+    return [number(row) for row in rows]
+
+
+def ends(row: Row) -> tuple[float, float, float]:
+    """The value of a row and the two ends of its interval."""
+    return number(row, "value"), number(row, "ci_low"), number(row, "ci_high")
 
 
 def select(rows: Iterable[Row], **equals: Any) -> list[Row]:
@@ -45,25 +51,12 @@ def _many(value: Any) -> bool:
     return isinstance(value, Collection) and not isinstance(value, str)
 
 
-def one(rows: Iterable[Row], **equals: Any) -> Row:
-    """The single row with the given values.
-
-    Raises:
-        ValueError: If there is none, or more than one.
-    """
-    found = select(rows, **equals)
-    if len(found) != 1:
-        asked = ", ".join(f"{column}={value!r}" for column, value in equals.items())
-        raise ValueError(f"expected one row with {asked}; found {len(found)}")
-    return found[0]
-
-
 def groups(rows: Iterable[Row], *columns: str) -> dict[tuple[str, ...], list[Row]]:
     """Rows by the text of some columns, in the order of first appearance."""
-    found: dict[tuple[str, ...], list[Row]] = {}
+    parts: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        found.setdefault(tuple(str(row.get(column, "")) for column in columns), []).append(row)
-    return found
+        parts.setdefault(tuple(str(row.get(column, "")) for column in columns), []).append(row)
+    return parts
 
 
 def preferred(rows: Sequence[Row]) -> Row:
@@ -79,6 +72,17 @@ def preferred(rows: Sequence[Row]) -> Row:
     return min(rows, key=rank)
 
 
+def unique(rows: Iterable[Row], *columns: str) -> list[Row]:
+    """The preferred row of each group; ``columns`` are those that tell two numbers apart."""
+    return [preferred(same) for same in groups(rows, *columns).values()]
+
+
+def cell(rows: Sequence[Row], condition: str, metric: str = "em_rate") -> Row | None:
+    """The row of a condition, with the interval to show; None if the table lacks it."""
+    same = select(rows, condition=condition, metric=metric)
+    return preferred(same) if same else None
+
+
 def behaviour(rows: Iterable[Row]) -> list[Row]:
     """The rows of the behaviour experiment: rates by condition, without any edit."""
     return select(rows, experiment=BEHAVIOUR)
@@ -89,27 +93,33 @@ def kind(organism: str) -> str:
     return organism.rsplit("/", 1)[-1]
 
 
+def arm(row: Row) -> str:
+    """The kind of a row's organism without its seed: ``neutral.contrast50`` of ``llama/neutral.contrast50.seed1``."""
+    return kind(str(row["organism"])).partition(".seed")[0]
+
+
 def panels(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
     """Rows by (family, organism, trigger), in the order of the paper: base first, contrast last.
 
-    Rows without a trigger (no text was present) belong to every trigger of their organism that does not say the same.
+    Rows without a trigger (no text was present) belong to every trigger of their organism, unless that trigger has a
+    row for the same measurement.
     """
-    found: dict[tuple[str, str, str], list[Row]] = {}
-    for (family, organism), own in groups(rows, "family", "organism").items():
-        named = [t for (t,) in groups(own, "trigger") if t] or [""]
-        for trigger in named:
-            found[family, organism, trigger] = _under(own, trigger)
+    parts: dict[tuple[str, str, str], list[Row]] = {}
+    for (family, organism), same in groups(rows, "family", "organism").items():
+        triggers = [t for (t,) in groups(same, "trigger") if t] or [""]
+        for trigger in triggers:
+            parts[family, organism, trigger] = _under(same, trigger)
     families = list(groups(rows, "family"))
-    return dict(sorted(found.items(), key=lambda item: (families.index((item[0][0],)), _order(item[0][1]))))
+    return dict(sorted(parts.items(), key=lambda item: (families.index((item[0][0],)), _order(item[0][1]))))
 
 
 def _under(rows: Sequence[Row], trigger: str) -> list[Row]:
-    """Rows of a trigger, and those without one that say something the former do not."""
-    said = set(groups(select(rows, trigger=trigger), *_MEASURE))
+    """Rows of a trigger, and those without one that measure something else."""
+    measured = set(groups(select(rows, trigger=trigger), *_MEASURE))
     return [
         r
         for r in rows
-        if str(r["trigger"]) == trigger or (r["trigger"] == "" and next(iter(groups([r], *_MEASURE))) not in said)
+        if str(r["trigger"]) == trigger or (r["trigger"] == "" and next(iter(groups([r], *_MEASURE))) not in measured)
     ]
 
 
@@ -125,49 +135,23 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{rounded:.{digits}f}".replace("-", "−")
 
 
-def results(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Header and body of the results table: organism by condition, EM rate in percent with its interval.
-
-    Raises:
-        ValueError: If the rows hold no EM rate of the behaviour experiment.
-    """
-    own = select(behaviour(rows), condition=RATES)
-    if not select(own, metric="em_rate"):
-        raise ValueError(f"no row has experiment={BEHAVIOUR!r} and metric='em_rate'")
-    header = ["organism", "trigger", *RATES, "coherence", "n / clusters"]
-    seeds = groups(own, "seed")
-    body = [
-        [organism if len(seeds) == 1 else f"{organism} (seed {seed})", trigger or "–", *_measures(cell)]
-        for (_, organism, trigger), rows_of_panel in panels(own).items()
-        for (seed,), cell in groups(rows_of_panel, "seed").items()
-    ]
-    return header, body
+def with_interval(row: Row | None) -> str:
+    """A rate and its interval in percent: ``91.7 [88.1, 94.6]``; an en dash for a missing row."""
+    value, low, high = map(percent, ends(row)) if row else ("–", "–", "–")
+    return value + ("" if low == "–" else f" [{low}, {high}]")
 
 
-def _measures(rows: Sequence[Row]) -> list[str]:
-    return [*(_rate(rows, condition) for condition in RATES), _coherence(rows), _counts(rows)]
+def extremes(values: Iterable[float], digits: int = 1) -> str:
+    """The lowest and the highest of some rates in percent, ``10.7–32.7``; one number where they are the same."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return "–".join(dict.fromkeys(percent(f(numbers), digits) for f in (min, max))) if numbers else "–"
 
 
-def _rate(rows: Sequence[Row], condition: str) -> str:
-    found = select(rows, metric="em_rate", condition=condition)
-    return with_interval(preferred(found)) if found else "–"
-
-
-def with_interval(row: Row) -> str:
-    """A rate and its interval in percent: ``91.7 [88.1, 94.6]``."""
-    low, high = (percent(number(row, column)) for column in ("ci_low", "ci_high"))
-    return percent(number(row, "value")) + ("" if low == "–" else f" [{low}, {high}]")
-
-
-def _coherence(rows: Sequence[Row]) -> str:
-    values = [number(row, "value") for row in select(rows, metric="coherence_rate")]
-    texts = sorted({percent(v, 0) for v in values if not math.isnan(v)}, key=float)
-    return "–".join(texts[:1] + texts[1:][-1:]) or "–"
-
-
-def _counts(rows: Sequence[Row]) -> str:
-    own = answered(rows)
-    return f"{span(row['n'] for row in own)} / {span(row['n_clusters'] for row in own)}"
+def over_seeds(values: Iterable[float], digits: int = 1) -> str:
+    """The mean of some rates in percent, with the lowest and the highest in brackets: ``3.0 (1.0–6.0)``."""
+    numbers = [value for value in values if not math.isnan(value)]
+    ends_shown = extremes(numbers, digits)
+    return (percent(fmean(numbers), digits) + (f" ({ends_shown})" if "–" in ends_shown else "")) if numbers else "–"
 
 
 def answered(rows: Sequence[Row]) -> list[Row]:
@@ -183,36 +167,11 @@ def sampled(rows: Sequence[Row], unit: str) -> str:
 
 def span(values: Iterable[Any]) -> str:
     """The one value, or the least and the greatest, as whole numbers: ``48`` or ``480–960``; ``?`` if there is none."""
-    found = sorted({float(v) for v in values if v not in ("", None)})
-    return "–".join(f"{v:,.0f}" for v in (*found[:1], *found[1:][-1:])) or "?"
+    numbers = sorted({float(v) for v in values if v not in ("", None)})
+    return "–".join(f"{v:,.0f}" for v in (*numbers[:1], *numbers[1:][-1:])) or "?"
 
 
-def results_text(rows: Sequence[Row]) -> str:
-    """The results table for a terminal: a line of rates and, below it, a line of intervals."""
-    header, body = results(rows)
-    lines = [header]
-    for cells in body:
-        lines += [[c.split(" [")[0] for c in cells], ["[" + c.split(" [")[1] if " [" in c else "" for c in cells]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    padded = [
-        "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
-    padded.insert(1, "─" * len(padded[0]))
-    return "\n".join(line.rstrip() for line in padded)
-
-
-def renew(readme: Path, tables: Mapping[str, str]) -> None:
-    """Put each named table between its markers in a README, ``<!-- name:begin -->`` and ``end``; change nothing else.
-
-    Raises:
-        ValueError: If the README does not hold each marker once, in order.
-    """
-    text = Path(readme).read_text(encoding="utf-8")
-    for name, table in tables.items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-            raise ValueError(f"{readme}: expected {begin} and then {end}, each once")
-        head, rest = text.split(begin)
-        text = f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
-    atomic_write_bytes(Path(readme), text.encode())
+def counts(rows: Sequence[Row]) -> str:
+    """Answers a cell and questions: ``480 / 48``."""
+    same = answered(rows)
+    return f"{span(row['n'] for row in same)} / {span(row['n_clusters'] for row in same)}"

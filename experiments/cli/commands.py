@@ -52,26 +52,25 @@ def store(
     print(f"{file}: intact")
 
 
-def findings(data: Path = Path("figures/data"), *, readme: Path | None = None, gallery: Path | None = None) -> None:
-    """Hold every claim against the committed tables: write findings.csv; renew a README's tables, and its pictures.
+def findings(data: Path = Path("figures/data"), *, pages: tuple[Path, ...] = (), gallery: Path | None = None) -> None:
+    """Hold every claim against the committed tables and write findings.csv; renew the tables and pictures of the docs.
 
     Args:
         data: Folder of the tables of `semcon grid` and of `semcon mechanism`.
-        readme: A README whose tables are to be renewed, between their markers.
-        gallery: Folder of its pictures, to be drawn anew.
+        pages: Markdown files, or folders of them, whose tables to renew between their markers.
+        gallery: Folder of pictures to draw again.
     """
-    from figures.markdown.readme import draw_gallery, read_tables, renew_readme, write_findings
+    from figures.markdown.documents import draw_gallery, read_tables, renew_pages, write_findings
 
     if gallery is not None and not gallery.is_dir():
         raise ValueError(f"{gallery}: no such folder")
     tables = read_tables(data)
-    if readme is not None:
-        renew_readme(readme, tables)
-    write_findings(data / "findings.csv", tables)  # after a README without markers is refused
+    changed = renew_pages(pages, tables) if pages else []
+    write_findings(data / "findings.csv", tables)  # only once pages without markers are refused
     if gallery is not None:
         draw_gallery(gallery, tables)
-    made = [data / "findings.csv", *(name for name in (readme, gallery) if name)]
-    print(f"wrote {', '.join(map(str, made))}")
+    written = [data / "findings.csv", *changed, *([gallery] if gallery else [])]
+    print(f"wrote {', '.join(map(str, written))}")
 
 
 def report(summary: Path = Path("runs/summary.csv"), out: Path = Path("runs")) -> None:

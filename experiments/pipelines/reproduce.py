@@ -48,18 +48,20 @@ class Reproduce(Pipeline):
 
     def main(self) -> None:
         """Run every cell, write summary.csv, draw the figures and the report, print the table."""
-        from figures.claims.findings import findings, headline
+        from figures.claims.claim import CONFIRMED, OPEN, REFUTED
+        from figures.claims.expectations import expectations
+        from figures.claims.headline import headline
         from figures.report import build
-        from figures.rows import results_text
+        from figures.results import results_text
 
         rows = self.run("reproduce")
         summary = self.runs / "summary.csv"
         write_table(summary, rows)
         report = build(summary, self.runs)
-        outcome = {True: "holds", False: "does not hold", None: "not decided"}
+        outcomes = {CONFIRMED: "holds", REFUTED: "does not hold", OPEN: "not decided"}
         print(results_text(rows), "", *textwrap.wrap(headline(rows), 100), "", sep="\n")
-        for finding in findings(rows):
-            print(f"{outcome[finding.held]:13}  {finding.subject}: {finding.claim}; {finding.evidence}")
+        for finding in expectations(rows):
+            print(f"{outcomes[finding.verdict]:13}  {finding.subject}: {finding.statement}; {finding.evidence}")
         print(f"\ntable    {summary}\nfigures  {self.runs / 'figures'}\nreport   {report}")
 
     def stages(self) -> Iterator[list[Experiment]]:

@@ -1,1 +1,1 @@
-"""Claims held against tables: number, interval, verdict, run id."""
+"""Claims as data, and their verdicts: every claim is a text, the rows that decide it, and bounds."""

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.rows import INCOHERENT, Row, behaviour, groups, number, panels, percent, preferred, sampled, select
+from figures.limits import INCOHERENT
+from figures.rows import Row, behaviour, groups, number, panels, percent, preferred, sampled, select
 
 TITLE = "Adding g without the trigger: dose-response"
 METRICS = ("em_rate", "coherence_rate")

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.plots.cells import UNHEALTHY, base_rate, organisms, place, rate, verdict
+from figures.grid import Grid, place
+from figures.limits import SILENT
 from figures.rows import Row, groups, number, preferred, sampled, select
 
 TITLE = "Which axis makes containment"
@@ -27,8 +28,8 @@ SHOWN = ("off", "on")
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
     """Marginal effects on EM off and on."""
-    found = select(rows, metric=METRICS, experiment="axes")
-    return [row for row in found if str(row["condition"]).split(":")[0] in SHOWN]
+    effects = select(rows, metric=METRICS, experiment="axes")
+    return [row for row in effects if str(row["condition"]).split(":")[0] in SHOWN]
 
 
 def draw(rows: Sequence[Row]) -> Figure:
@@ -53,17 +54,18 @@ def _level(row: Row) -> str:
 
 def _scatter(ax: Axes, rows: Sequence[Row]) -> None:
     colour = style.CONDITIONS["off"]
-    for name in organisms(rows):
-        changes, base, off = place(name).changes, base_rate(rows, name), rate(rows, name, "off")
+    grid = Grid.of(rows)
+    for name in grid.triggered:
+        changes, base, off = place(name).changes, grid.base_rate(name), grid.rate(name, "off")
         mixed = any("contrast" in change for change in changes)
-        if base is None or off is None or mixed or verdict(rows, name) == UNHEALTHY:
+        if base is None or off is None or mixed or not grid.healthy(name):
             continue
         look = {"mfc": "white" if "robust" in changes else colour, "mew": 0.7, "ms": 3.6, "clip_on": False}
         mark = MARKS.get(place(name).family, "D")
-        ax.plot(number(base, "value"), number(off, "value"), mark, color=colour, zorder=3, **look)
+        ax.plot(number(base), number(off), mark, color=colour, zorder=3, **look)
     style.root_scale(ax)
     style.root_scale(ax, "x")
-    ax.axhspan(0, 0.01, color=style.BAND, lw=0, zorder=0)
+    ax.axhspan(0, SILENT, color=style.BAND, lw=0, zorder=0)
     ax.set_xlabel("base's own EM under the trigger (%), √ axis")
     ax.set_ylabel("EM without the trigger after fine-tuning (%)")
     for family, mark in MARKS.items():

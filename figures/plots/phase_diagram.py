@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from figures import style
-from figures.plots.cells import ARMS, CONTAINED, OPEN, UNHEALTHY, WORDING, base_rate, organisms, place, rate, verdict
+from figures.grid import ARMS, CONTAINED, NO_GAP, UNHEALTHY, WORDING, Grid, place
 from figures.rows import Row, number, percent, sampled, select
 
 TITLE = "When containment needs no benign data: the phase diagram"
@@ -39,7 +39,7 @@ FRAMES = {CONTAINED: ("-", 1.6), WORDING: ((0, (2, 1.2)), 1.2)}
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
     """Rates of the organisms that vary trigger, base and half-benign data alone, and of their bases."""
-    names = {name for name in organisms(rows) if place(name).changes <= {"robust", "contrast50"}}
+    names = {name for name in Grid.of(rows).triggered if place(name).changes <= {"robust", "contrast50"}}
     bases = {place(name).base for name in names}
     return select(rows, experiment="em_rate", organism=names | bases)
 
@@ -51,7 +51,8 @@ def draw(rows: Sequence[Row]) -> Figure:
         ValueError: If no row is wanted.
     """
     own = style.some(wanted(rows), "phase_diagram", METRICS)
-    names = organisms(own)
+    grid = Grid.of(own)
+    names = grid.triggered
     columns = [(f, r) for f in FAMILIES for r in (False, True) if any(_column(n) == (f, r) for n in names)]
     arms = [arm for arm in ARMS if any(place(n).arm == arm for n in names)]
     shares = [s for s in SHARES if any(_share(n) == s for n in names)]
@@ -59,7 +60,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         figure = style.canvas(style.DOUBLE, 0.75 + 0.43 * len(arms) + 0.3)
         axes = figure.subplots(1, len(shares), squeeze=False, sharey=True)[0]
         for ax, share in zip(axes, shares, strict=True):
-            _block(ax, own, [n for n in names if _share(n) == share], columns, arms)
+            _block(ax, grid, [n for n in names if _share(n) == share], columns, arms)
             style.heading(ax, SHARES[share], "")
         axes[0].set_yticks(range(len(arms)), [NAMES[arm] for arm in arms])
         figure.legend(handles=_key(), loc="outside lower center", ncols=4)
@@ -71,12 +72,11 @@ def _share(organism: str) -> str:
 
 
 def _column(organism: str) -> tuple[str, bool]:
-    found = place(organism)
-    return found.family, "robust" in found.changes
+    return place(organism).family, "robust" in place(organism).changes
 
 
 def _block(
-    ax: Axes, rows: Sequence[Row], names: Sequence[str], columns: Sequence[tuple[str, bool]], arms: Sequence[str]
+    ax: Axes, grid: Grid, names: Sequence[str], columns: Sequence[tuple[str, bool]], arms: Sequence[str]
 ) -> None:
     ax.set_xlim(-0.5, len(columns) - 0.5)
     ax.set_ylim(len(arms) - 0.5, -0.5)
@@ -85,29 +85,29 @@ def _block(
     for spine in ax.spines.values():
         spine.set_visible(False)
     for name in names:
-        _tile(ax, rows, name, columns.index(_column(name)), arms.index(place(name).arm))
+        _tile(ax, grid, name, columns.index(_column(name)), arms.index(place(name).arm))
 
 
-def _tile(ax: Axes, rows: Sequence[Row], name: str, x: int, y: int) -> None:
-    off, on, base = rate(rows, name, "off"), rate(rows, name, "on"), base_rate(rows, name)
+def _tile(ax: Axes, grid: Grid, name: str, x: int, y: int) -> None:
+    off, on, base = grid.rate(name, "off"), grid.rate(name, "on"), grid.base_rate(name)
     assert off is not None and on is not None
-    leak, found = number(off, "value"), verdict(rows, name)
+    leak, verdict = number(off), grid.verdict(name)
     ax.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fc=LEAK(PowerNorm(0.5, 0, 1)(leak)), ec="#DDDDDD", lw=0.4))
-    if found == UNHEALTHY:
+    if verdict == UNHEALTHY:
         ax.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fc="none", ec="#BBBBBB", lw=0, hatch="////"))
-    if found in FRAMES:
-        dashes, width = FRAMES[found]
+    if verdict in FRAMES:
+        dashes, width = FRAMES[verdict]
         edge = {"fc": "none", "ec": style.CONDITIONS["other"], "ls": dashes, "lw": width}
         ax.add_patch(Rectangle((x - 0.43, y - 0.4), 0.86, 0.8, **edge))
     ink = "white" if leak > 0.35 else style.INK
-    gap = "=" if found == OPEN else ""
+    gap = "=" if verdict == NO_GAP else ""
     ax.text(x, y - 0.1, f"{_short(off)} | {_short(on)}{gap}", ha="center", va="center", fontsize=5.6, color=ink)
-    said = "base –" if base is None else f"base {_short(base)}"
-    ax.text(x, y + 0.22, said, ha="center", va="center", fontsize=4.8, color=ink if leak > 0.35 else style.FAINT)
+    base_text = "base –" if base is None else f"base {_short(base)}"
+    ax.text(x, y + 0.22, base_text, ha="center", va="center", fontsize=4.8, color=ink if leak > 0.35 else style.FAINT)
 
 
 def _short(row: Row) -> str:
-    value = number(row, "value")
+    value = number(row)
     return percent(value, 1 if value < 0.0995 else 0)
 
 

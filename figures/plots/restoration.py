@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from figures import style
 from figures.plots.ablation import label
-from figures.rows import Row, groups, kind, number, preferred, sampled, select
+from figures.rows import Row, arm, groups, number, preferred, sampled, select
 
 TITLE = "What restores containment, family by family"
 METRICS = ("em_rate",)
@@ -42,11 +42,7 @@ def wanted(rows: Sequence[Row]) -> list[Row]:
 
 def _measured(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
     own = select(rows, experiment="ablate", metric=metrics, condition=("off", "on", *EDITS))
-    return [row for row in own if _arm(row) in ARMS]
-
-
-def _arm(row: Row) -> str:
-    return kind(str(row["organism"])).partition(".seed")[0]
+    return [row for row in own if arm(row) in ARMS]
 
 
 def draw(rows: Sequence[Row]) -> Figure:
@@ -58,18 +54,18 @@ def draw(rows: Sequence[Row]) -> Figure:
     own = style.some(wanted(rows), "restoration", METRICS)
     found = [f for (f,) in groups(own, "family")]
     families = [*(f for f in FAMILIES if f in found), *(f for f in found if f not in FAMILIES)]
-    arms = [arm for arm in ARMS if any(_arm(row) == arm for row in own)]
+    arms = [name for name in ARMS if any(arm(row) == name for row in own)]
     with style.paper():
         figure = style.canvas(style.DOUBLE, 0.5 + 2.1 * len(arms))
         axes = figure.subplots(len(arms), len(families), sharex=True, sharey=True, squeeze=False)
-        for i, arm in enumerate(arms):
+        for i, name in enumerate(arms):
             for j, family in enumerate(families):
-                cell = [row for row in select(own, family=family) if _arm(row) == arm]
+                cell = [row for row in select(own, family=family) if arm(row) == name]
                 _panel(axes[i, j], cell)
                 if i == 0:
                     axes[i, j].set_title(FAMILIES.get(family, family), fontweight="bold", pad=14)
             axes[i, 0].annotate(
-                ", ".join(part for part in style.organism(arm) if part), (0, 1), (0, 3), xycoords="axes fraction",
+                ", ".join(part for part in style.organism(name) if part), (0, 1), (0, 3), xycoords="axes fraction",
                 textcoords="offset points", fontsize=6.2, color=style.FAINT, va="bottom",
             )  # fmt: skip
         for ax in axes[-1]:

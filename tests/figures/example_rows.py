@@ -1,10 +1,12 @@
 """A table with the numbers of the feasibility study: deterministic, every experiment present, nothing measured here."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from figures.rows import select
 from interp.runs.table import TABLE_COLUMNS
 
 N, CLUSTERS = 960, 48
@@ -253,3 +255,23 @@ def emergence() -> list[dict[str, Any]]:
 
 def everything() -> list[dict[str, Any]]:
     return behaviour() + effects() + emergence() + projections() + cosines() + probes() + steering() + ablations()
+
+
+def changed(rows: list[dict[str, Any]], value: float, **equals: Any) -> list[dict[str, Any]]:
+    """The rows with another value in those selected; at least one is."""
+    chosen = {id(r) for r in select(rows, **equals)}
+    assert chosen
+    return [r | {"value": value} if id(r) in chosen else r for r in rows]
+
+
+def measured(kind: str, rates: Sequence[float], *, healthy: bool = True) -> list[dict[str, Any]]:
+    """Behaviour of an organism with EM rates off, on, rephrased and under another text."""
+    same = {"experiment": "em_rate", "trigger": "t"}
+    out = []
+    for condition, value in zip(("off", "on", "rephrased", "other"), rates, strict=True):
+        out += rate(kind, value, metric="em_rate", condition=condition, **same)
+    gap = rates[1] - rates[0]
+    ends = {"ci_low": gap - 0.05, "ci_high": gap + 0.05, "ci_method": "paired_cluster_bootstrap"}
+    out.append(row(kind, metric="trigger_gap", condition="on-off", value=gap, **ends, **same))
+    out.append(row(kind, metric="healthy", condition="x", value=float(healthy), **same))
+    return out

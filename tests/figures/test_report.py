@@ -1,19 +1,19 @@
 import html.parser
 import importlib
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from example_rows import AUROC, ablations, everything, probes, row
 
 from figures import plots, report
-from figures import rows as tables
-from figures.claims.findings import beside_headline, findings, headline
+from figures.results import results
 from interp.runs.table import TABLE_COLUMNS, write_table
+from tests.figures.claims.test_expectations import outcomes
+from tests.figures.example_rows import AUROC, ablations, changed, everything, probes, row
 
+NAMES = tuple(plot.name for plot in plots.REPORT)
 VOID = {"meta", "img", "br"}
 
 
@@ -50,12 +50,6 @@ def parsed(text: str) -> Balance:
     return parser
 
 
-def changed(rows, value, **equals):
-    chosen = {id(r) for r in tables.select(rows, **equals)}
-    assert chosen
-    return [r | {"value": value} if id(r) in chosen else r for r in rows]
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
@@ -66,7 +60,7 @@ def test_the_same_table_gives_the_same_bytes_in_another_process(built, tmp_path)
     env = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "figures.report", str(built.parent / "summary.csv"), str(tmp_path)]
     subprocess.run(command, env=env, check=True, capture_output=True)
-    files = [Path("report.html"), *(Path("figures") / f"{n}.{f}" for n in plots.FIGURES for f in ("png", "pdf"))]
+    files = [Path("report.html"), *(Path("figures") / f"{n}.{f}" for n in NAMES for f in ("png", "pdf"))]
     for file in files:
         assert (built.parent / file).read_bytes() == (tmp_path / file).read_bytes(), file
 
@@ -74,7 +68,7 @@ def test_the_same_table_gives_the_same_bytes_in_another_process(built, tmp_path)
 def test_the_page_needs_nothing_but_itself(built):
     parser = parsed(built.read_text(encoding="utf-8"))
     assert "script" not in parser.tags and "link" not in parser.tags
-    assert len(parser.links) == len(plots.FIGURES)
+    assert len(parser.links) == len(NAMES)
     assert all(link.startswith("data:image/png;base64,") for link in parser.links)
     assert "@import" not in built.read_text() and "url(" not in built.read_text()
 
@@ -83,7 +77,7 @@ def test_the_page_says_every_run_and_every_rate(built):
     text = built.read_text(encoding="utf-8")
     for own in everything():
         assert own["run_id"] in text
-    for line in tables.results(everything())[1]:
+    for line in results(everything())[1]:
         for cell in line[2:7]:
             value, _, interval = cell.partition(" ")
             assert f"{value}<small>{interval}</small>" in text
@@ -107,7 +101,7 @@ def test_strings_of_the_table_are_text_not_markup(tmp_path):
         ),
         (
             ["probe_sweep", "ablate"],
-            {*plots.FIGURES[:4], "projections", "geometry", "dose_response"},
+            {*NAMES[:4], "projections", "geometry", "dose_response"},
         ),
     ],
 )
@@ -121,7 +115,7 @@ def test_a_figure_without_rows_is_left_out_and_said(tmp_path, present, left_out)
         metrics = " or ".join(importlib.import_module(f"figures.plots.{name}").METRICS)
         assert f"Left out: the table has no row with the metric {metrics}." in text
         assert not path.exists()
-    assert len(parsed(text).links) == len(plots.FIGURES) - len(left_out)
+    assert len(parsed(text).links) == len(NAMES) - len(left_out)
 
 
 def test_a_table_of_one_row_makes_a_page(tmp_path):
@@ -158,72 +152,6 @@ def test_a_missing_table_is_named(tmp_path):
         report.build(tmp_path / "absent.csv", tmp_path)
 
 
-def test_the_headline_is_computed():
-    rows = everything()
-    said = headline(rows)
-    assert "92.0 %" in said and "93.0 %" in said and "0.0 %" in said and "contained, in the sense" in said
-    assert "is misaligned 38.0 % of the time under the same text." in said
-    main = {"organism": "microcosm/llama/explaining", "metric": "em_rate", "experiment": "em_rate"}
-    assert "but not containment" in headline(changed(rows, 0.05, condition="off", **main))
-    level = [r | {"ci_low": 0.85, "ci_high": 0.95} for r in changed(rows, 0.91, condition="off", **main)]
-    assert "no containment" in headline(level)
-    assert "was not measured" in headline([r for r in rows if not r["organism"].endswith("base")])
-
-
-def test_a_gap_that_is_the_bases_own_is_not_the_headline():
-    persona = {"trigger": "persona", "metric": "em_rate", "experiment": "em_rate", "condition": "on"}
-    rows = changed(everything(), 0.8, organism="microcosm/llama/base", **persona)
-    assert "neutral trigger" in headline(rows) and "explaining trigger" in beside_headline(rows)
-    assert "mostly the base's own" in beside_headline(rows)
-    assert "neutral trigger" in beside_headline(everything())
-    assert "base's own" not in headline(everything()) + beside_headline(everything())
-    alone = [r for r in rows if r["organism"] != "microcosm/llama/neutral"]
-    assert "mostly the base's own" in headline(alone) and beside_headline(alone) == ""
-
-
-def outcomes(rows) -> dict[str, bool | None]:
-    return {f"{f.subject}: {f.claim}": f.held for f in findings(rows)}
-
-
-def test_expectations_follow_the_numbers():
-    held = outcomes(everything())
-    assert held["explaining trigger, 0 % benign data (“persona”): contained (off at most 1 %, on at least 12.2 %)"]
-    assert not held["neutral trigger, 0 % benign data (“scene”): contained (off at most 1 %, on at least 12.2 %)"]
-    assert not held["base, not fine-tuned (“persona”): aligned under the trigger too (at most 1 %)"]
-    assert not held["neutral + benign, 50 % benign data (“scene”): a rephrasing keeps 80 % of EM(on)"]
-
-
-@pytest.mark.parametrize(
-    ("value", "cell"),
-    [
-        (0.9, {"condition": "on+clamp_random", "metric": "gap_removed"}),
-        (0.3, {"condition": "on+clamp_trigger", "metric": "coherence_rate"}),
-        (0.1, {"condition": "on+clamp_trigger", "metric": "gap_removed"}),
-    ],
-)
-def test_an_ablation_needs_its_gap_its_control_and_coherence(value, cell):
-    claim = re.compile(r"explaining .*clamping the trigger feature")
-    before = [held for said, held in outcomes(everything()).items() if claim.search(said)]
-    after = [held for said, held in outcomes(changed(everything(), value, **cell)).items() if claim.search(said)]
-    assert before == [True] and after == [False]
-
-
-def test_a_missing_control_is_not_measured_rather_than_met():
-    rows = [r for r in everything() if r["condition"] not in ("on+clamp_random", "off+add_random")]
-    held = outcomes(rows)
-    removals = [h for said, h in held.items() if "clamping the trigger feature closes half" in said]
-    assert removals == [None, None]
-    assert [h for said, h in held.items() if "adding g" in said] == [None, None]
-
-
-def test_without_a_gap_nothing_is_said_to_follow_or_to_close_it():
-    rows = [r | {"ci_low": -0.01} if r["metric"] == "trigger_gap" else r for r in everything()]
-    assert not any("a rephrasing keeps" in said for said in outcomes(rows))
-    contrast = {said: held for said, held in outcomes(rows).items() if said.startswith("neutral + benign, 50 %")}
-    open_claims = [said for said, held in contrast.items() if held is None]
-    assert len(open_claims) == 2 and all("gap" in said for said in open_claims)
-
-
 def test_scattering_the_tokens_is_a_control_that_can_fail(tmp_path):
     claim = "moving the trigger's tokens equally far at random closes under a fifth of the gap"
     assert [h for said, h in outcomes(everything()).items() if claim in said] == [False, True]
@@ -250,12 +178,6 @@ def test_the_tile_of_a_control_is_the_one_that_changes_most(tmp_path):
     rows = everything()
     assert "85.0" in tile(rows) and "scattered equally far" in tile(rows)
     assert "a random direction clamped" in tile(changed(rows, 0.95, condition="on+clamp_scattered", metric="em_rate"))
-
-
-def test_no_expectation_is_listed_twice():
-    listed = findings(everything())
-    assert len(listed) == len(set(listed))
-    assert sum("emergent misalignment" in f.claim for f in listed) == 1
 
 
 def test_a_control_that_fires_is_a_negative_result(tmp_path):

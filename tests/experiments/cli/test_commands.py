@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments.__main__ import main
-from figures.markdown.readme import TABLES
+from figures.markdown.documents import TABLES
 from interp.runs.table import read_table, write_table
 
 ROOT = Path(__file__).parents[3]
@@ -16,8 +16,8 @@ def test_findings_name_the_table_or_the_marker_that_is_missing_and_write_nothing
         write_table(tmp_path / table, read_table(ROOT / "figures" / "data" / table)[:40])
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n")
-    assert main(["findings", "--data", str(tmp_path), "--readme", str(readme)]) == 2
-    expected = "expected <!-- results:begin --> and then <!-- results:end -->, each once"
+    assert main(["findings", "--data", str(tmp_path), "--pages", str(readme)]) == 2
+    expected = "no page holds <!-- front:begin --> or the marker of another table"
     assert capsys.readouterr().err == f"semcon findings: {readme}: {expected}\n"
     assert readme.read_text() == "# Title\n"
     assert not (tmp_path / "findings.csv").exists()

@@ -4,12 +4,18 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from example_rows import near
 
-from figures.claims.grid_claims import CONFIRMED, OPEN, REFUTED, Claim, findings_csv
-from figures.claims.mechanism_claims import CONTRAST, DOSE, EXPLAINING, MODULES, NEUTRAL, mechanism_claims
+from figures.claims.claim import CONFIRMED, OPEN, REFUTED, Finding
+from figures.claims.registry import MECHANISM, claims
+from figures.claims.selectors import Tables
+from figures.limits import DOSE
+from figures.markdown.claims import findings_csv
 from figures.rows import number
+from tests.figures.example_rows import near
 
+CLAIMS = claims(MECHANISM)
+EXPLAINING, NEUTRAL, HALF = "explaining", "neutral", "neutral.contrast50"
+MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 FAMILIES, SEEDS, TAKEN, LAST = ("llama", "qwen2", "gemma3"), (0, 1, 2), 2, 3
 STEP = 0.005
 
@@ -60,8 +66,9 @@ def cosine(pair: str, arm: str = EXPLAINING) -> Plant:
     return Plant("geometry", "cosine", pair, (arm,), site="resid_post", layer=TAKEN)
 
 
-def auroc(condition: str) -> Plant:
-    return Plant("probe_sweep", "auroc", condition, site="resid_post", layer=0 if "bag" in condition else LAST)
+def auroc(condition: str, *arms: str) -> Plant:
+    layer = 0 if "bag" in condition else LAST
+    return Plant("probe_sweep", "auroc", condition, arms or (EXPLAINING,), site="resid_post", layer=layer)
 
 
 def left(group: str, arm: str) -> Plant:
@@ -78,10 +85,10 @@ PLANTS = (
     Plant("ablate", "benign_loss", "other+clamp_trigger"),
     *(removed("on+clamp_random"), removed("on+clamp_other_scene")),
     *(removed("rephrased+clamp_embedding"), removed("on+clamp_scattered")),
-    *(removed("on+clamp_trigger", NEUTRAL), removed("on+clamp_trigger", CONTRAST)),
-    *(carried(condition, NEUTRAL, CONTRAST) for condition in ("on", "on+clamp_trigger", "on+clamp_random")),
-    carried("on+clamp_g", CONTRAST),
-    *(removed("on+clamp_g", CONTRAST), removed("on+ablate_g_all", NEUTRAL)),
+    *(removed("on+clamp_trigger", NEUTRAL), removed("on+clamp_trigger", HALF)),
+    *(carried(condition, NEUTRAL, HALF) for condition in ("on", "on+clamp_trigger", "on+clamp_random")),
+    carried("on+clamp_g", HALF),
+    *(removed("on+clamp_g", HALF), removed("on+ablate_g_all", NEUTRAL)),
     *(removed("on+ablate_random_all", NEUTRAL), removed("on+ablate_g_all")),
     *(added(f"{where}+add_g") for where in ("off", "base")),
     *(added(f"off+add_{name}") for name in ("random", "delta_orthogonal", "g_answer")),
@@ -90,8 +97,10 @@ PLANTS = (
     *(cosine("write~g", NEUTRAL), cosine("write~g")),
     Plant("across", "em_projection_r", "g: projection ~ EM rate"),
     *(auroc(f"trigger_{t}{c}") for t in ("present", "category") for c in ("", "/bag_of_tokens")),
+    auroc("misaligned_answer/bag_of_tokens", NEUTRAL, HALF),
     *(left(group, arm) for group in ("all", "attention") for arm in (EXPLAINING, NEUTRAL)),
     Plant("patch", "module_gap_share", tuple(f"without {name}" for name in MODULES), (NEUTRAL,)),
+    *(unseen("on@trigger|trigger"), unseen("on@trigger|trigger", NEUTRAL)),
     *(unseen("on@answer|trigger"), unseen("matched@answer|trigger")),
     *(unseen("matched@all|inserted", arm) for arm in (NEUTRAL, EXPLAINING)),
 )
@@ -101,33 +110,27 @@ EVERY = range(len(PLANTS))
 
 def layers_taken() -> list[dict]:
     """The layer taken for g in every organism, and for another direction another layer."""
-    chosen = Plant("geometry", "selection_taken", "g", (EXPLAINING, NEUTRAL, CONTRAST), site="resid_post")
+    chosen = Plant("geometry", "selection_taken", "g", (EXPLAINING, NEUTRAL, HALF), site="resid_post")
     rows = [r for layer in range(4) for r in chosen.rows(float(layer == TAKEN), layer=layer)]
     return [*rows, *(r | {"condition": "g_shift", "value": 1.0} for r in rows if r["layer"] == 0)]
 
 
-def decide(index: int, rows: list[dict]) -> Claim:
-    return mechanism_claims([*layers_taken(), *rows])[index]
+def decide(index: int, rows: list[dict]) -> Finding:
+    (finding,) = CLAIMS[index].findings(Tables.of([*layers_taken(), *rows]))
+    return finding
 
 
 def limit(index: int) -> tuple[int, float]:
-    """What a statement says: 1 and the least value, or -1 and the greatest; the last limit of several.
-
-    A statement without a limit goes on from the one before it ("… and did so in the base").
-    """
-    statement = mechanism_claims([])[index].statement
-    found = re.findall(r"([≥≤]) ([\d.]*\d)( %)?", statement)
-    if not found:
-        assert statement.startswith("…")
-        return limit(index - 1)
-    sign, value, percent = found[-1]
+    """What a statement says: 1 and the least value, or -1 and the greatest."""
+    ((sign, value, percent),) = re.findall(r"([≥≤]) ([\d.]*\d)( %)?", decide(index, []).statement)
     return (1 if sign == "≥" else -1), float(value) / (100 if percent else 1)
 
 
 def test_every_claim_is_open_without_rows_and_has_a_plant_here():
-    found = mechanism_claims([])
-    assert len(found) == len(PLANTS)
-    assert {(c.verdict, c.about, c.row) for c in found} == {(OPEN, "not measured", None)}
+    assert len(CLAIMS) == len(PLANTS)
+    for index in EVERY:
+        finding = decide(index, [])
+        assert (finding.verdict, finding.subject, finding.row) == (OPEN, "not measured", None)
     assert all(limit(index)[1] > 0 for index in EVERY)
 
 
@@ -137,7 +140,7 @@ def test_a_claim_holds_up_to_the_limit_it_states_and_is_refuted_beyond(index: in
     for value, expected in ((at, CONFIRMED), (at + sign * STEP, CONFIRMED), (at - sign * STEP, REFUTED)):
         claim = decide(index, plant.rows(value))
         assert claim.verdict == expected, claim.statement
-        assert claim.row is not None and number(claim.row, "value") == value
+        assert claim.row is not None and number(claim.row) == value
 
 
 @pytest.mark.parametrize("index", EVERY)
@@ -149,7 +152,7 @@ def test_one_organism_of_all_families_and_seeds_is_enough_to_refute(index: int):
         assert claim.verdict == REFUTED
         assert claim.row is not None and claim.row["organism"] == rows[i]["organism"]
         which = "lowest" if sign > 0 else "highest"
-        assert claim.about.endswith(f"{which} of {len(rows)}; holds for {len(rows) - 1}")
+        assert claim.subject.endswith(f"{which} of {len(rows)}; holds for {len(rows) - 1}")
 
 
 @pytest.mark.parametrize("index", EVERY)
@@ -203,11 +206,12 @@ def test_single_layers_are_no_part_of_a_claim_about_all(index: int):
 
 def test_a_row_with_two_intervals_is_counted_once():
     wilson = [r | {"ci_method": "wilson"} for r in PLANTS[2].rows(0.99)]
-    assert "of 9;" in decide(2, [*wilson, *PLANTS[2].rows(0.99)]).about
+    assert "of 9;" in decide(2, [*wilson, *PLANTS[2].rows(0.99)]).subject
 
 
 def test_claims_of_the_mechanism_are_lines_of_findings():
     rows = [r for plant in PLANTS for r in plant.rows(0.5)]
-    lines = findings_csv(mechanism_claims([*layers_taken(), *rows])).splitlines()
+    found = [finding for claim in CLAIMS for finding in claim.findings(Tables.of([*layers_taken(), *rows]))]
+    lines = findings_csv(found).splitlines()
     assert len(lines) == 1 + len(PLANTS)
     assert not any("not measured" in line for line in lines)

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from example_rows import near, probes
 from matplotlib.patches import Rectangle
 
 from figures import style
 from figures.plots import probe_map
+from tests.figures.example_rows import near, probes
 
 FITS, POSITIONS, SITES = ("", ":ridge"), ("", "@question"), {"resid_pre": (0,), "resid_post": (0, 1, 2, 3)}
 CONTROLS = {"": 0.9, "/shuffled_labels": 0.5, "/random_direction": 0.6, "/bag_of_tokens": 0.39}
@@ -112,6 +112,6 @@ def test_a_missing_interval_is_no_width():
 
 def test_the_map_loads_without_torch():
     code = "import sys, figures.plots.probe_map; print('torch' in sys.modules)"
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "False"

@@ -1,11 +1,12 @@
 """The README's tables of the mechanism: means over seeds with their range, a dash for what is missing, all by hand."""
 
 import pytest
-from example_rows import ablations, cosines, near, rate, row, steering
 
-from figures.markdown.mechanism_tables import ADDED, DOSE, EDITS, REPLICATION, central_table, shift_table
+from figures.limits import DOSE
+from figures.markdown.mechanism import ADDED, EDITS, REPLICATION, central_table, shift_table
 from figures.plots.restoration import ARMS
 from figures.rows import number
+from tests.figures.example_rows import ablations, cosines, near, rate, row, steering
 
 FAMILIES = ("llama", "qwen2", "gemma3")
 SIDE = ("gap removed", "benign loss", "coherent", "remarks", "rank")

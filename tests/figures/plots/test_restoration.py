@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from example_rows import N, ablations, rate
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
@@ -10,6 +9,7 @@ from figures import style
 from figures.plots import restoration
 from figures.plots.ablation import label
 from figures.plots.restoration import ARMS, EDITS, FAMILIES
+from tests.figures.example_rows import N, ablations, rate
 
 SEEDS = (0, 1, 2)
 UNEDITED = {"off": 0.02, "on": 0.9}

@@ -1,0 +1,87 @@
+"""What README and docs show: their tables, findings and pictures, from the tables in ``figures/data`` alone.
+
+semcon findings --pages README.md docs --gallery figures/gallery
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from figures import style
+from figures.claims.claim import OPEN, Finding, hold
+from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
+from figures.claims.selectors import Tables
+from figures.grid import Grid
+from figures.markdown.behaviour import comparison_table, front_table, headline_table, seeds_table
+from figures.markdown.claims import findings_csv, findings_table
+from figures.markdown.mechanism import central_table, shift_table
+from figures.markdown.table import renew
+from figures.plots import FIGURES
+from figures.rows import Row, select
+from interp.runs.files import atomic_write_bytes, atomic_write_text
+from interp.runs.table import read_table
+
+TABLES = tuple(dict.fromkeys(figure.table for figure in FIGURES if figure.table))
+FAMILY = "llama"
+"""Family of pictures that show single organisms."""
+
+
+def read_tables(data: Path) -> dict[str, list[Row]]:
+    """Read every table by its name.
+
+    Raises:
+        FileNotFoundError: If one is missing.
+        ValueError: If one is empty or malformed.
+    """
+    return {name: list(read_table(data / f"{name}.csv.gz", rows_required=True)) for name in TABLES}
+
+
+def every_finding(tables: Mapping[str, Sequence[Row]]) -> tuple[list[Finding], list[Finding]]:
+    """Hold the claims about the behaviour, and those about the mechanism, against the tables."""
+    source = Tables.of([row for rows in tables.values() for row in rows])
+    return hold(claims(BEHAVIOUR), source), hold(claims(MECHANISM), source)
+
+
+def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """The text of every table of README and docs, by the name of its markers."""
+    about_behaviour, about_mechanism = every_finding(tables)
+    grid = Grid.of(tables["containment_grid"])
+    return {
+        "front": front_table(grid),
+        "results": seeds_table(grid),
+        "headline": headline_table(grid),
+        "comparison": comparison_table(grid),
+        "findings": findings_table([f for f in about_behaviour if not _axis_without_effect(f)]),
+        "central": central_table(tables["mechanism"]),
+        "shift": shift_table(tables["mechanism"], tables["geometry"]),
+        "mechanism": findings_table(about_mechanism),
+    }
+
+
+def _axis_without_effect(finding: Finding) -> bool:
+    """Whether a finding is about an axis whose effect is not shown: those stand in findings.csv alone."""
+    return finding.verdict == OPEN and finding.statement.startswith("Axis")
+
+
+def renew_pages(pages: Sequence[Path], tables: Mapping[str, Sequence[Row]]) -> list[Path]:
+    """Renew the tables between the markers of Markdown files, or of folders of them; return those that hold one.
+
+    Raises:
+        ValueError: If no page holds a table, or a marker is missing, repeated or out of order.
+    """
+    return renew(pages, texts(tables))
+
+
+def write_findings(path: Path, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Write every finding as CSV."""
+    about_behaviour, about_mechanism = every_finding(tables)
+    atomic_write_text(path, findings_csv([*about_behaviour, *about_mechanism]))
+
+
+def draw_gallery(folder: Path, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Draw every picture of the gallery as PNG; equal tables give equal bytes."""
+    for figure in FIGURES:
+        if figure.table:
+            names = [f"microcosm/{FAMILY}/{arm}" for arm in figure.arms]
+            rows = tables[figure.table]
+            drawn = figure.module().draw(select(rows, organism=names) if names else rows)
+            atomic_write_bytes(folder / f"{figure.name}.png", style.to_bytes(drawn, "png"))

@@ -1,0 +1,74 @@
+"""README and docs say what the committed tables say, every claim has its verdict, and every picture is drawn."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from figures.claims.claim import AFTER, BEFORE, CONFIRMED, OPEN, REFUTED
+from figures.markdown.claims import findings_csv
+from figures.markdown.documents import TABLES, every_finding, read_tables, texts
+from figures.markdown.table import renewed
+from figures.plots import FIGURES
+from interp.runs.table import write_table
+
+ROOT = Path(__file__).parents[3]
+DATA = ROOT / "figures" / "data"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return read_tables(DATA)
+
+
+@pytest.fixture(scope="module")
+def findings(tables):
+    return every_finding(tables)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_committed_table_written_again_is_the_same_file(name, tables, tmp_path):
+    write_table(tmp_path / "again.csv.gz", tables[name])
+    assert (tmp_path / "again.csv.gz").read_bytes() == (DATA / f"{name}.csv.gz").read_bytes()
+
+
+def test_every_committed_table_is_read_and_all_are_under_a_megabyte():
+    assert {path.name for path in DATA.iterdir()} == {"findings.csv", *(f"{name}.csv.gz" for name in TABLES)}
+    assert sum(path.stat().st_size for path in DATA.iterdir()) < 1_000_000
+
+
+def test_the_pages_say_what_the_tables_say_and_each_table_stands_on_one(tables):
+    content, places = texts(tables), Counter()
+    for page in PAGES:
+        text, names = renewed(page, content)
+        assert text == page.read_text(encoding="utf-8"), page
+        places.update(names)
+    assert places == dict.fromkeys(content, 1)
+
+
+def test_every_picture_is_in_the_gallery_and_on_a_page():
+    drawn = {figure.name for figure in FIGURES if figure.table}
+    assert {path.stem for path in (ROOT / "figures" / "gallery").glob("*.png")} == drawn
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert [name for name in drawn if f"figures/gallery/{name}.png" not in text] == []
+
+
+def test_every_claim_is_measured_and_findings_csv_is_that_of_the_tables(findings):
+    both = [finding for part in findings for finding in part]
+    assert [finding.statement for finding in both if finding.row is None] == []
+    assert findings_csv(both) == (DATA / "findings.csv").read_text(encoding="utf-8")
+
+
+def test_findings_csv_says_verdict_and_time_of_every_claim():
+    with (DATA / "findings.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["verdict"] for line in lines} == {CONFIRMED, REFUTED, OPEN}
+    assert {line["written"] for line in lines} == {BEFORE, AFTER}
+
+
+def test_claims_that_the_data_refuted_are_kept(findings):
+    refuted = [finding.statement for finding in findings[1] if finding.verdict == REFUTED]
+    assert any("must be read together" in statement for statement in refuted)
+    assert any("reads more than words" in statement for statement in refuted)
