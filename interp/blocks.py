@@ -1,4 +1,4 @@
-"""Blocks of 256 prompts inside an activation store: their layout, their checksums, and how they are written."""
+"""Blocks of 256 prompts in an activation store: layout, checksums and writer."""
 
 import fcntl
 import hashlib
@@ -20,19 +20,19 @@ DTYPES: Mapping[str, tuple[type[np.generic], torch.dtype]] = MappingProxyType(
     {
         "float32": (np.float32, torch.float32),
         "float16": (np.float16, torch.float16),
-        "bfloat16": (np.uint16, torch.bfloat16),  # NumPy and HDF5 have no bfloat16: its bits are stored
+        "bfloat16": (np.uint16, torch.bfloat16),  # NumPy and HDF5 have no bfloat16, so its bits are stored
     }
 )
 Attributes = Mapping[str, str | int | float]
 
 
 class StoreError(ValueError):
-    """A store that is not one, is cut off, does not fit what is asked of it, or fails its checksums."""
+    """A file that is not a store, is cut off, does not fit the request, or fails its checksums."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything lies in the file; fixed at creation."""
+    """Position of everything in the file; fixed at creation."""
 
     sites: tuple[Site, ...]
     positions: tuple[str, ...]
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def n_blocks(self) -> int:
-        """Number of blocks that the capacity takes."""
+        """Number of blocks for the full capacity."""
         return -(-self.capacity // BLOCK)
 
     @property
@@ -54,7 +54,7 @@ class Layout:
         return len(self.sites), len(self.positions), BLOCK, self.d_model
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
-        """Shape and dtype of each data set in file order, the large one last."""
+        """Return shape and dtype of each data set in file order, the large one last."""
         return {
             "n_valid": ((1,), np.uint64),
             "covered": ((self.n_blocks,), np.uint32),
@@ -64,7 +64,7 @@ class Layout:
         }
 
     def maps(self, path: Path, mode: Any) -> dict[str, np.memmap]:
-        """Map every data set of the file."""
+        """Map every data set of the file into memory."""
         return {
             name: np.memmap(path, dtype, mode=mode, offset=self.offsets[name], shape=shape)
             for name, (shape, dtype) in self.shapes().items()
@@ -72,7 +72,7 @@ class Layout:
 
 
 class BlockWriter:
-    """Fills blocks in memory, writes each in one piece, and hashes it on a second thread meanwhile."""
+    """Fills blocks in memory and writes each in one piece, while a second thread hashes it."""
 
     def __init__(self, maps: Mapping[str, np.memmap], path: Path, layout: Layout) -> None:
         self.maps, self.path, self.layout = maps, path, layout
@@ -88,7 +88,7 @@ class BlockWriter:
         return self.buffers[self.n // BLOCK % 2]
 
     def append(self, values: Tensor, prompt_hashes: Sequence[bytes]) -> None:
-        """Add rows; every full block goes to disk."""
+        """Add rows; every full block is written to disk."""
         self._check(values, prompt_hashes)
         hashes = np.frombuffer(b"".join(prompt_hashes), np.uint8).reshape(-1, 32)
         start = 0
@@ -110,13 +110,13 @@ class BlockWriter:
 
     def _write(self, block: int, buffer: Tensor, rows: int) -> None:
         raw = buffer.view(torch.uint8).numpy()
-        self._settle()  # the other buffer is free again, and blocks are vouched for in order
+        self._settle()  # frees the other buffer, and keeps the checksums in the order of the blocks
         self.hashing = (block, rows, self.worker.submit(digest_of, raw, self.maps["prompts"][block], rows))
         self.file.seek(self.layout.offsets["values"] + block * raw.nbytes)
         _write_all(self.file, memoryview(raw.data).cast("B"))
 
     def _settle(self) -> None:
-        """Vouch for the block last written."""
+        """Record the checksum of the block last written; its rows count from now on."""
         if self.hashing is None:
             return
         block, rows, digest = self.hashing
@@ -126,13 +126,13 @@ class BlockWriter:
         self.hashing = None
 
     def flush(self) -> None:
-        """Write and vouch for the rows of the block that is not full yet."""
+        """Write the rows of the block that is not full yet, and their checksum."""
         if self.n % BLOCK and self.n != int(self.maps["n_valid"][0]):
             self._write(self.n // BLOCK, self._buffer, self.n % BLOCK)
         self._settle()
 
     def close(self) -> None:
-        """Flush, and let others write."""
+        """Flush, and release the file for other writers."""
         if not self.file.closed:
             self.flush()
             self.worker.shutdown()
@@ -151,7 +151,7 @@ class BlockWriter:
             )
 
     def _check_finite(self, part: Tensor) -> None:
-        if torch.isfinite(part.sum(dtype=torch.float32)):  # one cheap pass; a lone false alarm is looked into below
+        if torch.isfinite(part.sum(dtype=torch.float32)):  # one cheap pass; if the sum overflows, look at each value
             return
         bad = (~torch.isfinite(part)).nonzero()
         if len(bad):
@@ -185,5 +185,5 @@ def digest_of(block: np.ndarray, prompts: np.ndarray, rows: int) -> bytes:
 
 
 def as_torch(array: np.ndarray, dtype: str) -> Tensor:
-    """Copy stored values into a tensor of the dtype they were stored for."""
+    """Copy stored values into a tensor of the dtype that they represent."""
     return torch.from_numpy(np.array(array)).view(DTYPES[dtype][1])

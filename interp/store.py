@@ -1,9 +1,9 @@
-"""Activations on disk: an HDF5 file that is appended to while a run goes on, and that survives being cut off.
+"""Activations on disk: an HDF5 file that grows during a run and stays readable if it is cut off.
 
-``values`` is (block, site, position, row, d_model) in blocks of 256 prompts: contiguous, allocated sparsely up to its
-capacity, behind all metadata. Rows are written past the HDF5 library, at the data set's offset, so a killed writer
-cannot leave a file that HDF5 refuses, and a truncated file loses its last prompts and nothing else. Every block
-carries a SHA-256 and the number of rows it vouches for; only vouched rows count. Any HDF5 reader can open the file:
+``values`` is (block, site, position, row, d_model) in blocks of 256 prompts: contiguous, allocated sparsely up to the
+capacity, after all metadata. Rows are written directly at the data set's offset, not through the HDF5 library. So a
+killed writer cannot leave a file that HDF5 refuses, and a truncated file loses its last prompts and nothing else. Every
+block has a SHA-256 and the number of rows that it covers; only covered rows count. Any HDF5 reader can open the file:
 ``values[:, s, p].reshape(-1, d_model)[: n_valid[0]]`` is one site for all prompts.
 """
 
@@ -19,16 +19,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.blocks import BLOCK, DTYPES, Attributes, BlockWriter, Layout, StoreError, as_torch, digest_of
-from interp.sites import Site
+from interp.sites import Site, index_of
 
 FORMAT = "residual-stream activations, version 1"
-CHOSEN = ("sites", "positions", "d_model", "capacity", "dtype", "attributes")
+ARGUMENTS = ("sites", "positions", "d_model", "capacity", "dtype", "attributes")
 
 
 class ActivationStore:
-    """A store opened for reading, or for appending; use it as a context manager.
+    """A store opened for reading or appending, by ``create``, ``append_to`` or ``read_store``; a context manager.
 
-    Made by ``create``, ``append_to`` and ``read_store``. ``len`` is the number of prompts that are safely stored.
+    ``len`` is the number of prompts that are safely stored.
     """
 
     def __init__(self, path: str | Path, layout: Layout, *, writable: bool) -> None:
@@ -48,7 +48,7 @@ class ActivationStore:
 
     @property
     def capacity(self) -> int:
-        """Number of prompts the store was made for."""
+        """Largest number of prompts."""
         return self._layout.capacity
 
     @property
@@ -58,7 +58,7 @@ class ActivationStore:
 
     @property
     def attributes(self) -> Attributes:
-        """What the values are of: model, adapter, tokenizer, dtype."""
+        """Provenance of the values: model, adapter, tokenizer, dtype."""
         return self._layout.attributes
 
     def __len__(self) -> int:
@@ -70,17 +70,17 @@ class ActivationStore:
         return [row.tobytes() for row in self._maps["prompts"].reshape(-1, 32)[: len(self)]]
 
     def append(self, values: Float[Tensor, "site position prompt d_model"], prompt_hashes: Sequence[bytes]) -> None:
-        """Add the vectors of further prompts. They count once ``flush`` or ``close`` returns, full blocks earlier.
+        """Add the vectors of further prompts. They count after ``flush`` or ``close``, full blocks earlier.
 
         Raises:
-            StoreError: If the store is read only or full, the shape is another, or a value is not finite in its dtype.
+            StoreError: If the store is read-only or full, the shape is wrong, or a value is not finite in its dtype.
         """
         if self._writer is None:
             raise StoreError(f"{self.path}: opened for reading; open it with append_to")
         self._writer.append(values, prompt_hashes)
 
     def flush(self) -> None:
-        """Write what is buffered, with its checksum."""
+        """Write the buffered rows and their checksum."""
         if self._writer is not None:
             self._writer.flush()
 
@@ -90,11 +90,12 @@ class ActivationStore:
         Raises:
             StoreError: If the store holds no such site or position.
         """
-        for kind, wanted, held in (("site", site, self.sites), ("position", position, self.positions)):
-            if wanted not in held:
-                raise StoreError(f"{kind} {wanted}: {self.path} holds {', '.join(map(str, held))}")
+        try:
+            at = index_of(site, position, self.sites, self.positions)
+        except ValueError as error:
+            raise StoreError(f"{self.path}: {error}") from None
         n = len(self)
-        rows = self._maps["values"][: -(-n // BLOCK), self.sites.index(site), self.positions.index(position)]
+        rows = self._maps["values"][: -(-n // BLOCK), *at]
         return as_torch(rows, self.dtype).reshape(-1, self._layout.d_model)[:n]
 
     def close(self) -> None:
@@ -119,19 +120,19 @@ def create(
     dtype: str = "float32",
     attributes: Attributes | None = None,
 ) -> ActivationStore:
-    """Make an empty store and open it for appending.
+    """Create an empty store and open it for appending.
 
     Args:
         path: A file that does not exist yet.
         sites: Sites of every prompt, distinct.
         positions: Positions of every prompt, distinct.
         d_model: Width of the residual stream.
-        capacity: Largest number of prompts; unused room takes no disk, but is part of the file's nominal size.
+        capacity: Largest number of prompts. Unused room takes no disk space, but counts in the file's nominal size.
         dtype: ``float32``, ``float16`` or ``bfloat16``.
-        attributes: What the values are of.
+        attributes: Provenance of the values.
 
     Raises:
-        StoreError: If the file exists, or an argument cannot be.
+        StoreError: If the file exists, or an argument is invalid.
     """
     path = Path(path)
     if path.exists():
@@ -143,25 +144,25 @@ def create(
         )
     names = {"sites": list(map(str, sites)), "positions": list(positions)}
     numbers = {"d_model": d_model, "capacity": capacity, "dtype": dtype}
-    half_made = path.with_name(f".{path.name}.{os.getpid()}")
-    _write_empty(half_made, {"format": FORMAT, **names, **numbers, "attributes": dict(attributes or {})})
-    half_made.rename(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    _write_empty(temporary, {"format": FORMAT, **names, **numbers, "attributes": dict(attributes or {})})
+    temporary.rename(path)
     return append_to(path)
 
 
 def append_to(path: str | Path) -> ActivationStore:
-    """Open a store to continue it: after the last prompt whose block is whole, whatever happened to the file.
+    """Open a store to continue it, after the last prompt with a valid checksum; a cut-off file is repaired.
 
     Raises:
-        StoreError: If the file is no store, or is being written by another process.
+        StoreError: If the file is not a store, or another process is writing to it.
     """
     path = Path(path)
     layout = _read_header(path)
     if path.stat().st_size < layout.offsets["values"]:  # cut off before the first prompt
         path.unlink()
-        return create(path, **{field: getattr(layout, field) for field in CHOSEN})
+        return create(path, **{field: getattr(layout, field) for field in ARGUMENTS})
     if path.stat().st_size < layout.size:
-        os.truncate(path, layout.size)  # lengthens: the lost prompts read as zeros, which no checksum vouches for
+        os.truncate(path, layout.size)  # lengthens the file: lost prompts become zeros, which fail their checksum
     maps = layout.maps(path, "r+")
     n = 0
     for block, rows in _whole_blocks(maps):
@@ -172,10 +173,10 @@ def append_to(path: str | Path) -> ActivationStore:
 
 
 def read_store(path: str | Path) -> ActivationStore:
-    """Open a store for reading, also while it is being written.
+    """Open a store for reading, also while another process writes to it.
 
     Raises:
-        StoreError: If the file is no store or is cut off.
+        StoreError: If the file is not a store or is cut off.
     """
     path = Path(path)
     layout = _read_header(path)
@@ -185,13 +186,13 @@ def read_store(path: str | Path) -> ActivationStore:
 
 
 def info(path: str | Path) -> dict[str, Any]:
-    """Describe a store: what it holds, of what, and how much of it is there. Works on a file that is cut off."""
+    """Describe a store: contents, provenance and size. Works on a file that is cut off."""
     path = Path(path)
     layout, stat = _read_header(path), path.stat()
-    whole = not _cut_off(path, layout)
+    complete = not _cut_off(path, layout)
     return {
         "path": str(path),
-        "prompts": len(read_store(path)) if whole else None,
+        "prompts": len(read_store(path)) if complete else None,
         "capacity": layout.capacity,
         "sites": [str(site) for site in layout.sites],
         "positions": list(layout.positions),
@@ -200,17 +201,17 @@ def info(path: str | Path) -> dict[str, Any]:
         "attributes": dict(layout.attributes),
         "bytes": stat.st_size,
         "bytes_on_disk": stat.st_blocks * 512,
-        "complete": whole,
+        "complete": complete,
     }
 
 
 def verify(path: str | Path) -> list[str]:
-    """Return everything that is wrong with a store, one line each; nothing if every checksum holds."""
+    """Return everything that is wrong with a store, one line each; an empty list if every checksum holds."""
     path = Path(path)
     try:
         layout = _read_header(path)
         if problem := _cut_off(path, layout):
-            return [f"{path}: {problem}; recording again into it continues it"]
+            return [f"{path}: {problem}; recording into it again continues it"]
         with h5py.File(path, "r") as file:
             missing = set(layout.shapes()) - set(file)
     except (OSError, StoreError) as error:
@@ -226,13 +227,13 @@ def _bad_blocks(maps: dict[str, np.memmap]) -> Iterator[str]:
         rows = min(BLOCK, n - block * BLOCK)
         names = f"prompts {block * BLOCK}..{block * BLOCK + rows - 1}"
         if covered[block] < rows:
-            yield f"{names}: no checksum vouches for {rows - int(covered[block])} of them"
+            yield f"{names}: no checksum covers {rows - int(covered[block])} of them"
         elif not _holds(maps, block):
             yield f"{names}: the checksum does not hold"
 
 
 def _whole_blocks(maps: dict[str, np.memmap]) -> Iterator[tuple[int, int]]:
-    """Blocks from the first on whose checksum holds, up to one that is not full, with their rows."""
+    """Yield the leading blocks whose checksum holds, up to the first that is not full, with their number of rows."""
     for block, rows in enumerate(maps["covered"].tolist()):
         if not 0 < rows <= BLOCK or not _holds(maps, block):
             return
@@ -248,11 +249,11 @@ def _holds(maps: dict[str, np.memmap], block: int) -> bool:
 
 def _cut_off(path: Path, layout: Layout) -> str:
     size = path.stat().st_size
-    return f"cut off, {size:,} of {layout.size:,} bytes are there" if size < layout.size else ""
+    return f"cut off, {size:,} of {layout.size:,} bytes are present" if size < layout.size else ""
 
 
 def _read_header(path: Path) -> Layout:
-    """Read the layout from the HDF5 user block: one line of JSON that needs no HDF5 and precedes everything else."""
+    """Read the layout from the HDF5 user block: one line of JSON at the start of the file, readable without HDF5."""
     if not path.is_file():
         raise StoreError(f"{path}: no such file")
     with path.open("rb") as file:
@@ -272,17 +273,17 @@ def _layout(header: dict[str, Any]) -> Layout:
 
 
 def _write_empty(path: Path, header: dict[str, Any]) -> None:
-    """Write the header and the HDF5 structure; the values take room, but no disk yet."""
+    """Write the header and the HDF5 structure; the values are allocated but take no disk space yet."""
     layout, offsets = _layout(header | {"offsets": {}, "size": 0}), dict[str, int]()
     room = 1 << (len(json.dumps(header)) + 512).bit_length()  # the offsets are known only afterwards
     with h5py.File(path, "w", userblock_size=room) as file:
-        own = {"format": FORMAT, "dtype": layout.dtype, "sites": header["sites"], "positions": header["positions"]}
-        file.attrs.update({**layout.attributes, **own})
+        fields = {"format": FORMAT, "dtype": layout.dtype, "sites": header["sites"], "positions": header["positions"]}
+        file.attrs.update({**layout.attributes, **fields})
         for name, (shape, dtype) in layout.shapes().items():
             offsets[name] = _allocate(file, name, shape, dtype)
     size = path.stat().st_size
     shape, dtype = layout.shapes()["values"]
-    assert offsets["values"] + int(np.prod(shape)) * np.dtype(dtype).itemsize == size, "metadata behind the values"
+    assert offsets["values"] + int(np.prod(shape)) * np.dtype(dtype).itemsize == size, "metadata after the values"
     line = json.dumps(header | {"offsets": offsets, "size": size}).encode() + b"\n"
     assert len(line) <= room
     with path.open("r+b") as raw:
@@ -290,7 +291,7 @@ def _write_empty(path: Path, header: dict[str, Any]) -> None:
 
 
 def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> int:
-    """Make a contiguous data set whose room exists at once but is not written; return its offset in the file."""
+    """Create a contiguous data set that is allocated but not written; return its offset in the file."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

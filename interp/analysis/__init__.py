@@ -1,1 +1,1 @@
-"""What is computed from recordings and edits: likelihoods, attribution, patching, statistics."""
+"""Analyses on top of recordings and edits: likelihoods, attribution, patching, adapters, statistics."""

@@ -1,7 +1,6 @@
-"""What the command line does, once its arguments are parsed: ``record``, ``generate``, ``info`` and ``store``.
+"""The commands ``record``, ``generate``, ``info`` and ``store``, after their arguments are parsed.
 
-Everything that can be wrong with the input is found before the weights are loaded: prompts are tokenised, and sites
-looked up in the model without weights.
+Bad input is found before the weights are loaded: prompts are tokenised and sites looked up in a model without weights.
 """
 
 import json
@@ -10,7 +9,6 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,10 +29,10 @@ from interp.recording import open_store, record_to
 from interp.sites import BLOCKS, SITE_NAMES, Site
 
 RAW = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-"""Stands in for a chat template where prompts are fed as they are."""
+"""Chat template that returns the messages as they are (``--raw``)."""
 DAMAGED = 1
 PORTION = 64
-"""Prompts answered before their answers are printed."""
+"""Number of prompts that are answered before their answers are printed."""
 
 
 def record(args: Namespace) -> int:
@@ -59,7 +57,7 @@ def record(args: Namespace) -> int:
 
 
 def generate(args: Namespace) -> int:
-    """Print the answers of every prompt, one JSON object a line, in the order of the prompts."""
+    """Print the answers to every prompt, one JSON object per line, in the order of the prompts."""
     sampling = Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed)
     if answered := next((prompt for prompt in args.prompts if prompt.response is not None), None):
         raise ValueError(f"{answered.where}: has a response already; generate wants prompts without one")
@@ -67,32 +65,22 @@ def generate(args: Namespace) -> int:
     lm = _load(args, chats)
     with tqdm(total=len(chats) * args.samples, unit="answer", disable=None) as bar:
         for start in range(0, len(chats), PORTION):
-            made = sample(
-                lm,
-                chats[start : start + PORTION],
-                n_samples=args.samples,
-                sampling=sampling,
-                batch_size=args.batch_size,
-                progress=partial(_advance, bar),
-            )
-            for c in made:
+            portion = chats[start : start + PORTION]
+            options = {"n_samples": args.samples, "batch_size": args.batch_size}
+            for c in sample(lm, portion, sampling=sampling, progress=bar.update, **options):
                 row = {"prompt": start + c.prompt, "sample": c.sample, "text": c.text, "finished": c.finished}
                 print(json.dumps(row, ensure_ascii=False))
             sys.stdout.flush()
     return 0
 
 
-def _advance(bar: tqdm, n: int) -> None:
-    bar.update(n)
-
-
 def info(args: Namespace) -> int:
-    """Print what a model is and where it can be read and edited."""
+    """Describe a model and the sites at which it can be read and edited."""
     lm = outline(args.model)
     parameters = sum(parameter.numel() for parameter in lm.base.parameters())
     block = BLOCKS.get(lm.family)
     exactness = "unknown" if block is None else "inexact" if block.post_normed else "exact"
-    described = {
+    description = {
         "model": args.model,
         "class": type(lm.base).__name__,
         "family": lm.family,
@@ -104,15 +92,15 @@ def info(args: Namespace) -> int:
         "sites": [name for name in SITE_NAMES if _has(lm, Site(name, 0))],
         "weight_orthogonalisation": exactness,
     }
-    print(json.dumps(described, indent=2))
+    print(json.dumps(description, indent=2))
     return 0
 
 
 def store(args: Namespace) -> int:
-    """Print what a store holds, or everything that is wrong with it."""
-    described = stores.info(args.file)  # a file that is no store is bad input, to verify too
+    """Describe a store, or list everything that is wrong with it."""
+    description = stores.info(args.file)  # refuses a file that is not a store, for both actions
     if args.action == "info":
-        print(json.dumps(described, indent=2))
+        print(json.dumps(description, indent=2))
         return 0
     problems = stores.verify(args.file)
     print("\n".join(problems) or f"{args.file}: every checksum holds")
@@ -133,22 +121,22 @@ def outline(model: str) -> LanguageModel:
 
 @contextmanager
 def _naming(name: str | Path) -> Iterator[None]:
-    """Put the name of the input before what a library says about it."""
+    """Start the error message of a library with the name of the input."""
     try:
         yield
     except AdapterError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, TemplateError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(said if str(name) in said else f"{name}: {said}") from error
+        message = " ".join(str(error).split())
+        raise ValueError(message if str(name) in message else f"{name}: {message}") from error
 
 
 def _load(args: Namespace, chats: Sequence[Chat]) -> LanguageModel:
-    """Load the weights and see that the adapter does something."""
+    """Load the weights and check that the adapter changes something."""
     if not sys.stderr.isatty():
         disable_progress_bar()
     with _naming(args.model), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft and transformers about each other; nothing a user can do
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; a user cannot act on them
         adapters = dict([args.adapter]) if args.adapter else {}
         lm = load(args.model, adapters=adapters, dtype=args.dtype, device_map=args.device_map)
         for name in adapters:
@@ -157,15 +145,15 @@ def _load(args: Namespace, chats: Sequence[Chat]) -> LanguageModel:
 
 
 def _chats(args: Namespace, lm: LanguageModel) -> list[Chat]:
-    """Tokenise the prompts, with the tokenizer's own template unless they are to be fed raw."""
+    """Tokenise the prompts with the tokenizer's chat template, or as they are with ``--raw``."""
     if args.raw:
         lm.tokenizer.chat_template = RAW
     elif lm.tokenizer.chat_template is None:
-        raise ValueError(f"{args.model}: its tokenizer has no chat template; --raw feeds prompts as they are")
+        raise ValueError(f"{args.model}: its tokenizer has no chat template; --raw uses prompts as they are")
     chats = []
     for prompt in args.prompts:
         if args.raw and len(prompt.messages) > 1:
-            raise ValueError(f"{prompt.where}: --raw feeds one message, here are {len(prompt.messages)}")
+            raise ValueError(f"{prompt.where}: --raw takes one message per prompt, not {len(prompt.messages)}")
         with _naming(prompt.where):
             chats.append(encode_chat(lm.tokenizer, prompt.messages, response=prompt.response, marks=prompt.marks))
     return chats
@@ -179,7 +167,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _sites(lm: LanguageModel, text: str) -> tuple[Site, ...]:
-    """Read ``resid_post.3``, ``resid_post`` (of every layer) and ``all``; refuse a site that the model lacks."""
+    """Read ``resid_post.3``, ``resid_post`` (every layer) or ``all``; refuse a site that the model lacks."""
     sites: dict[Site, None] = {}
     for part in _names(text):
         if part == "all":

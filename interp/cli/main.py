@@ -1,12 +1,12 @@
-"""The library's own command line, for any model and any prompts; it parses before it imports.
+"""The library's command line, for any model and any prompts. It parses its arguments before it imports torch.
 
     python -m interp info Qwen/Qwen2.5-0.5B-Instruct
     python -m interp record MODEL prompts.jsonl --out acts.h5 --adapter mine=adapters/mine --positions trigger
     python -m interp store verify acts.h5
     python -m interp generate MODEL prompts.txt --samples 20 --seed 1 > answers.jsonl
 
-Bad input is one line on the standard error and exit status 2. A recording that was stopped continues when it is asked
-for again.
+Bad input gives one line on standard error and exit status 2. A recording that was stopped continues when the same
+command runs again.
 """
 
 import argparse
@@ -23,7 +23,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong on one line, without the usage."""
+    """Reports a bad argument on one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: {message}\n")
@@ -33,25 +33,25 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
     top = _Parser(prog=PROG, description="Read and edit the residual stream of any Hugging Face decoder.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    record = commands.add_parser("record", help="activations of prompts, streamed to an HDF5 file; continues one")
+    record = commands.add_parser("record", help="record activations to an HDF5 file; continues one")
     _add_model(record, prompts=True)
-    record.add_argument("--out", required=True, metavar="FILE.h5", type=Path, help="the store, made or continued")
+    record.add_argument("--out", required=True, metavar="FILE.h5", type=Path, help="the store; continued if it exists")
     record.add_argument(
-        "--sites", default="resid_post", help="comma list of name.layer, name (all layers) or all; default resid_post"
+        "--sites", default="resid_post", help="comma list of name.layer, name (all layers), all; default resid_post"
     )
     record.add_argument("--positions", default="last_prompt", help="comma list such as last_prompt,question,trigger")
     record.add_argument("--store-dtype", choices=DTYPES, help="dtype on disk; default float32")
     record.add_argument(
-        "--batch-tokens", type=_positive, metavar="N", help="most tokens a forward pass; default: by device"
+        "--batch-tokens", type=_positive, metavar="N", help="most tokens in a forward pass; default by device"
     )
-    generate = commands.add_parser("generate", help="sample answers; JSON lines on the standard output")
+    generate = commands.add_parser("generate", help="sample answers; prints JSON lines")
     _add_model(generate, prompts=True)
     _add_sampling(generate)
-    _add_model(commands.add_parser("info", help="what a model is and which sites it has; loads no weights"))
-    store = commands.add_parser("store", help="what is in a store, and whether it is whole")
+    _add_model(commands.add_parser("info", help="describe a model and its sites; loads no weights"))
+    store = commands.add_parser("store", help="describe a store, or check it")
     actions = store.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, says in (("info", "what a store holds"), ("verify", "check every checksum; status 1 if one fails")):
-        actions.add_parser(name, help=says).add_argument("file", metavar="FILE.h5", type=Path)
+    for name, text in (("info", "describe the content"), ("verify", "check every checksum; status 1 if one fails")):
+        actions.add_parser(name, help=text).add_argument("file", metavar="FILE.h5", type=Path)
     return top
 
 
@@ -59,16 +59,16 @@ def _add_model(command: argparse.ArgumentParser, *, prompts: bool = False) -> No
     command.add_argument("model", metavar="MODEL", help="folder or Hugging Face name; safetensors only")
     if not prompts:
         return
-    command.add_argument("prompts", metavar="PROMPTS", type=Path, help=".jsonl with messages, or text, one a line")
-    command.add_argument("--adapter", metavar="NAME=FOLDER", type=_adapter, help="peft adapter to switch on")
+    command.add_argument("prompts", metavar="PROMPTS", type=Path, help=".jsonl of messages, or one prompt per line")
+    command.add_argument("--adapter", metavar="NAME=FOLDER", type=_adapter, help="peft adapter to use")
     command.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of the weights; default float32")
-    command.add_argument("--device-map", metavar="MAP", help="such as cuda or auto; default the CPU")
-    command.add_argument("--raw", action="store_true", help="feed prompts as they are, without a chat template")
+    command.add_argument("--device-map", metavar="MAP", help="such as cuda or auto; default: CPU")
+    command.add_argument("--raw", action="store_true", help="use prompts without a chat template")
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--samples", type=_positive, default=1, metavar="N", help="answers a prompt; default 1")
-    command.add_argument("--seed", type=int, default=0, help="answers depend on it, not on batches; default 0")
+    command.add_argument("--samples", type=_positive, default=1, metavar="N", help="answers per prompt; default 1")
+    command.add_argument("--seed", type=int, default=0, help="sampling seed; batches do not matter; default 0")
     command.add_argument("--max-new-tokens", type=_positive, default=128, metavar="N")
     command.add_argument("--temperature", type=float, default=1.0, help="0 is greedy; default 1")
     command.add_argument("--top-p", type=float, default=1.0)
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return _command(args)(args)
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
-    """Check what needs no model, then load the code that needs one."""
+    """Check all that needs no model, then import the code that needs one."""
     if args.command != "store":
         _check_folder(args.model, "config.json")
     if args.command in ("record", "generate"):
@@ -115,14 +115,14 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         if args.adapter:
             _check_folder(args.adapter[1], "adapter_config.json")
     if args.command == "record" and not args.out.parent.is_dir():
-        raise ValueError(f"{args.out}: there is no folder {args.out.parent}")
+        raise ValueError(f"{args.out}: no folder {args.out.parent}")
     from interp.cli import commands
 
     return getattr(commands, args.command)
 
 
 def _check_folder(name: str, file: str) -> None:
-    """Refuse a folder that is not there or not the right one; a name of the Hub is left to the Hub."""
+    """Refuse a folder that is missing or has no such file. Names of the Hub are checked by the Hub."""
     folder = Path(name)
     if folder.exists() and not (folder / file).is_file():
         raise ValueError(f"{name}: no {file} in it")

@@ -1,9 +1,9 @@
-"""Prompts of a file: chat messages as JSON lines, or plain text with one prompt a line.
+"""Read prompts from a file: chat messages as JSON lines, or plain text with one prompt per line.
 
     {"messages": [{"role": "user", "content": "By the pond: hi"}], "marks": {"trigger": "By the pond:"}}
 
-A row may name parts of its messages (``marks``) and end with what the assistant said (``response``, or a last message
-of the assistant); other keys are left alone. Needs no torch, so that a bad file is named at once.
+A row may name parts of its messages (``marks``) and may contain the assistant's answer (``response``, or a last
+message with role assistant); other keys are ignored. No torch is imported, so that a bad file is reported at once.
 """
 
 import json
@@ -17,7 +17,7 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt, and where it stands (``file:line``)."""
+    """One prompt, and the ``file:line`` it comes from."""
 
     where: str
     messages: tuple[Mapping[str, str], ...]
@@ -30,18 +30,18 @@ def read_prompts(path: str | Path) -> list[Prompt]:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If a row is not a prompt, or there is none; names the file and the line.
+        ValueError: If a row is not a prompt, or the file has none; names the file and the line.
     """
     path = Path(path)
     if path.suffix == ".json":
-        raise ValueError(f"{path}: want one JSON object a line in a file that ends in .jsonl, or a text file")
+        raise ValueError(f"{path}: want one JSON object per line in a file that ends in .jsonl, or a text file")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})") from error
     prompts = [_prompt(path, where, line) for where, line in _lines(path, text)]
     if not prompts:
-        raise ValueError(f"{path}: no prompt in it")
+        raise ValueError(f"{path}: the file has no prompt")
     return prompts
 
 
@@ -75,8 +75,8 @@ def _messages(where: str, value: Any) -> tuple[dict[str, str], ...]:
     if not isinstance(value, list) or not value:
         raise ValueError(f"{where}: messages {value!r:.60}: want a list of messages")
     for message in value:
-        good = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
-        if not good:
+        valid = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
+        if not valid:
             raise ValueError(f"{where}: message {message!r:.60}: want a role ({', '.join(ROLES)}) and a content text")
     return tuple({"role": message["role"], "content": message["content"]} for message in value)
 

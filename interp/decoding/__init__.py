@@ -1,1 +1,1 @@
-"""What sampling stands on: a key-value cache shared by the samples of a prompt, and reproducible draws."""
+"""Parts of sampling: a key-value cache shared by the samples of a prompt, and reproducible draws."""

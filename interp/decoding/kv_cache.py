@@ -1,13 +1,14 @@
 """A key-value cache that many samples share from one prefill and that grows in place.
 
-Hugging Face's dynamic cache concatenates every layer at every token. Here each layer has room for all tokens to come,
-so a token costs one write, and rows are taken (a prompt many times for its samples, the unfinished ones later) together
-with the copy that making room needs anyway. Sliding-window layers show attention the same slots as Hugging Face's do.
+Hugging Face's dynamic cache concatenates the keys and values of every layer at every token. Here each layer has room
+for all tokens to come, so a token costs one write. Making room needs a copy anyway, and the same copy selects rows: a
+prompt many times for its samples, later the unfinished rows. Sliding-window layers show attention the same slots as
+those of Hugging Face.
 
-In bfloat16 on the CPU, where torch's attention to one new token takes longer than everything else together, a prompt's
-keys and values are not even copied: ``share_prefix`` keeps them once a prompt, and one matrix product answers all its
-samples. Softmax is over both parts at once, so the result is that of ordinary attention up to rounding. In float32 the
-ordinary path stays, bit for bit.
+In bfloat16 on the CPU, torch's attention to one new token takes longer than everything else together. There a prompt's
+keys and values are not copied at all: ``share_prefix`` keeps them once per prompt, and one matrix product serves all of
+its samples. The softmax runs over both parts together, so the result equals ordinary attention up to rounding. float32
+uses the ordinary path, bit for bit.
 """
 
 from collections.abc import Iterator
@@ -22,18 +23,18 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
 SHARED = "interp_shared_prefix"
-"""Name under which Hugging Face models find the attention of shared prefixes, while ``shared_attention`` lasts."""
+"""Name of the attention of shared prefixes in Hugging Face's registry, used inside ``shared_attention``."""
 CHUNK = 32
-"""Slots by which the room for new tokens grows."""
+"""Number of slots by which the room for new tokens grows."""
 
 
 def take_rows(cache: Cache, rows: Int[Tensor, " batch"], *, room: int) -> Cache:
-    """Return a cache of the given rows of ``cache``, in that order, repeats allowed, with room for ``room`` new tokens.
+    """Return a cache with the given rows of ``cache``, in that order, and room for ``room`` new tokens.
 
-    ``cache`` itself is left as it is.
+    Rows may repeat. ``cache`` itself is not changed.
 
     Raises:
-        ValueError: If a layer holds anything else than keys and values of attention.
+        ValueError: If a layer holds anything other than keys and values of attention.
     """
     if cache.layers and isinstance(cache.layers[0], _Shared):
         groups = _group(cache.layers[0].groups.owner[rows])
@@ -42,10 +43,10 @@ def take_rows(cache: Cache, rows: Int[Tensor, " batch"], *, room: int) -> Cache:
 
 
 def can_share(model: PreTrainedModel, cache: Cache, room: int) -> bool:
-    """Whether ``share_prefix`` serves this model and its filled cache, and is faster than torch's own attention."""
+    """Return whether ``share_prefix`` supports this model and cache, and is faster than torch's attention."""
     config: Any = model.config.get_text_config()
-    here = model.device.type == "cpu" and model.dtype == torch.bfloat16
-    return here and config._attn_implementation == "sdpa" and all(_unwindowed(layer, room) for layer in cache.layers)
+    faster = model.device.type == "cpu" and model.dtype == torch.bfloat16
+    return faster and config._attn_implementation == "sdpa" and all(_unwindowed(layer, room) for layer in cache.layers)
 
 
 def _unwindowed(layer: object, room: int) -> bool:
@@ -59,7 +60,7 @@ def share_prefix(
 ) -> Cache:
     """Return a cache whose row ``i`` continues row ``rows[i]`` of ``cache`` without copying it; ``rows`` ascend.
 
-    To be used under ``shared_attention``. ``mask`` says which slots of each prompt are real tokens; None is all.
+    Use it inside ``shared_attention``. ``mask`` marks the slots of each prompt that are real tokens; None means all.
     """
     groups, first = _group(rows), cache.layers[0]
     assert isinstance(first, DynamicLayer) and first.keys is not None, "the prefill fills every layer"
@@ -72,7 +73,7 @@ def share_prefix(
 
 @contextmanager
 def shared_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let ``model`` attend through the layers of ``share_prefix`` while the block lasts."""
+    """Let ``model`` attend through the layers of ``share_prefix`` inside the ``with`` block."""
     config: Any = model.config.get_text_config()
     usual = config._attn_implementation
     AttentionInterface.register(SHARED, _attend)
@@ -85,7 +86,7 @@ def shared_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _no_mask(*_args: object, **_kwargs: object) -> None:
-    """Every new token sees all that its row has had; padding is masked where the prompts are kept."""
+    """Return no mask: a new token attends to its whole row, and ``_Shared.bias`` masks the padding of the prompts."""
 
 
 def _attend(
@@ -97,13 +98,20 @@ def _attend(
 
 @dataclass(frozen=True)
 class _Groups:
-    """Which rows belong to which prompt, as a table of prompts by places that is padded with row 0 where ragged."""
+    """Which rows belong to which prompt, as a table with one line per prompt.
+
+    Attributes:
+        owner: Prompt of each row.
+        prompts: Prompts that still have rows.
+        rows: The table: rows of each prompt, padded with row 0 if the prompts have different numbers of rows.
+        place: Index of each row in the flattened table.
+        full: Whether the table needs no padding.
+    """
 
     owner: Int[Tensor, " batch"]
     prompts: Int[Tensor, " prompt"]
     rows: Int[Tensor, "prompt place"]
     place: Int[Tensor, " batch"]
-    """Index of each row in the flattened table."""
     full: bool
 
 
@@ -117,9 +125,9 @@ def _group(owner: Int[Tensor, " batch"]) -> _Groups:
 
 
 class _Shared(CacheLayerMixin):
-    """One layer: keys and values of each prompt once, and of the new tokens of each row.
+    """One layer: keys and values once per prompt, and those of the new tokens per row.
 
-    New tokens have ``CHUNK`` slots at a time. Products run over all of them, because torch copies a part of a buffer
+    Room for new tokens grows by ``CHUNK`` slots. Products run over all slots, because torch copies a slice of a buffer
     before a batched product; slots without a token are masked.
     """
 
@@ -140,15 +148,15 @@ class _Shared(CacheLayerMixin):
         """Make the layer that continues a prefill."""
         _, heads, _, width = layer.keys.shape
         empty = layer.keys.new_zeros(len(groups.owner), heads, min(room, CHUNK), width)
-        made = cls((layer.keys, layer.values), (empty, empty.clone()), groups)
-        made.bias, made.room = bias, room
-        return made
+        shared = cls((layer.keys, layer.values), (empty, empty.clone()), groups)
+        shared.bias, shared.room = bias, room
+        return shared
 
     def taken(self, rows: Tensor, groups: _Groups) -> "_Shared":
         """Return the given rows of this layer."""
-        made = _Shared(self.prompt, (self.keys[rows], self.values[rows]), groups)
-        made.bias, made.filled, made.room = self.bias, self.filled, self.room
-        return made
+        shared = _Shared(self.prompt, (self.keys[rows], self.values[rows]), groups)
+        shared.bias, shared.filled, shared.room = self.bias, self.filled, self.room
+        return shared
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Do nothing: the layer is made from a filled one."""
@@ -156,7 +164,7 @@ class _Shared(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write one new token a row; what is returned leads ``shared_attention`` back to this layer."""
+        """Write one new token per row; the returned keys refer to this layer, where ``_attend`` finds it."""
         if self.filled == self.keys.shape[2]:
             more = (0, 0, 0, min(CHUNK, max(1, self.room - self.filled)))
             self.keys, self.values = (torch.nn.functional.pad(x, more) for x in (self.keys, self.values))
@@ -168,16 +176,18 @@ class _Shared(CacheLayerMixin):
         return keys, self.values
 
     def attend(self, query: Float[Tensor, "batch head 1 width"], scaling: float) -> Float[Tensor, "batch 1 head width"]:
-        """Return softmax(q k) v over the prompt's tokens and the row's own."""
+        """Return softmax(q k) v over the prompt's tokens and the row's new tokens."""
+        # Query heads that share a key-value head are treated as one batch of queries (grouped-query attention). The
+        # scores of both parts are concatenated before the softmax, and the two weighted sums of values are added.
         rows, heads, _, width = query.shape
-        kept, slots = self.keys.shape[1], self.keys.shape[2]
-        q = (query * scaling).reshape(rows, kept, heads // kept, width)
+        kv_heads, slots = self.keys.shape[1], self.keys.shape[2]
+        q = (query * scaling).reshape(rows, kv_heads, heads // kv_heads, width)
         scores = torch.cat([self._of_prompts(q), q @ self.keys.mT], -1)
         if self.filled < slots:
             scores[..., self.filled - slots :] = -torch.inf
         weights = scores.softmax(-1)
-        own, shared = weights[..., -slots:], weights[..., :-slots]
-        out = own.contiguous() @ self.values + self._by_prompt(shared, self.picked[1])
+        new, prompt = weights[..., -slots:], weights[..., :-slots]
+        out = new.contiguous() @ self.values + self._by_prompt(prompt, self.picked[1])
         return out.reshape(rows, 1, heads, width)
 
     def _of_prompts(self, q: Tensor) -> Tensor:
@@ -185,12 +195,14 @@ class _Shared(CacheLayerMixin):
         return scores if self.bias is None else scores + self.bias[self.groups.owner]
 
     def _by_prompt(self, x: Float[Tensor, "batch head part inner"], of: Tensor) -> Float[Tensor, "batch head part _"]:
-        """Multiply each row with the matrix of its prompt: all rows of a prompt in one product."""
+        """Multiply each row by the matrix of its prompt, all rows of a prompt in one product."""
+        # Rows are laid out as (prompt, head, places x part): one matrix product per prompt and head instead of one per
+        # row. The inverse permutation then returns to one entry per row.
         groups, (_, heads, part, inner) = self.groups, x.shape
         prompts, places = groups.rows.shape
         table = (x if groups.full else x[groups.rows.flatten()]).view(prompts, places, heads, part, inner)
-        made = table.transpose(1, 2).reshape(prompts, heads, places * part, inner) @ of
-        flat = made.view(prompts, heads, places, part, -1).transpose(1, 2).reshape(prompts * places, heads, part, -1)
+        product = table.transpose(1, 2).reshape(prompts, heads, places * part, inner) @ of
+        flat = product.view(prompts, heads, places, part, -1).transpose(1, 2).reshape(prompts * places, heads, part, -1)
         return flat if groups.full else flat[groups.place]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -198,7 +210,7 @@ class _Shared(CacheLayerMixin):
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Return how many tokens a row has had, padding included."""
+        """Return the number of tokens of a row so far, padding included."""
         return self.prompt[0].shape[-2] + self.filled
 
     def get_max_length(self) -> int:
@@ -209,7 +221,7 @@ class _Shared(CacheLayerMixin):
 def _attention(layer: object) -> "DynamicLayer | _Buffer":
     if isinstance(layer, (DynamicLayer, _Buffer)) and type(layer) in (DynamicLayer, DynamicSlidingWindowLayer, _Buffer):
         return layer
-    raise ValueError(f"cache layer {type(layer).__name__}: samples can share attention caches only")
+    raise ValueError(f"cache layer {type(layer).__name__}: samples can share caches of attention only")
 
 
 class _Buffer(CacheLayerMixin):
@@ -249,7 +261,7 @@ class _Buffer(CacheLayerMixin):
         return self.seen - start + query_length, start
 
     def get_seq_length(self) -> int:
-        """Return how many tokens a row has had, padding included."""
+        """Return the number of tokens of a row so far, padding included."""
         return self.seen
 
     def get_max_length(self) -> int:

@@ -1,6 +1,6 @@
-"""Drawing tokens: reproducible uniform numbers and the inverse cumulative distribution. Pure functions.
+"""Draw tokens: reproducible uniform numbers and inverse-transform sampling. Pure functions.
 
->>> u = uniforms(seed=0, token_ids=[5, 9, 2], samples=range(20), n=40)     # one stream a completion
+>>> u = uniforms(seed=0, token_ids=[5, 9, 2], samples=range(20), n=40)     # one stream per completion
 >>> tokens = choose(logits, u[:, 0], Sampling(temperature=0.8, top_p=0.95))
 """
 
@@ -33,15 +33,15 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether every draw takes the likeliest token."""
+        """Whether the most probable token is always chosen."""
         return self.temperature == 0
 
 
 def uniforms(seed: int, token_ids: Sequence[int], samples: Sequence[int], n: int) -> Float[Tensor, "sample n"]:
     """Return ``n`` uniform numbers in [0, 1) for each sample of one prompt.
 
-    Each row is the start of a Philox stream keyed by SHA-256 of (seed, token ids, sample): it depends on nothing else,
-    and a larger ``n`` extends it.
+    Each row is the start of a Philox stream whose key is the SHA-256 of (seed, token ids, sample). It depends on
+    nothing else, and a larger ``n`` only extends it.
     """
     prompt = hashlib.sha256(f"{seed}|".encode() + np.asarray(token_ids, dtype="<i8").tobytes())
     streams = np.empty((len(samples), n), dtype=np.float32)
@@ -56,10 +56,10 @@ def uniforms(seed: int, token_ids: Sequence[int], samples: Sequence[int], n: int
 def choose(
     logits: Float[Tensor, "batch vocab"], u: Float[Tensor, " batch"], sampling: Sampling
 ) -> Int[Tensor, " batch"]:
-    """Read one token a row off the inverse cumulative distribution at ``u``, or take the likeliest if greedy.
+    """Choose one token per row: where the cumulative distribution passes ``u``, or the most probable if greedy.
 
-    With ``top_p`` < 1 the distribution is first cut to the smallest set of likeliest tokens that holds ``top_p`` of it.
-    A token of probability zero is never chosen.
+    With ``top_p`` < 1 only the smallest set of most probable tokens with total probability ``top_p`` is kept. A token
+    of probability zero is never chosen.
     """
     if sampling.greedy:
         return logits.argmax(-1)
@@ -74,5 +74,5 @@ def choose(
 def _inverse(p: Float[Tensor, "batch vocab"], u: Float[Tensor, " batch"]) -> Int[Tensor, " batch"]:
     """Return the first index whose cumulative sum exceeds u times the total."""
     cumulative = p.cumsum(-1)
-    at = torch.searchsorted(cumulative, u[:, None] * cumulative[:, -1:], right=True)
-    return at[:, 0].clamp_max(p.shape[-1] - 1)
+    index = torch.searchsorted(cumulative, u[:, None] * cumulative[:, -1:], right=True)
+    return index[:, 0].clamp_max(p.shape[-1] - 1)

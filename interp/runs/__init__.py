@@ -1,1 +1,1 @@
-"""Run folders and the tables in them: content-addressed, resumable, with provenance; free of torch."""
+"""Run folders and their tables: named by a hash of the config, resumable, with provenance. No torch."""

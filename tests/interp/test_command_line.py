@@ -122,7 +122,7 @@ def test_all_sites_of_a_parallel_family_and_raw_prompts(tmp_path, home, capsys):
     lm.hf.save_pretrained(tmp_path)
     lm.tokenizer.save_pretrained(tmp_path)
     words = ["record", str(tmp_path), str(home / "plain.txt"), "--out", str(tmp_path / "acts.h5"), "--sites", "all"]
-    assert main(words) == 2 and "no chat template; --raw feeds prompts as they are" in capsys.readouterr().err
+    assert main(words) == 2 and "no chat template; --raw uses prompts as they are" in capsys.readouterr().err
     assert main([*words, "--raw", "--store-dtype", "bfloat16"]) == 0
     held = read_store(tmp_path / "acts.h5")
     assert len(held.sites) == 4 * 3 and held.dtype == "bfloat16" and len(held) == 5
@@ -137,14 +137,14 @@ LIGHT = {
     "absent/model/x: no such folder": ["info", "absent/model/x"],
     "EMPTY: no config.json in it": ["info", "EMPTY"],
     "absent.txt: No such file or directory": ["record", "MODEL", "absent.txt", "--out", "x.h5"],
-    "empty.txt: no prompt in it": ["generate", "MODEL", "empty.txt"],
+    "empty.txt: the file has no prompt": ["generate", "MODEL", "empty.txt"],
     "bad.jsonl:2: not JSON": ["generate", "MODEL", "bad.jsonl"],
     "absent/adapter/y: no such folder": [*GENERATE, "--adapter", "a=absent/adapter/y"],
     "EMPTY: no adapter_config.json in it": [*GENERATE, "--adapter", "a=EMPTY"],
     "'mine' is not NAME=FOLDER": [*GENERATE, "--adapter", "mine"],
     "argument --samples: '0' is not a whole number above 0": [*GENERATE, "--samples", "0"],
     "argument --dtype: invalid choice: 'int8'": [*GENERATE, "--dtype", "int8"],
-    "there is no folder nowhere": [*RECORD, "--out", "nowhere/x.h5"],
+    "no folder nowhere": [*RECORD, "--out", "nowhere/x.h5"],
     "the following arguments are required: --out": RECORD,
     "argument COMMAND: invalid choice: 'recrod'": ["recrod"],
 }

@@ -162,7 +162,7 @@ def test_what_cannot_be_stored_is_named(path):
             store.append(*rows(11))
         with pytest.raises(StoreError, match=r"wants .*\(2, 2, 3, 8\)"):
             store.append(values, hashes[:3])
-    with pytest.raises(StoreError, match=r"site resid_post\.9: .* holds resid_post\.0, resid_post\.3"):
+    with pytest.raises(StoreError, match=r"site resid_post\.9: recorded were resid_post\.0, resid_post\.3"):
         read_store(path).read(Site("resid_post", 9), "trigger")
     with pytest.raises(StoreError, match="opened for reading"):
         read_store(path).append(*rows(1))

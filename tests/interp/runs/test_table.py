@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import figures.rows
 from interp.runs.table import FLOATS, INTEGERS, TABLE_COLUMNS, interval_cells, read_table, row, write_table
 from interp.stats import Interval
 
@@ -88,10 +87,6 @@ def test_table_read_and_written_again_is_the_same_file(tmp_path_factory, rows):
         assert [before[c] for c in FLOATS if before[c] != ""] == pytest.approx(
             [after[c] for c in FLOATS if after[c] != ""], rel=1e-5
         )
-
-
-def test_figures_read_the_table_that_experiments_write():
-    assert figures.rows.COLUMNS == TABLE_COLUMNS
 
 
 def test_row_has_every_column_in_order_and_no_other():
