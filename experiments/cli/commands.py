@@ -1,4 +1,4 @@
-"""Small commands that are no experiment: adapters, the activation store, the report."""
+"""Commands that are not experiments: adapters, shipped models, the activation store, the report."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,18 +10,18 @@ from interp.runs.run import runs_root
 
 
 def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, runs: Path | None = None) -> None:
-    """Train the LoRA adapters of organisms; one that is trained is found again, one that was killed continues.
+    """Train the LoRA adapters of organisms. Finished adapters are reused; an interrupted training continues.
 
     Args:
-        names: Organisms (see training/registry.py); all of the Microcosm's if none is named.
-        runs: Folder of all runs.
+        names: Organisms (see training/registry.py); by default all of the Microcosm.
+        runs: Folder of all runs; by default $SEMCON_RUNS, else runs.
     """
     from training.registry import ORGANISMS, find_organism
 
     chosen = [find_organism(name) for name in names] or [o for n, o in ORGANISMS.items() if n.startswith("microcosm/")]
     trained = [o for o in chosen if o.data is not None]
     if not trained:
-        raise ValueError(f"{', '.join(names)}: a base, which has no adapter to train")
+        raise ValueError(f"{', '.join(names)}: a base has no adapter to train")
     from training.sft import train
 
     for subject in trained:
@@ -33,11 +33,11 @@ def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, r
 def store(
     action: Annotated[Literal["info", "verify"], tyro.conf.Positional], file: Annotated[Path, tyro.conf.Positional]
 ) -> None:
-    """Describe an activation store, or check every value in it against its checksums.
+    """Describe an activation store, or check its values against the stored checksums.
 
     Args:
-        action: What to do.
-        file: The store, an HDF5 file.
+        action: info: print what the store holds; verify: check every value.
+        file: HDF5 file of the store.
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such store")
