@@ -137,7 +137,7 @@ def test_single_projections_are_kept_for_the_first_seed_and_what_is_made_of_them
         (metric, seed)
         for metric in ("projection_g", "projection_trigger", "projection_r", "em_projection_r", "cosine", "em_rate")
         for seed in (0, 1, "")
-        if plan._kept(row(metric=metric, seed=seed))
+        if plan._tabled(row(metric=metric, seed=seed))
     }
     single = {("projection_g", 0), ("projection_trigger", 0)}
     assert {pair for pair in kept if pair[0] in ("projection_g", "projection_trigger")} == single
@@ -156,9 +156,9 @@ KNOWN = "'{}', '{}' or '{}'".format(*FAMILIES)
         ({"families": ("foo",)}, f"families.0 'foo': expected {KNOWN}"),
         ({"families": ("llama", "foo")}, f"families.1 'foo': expected {KNOWN}"),
         ({"families": ()}, "families (): expected at least 1 item"),
-        ({"families": ("llama", "llama")}, "families llama, llama: name none twice"),
+        ({"families": ("llama", "llama")}, "families llama, llama: expected each of them once"),
         ({"seeds": ()}, "seeds (): expected at least 1 item"),
-        ({"seeds": (0, 1, 0)}, "seeds 0, 1, 0: name none twice"),
+        ({"seeds": (0, 1, 0)}, "seeds 0, 1, 0: expected each of them once"),
         ({"seeds": (0, 9)}, "seeds 0, 9: the grid has no microcosm/llama/explaining.seed9"),
         ({"seeds": (1,)}, "seeds 1: the grid has no microcosm/llama/explaining.robust.seed1"),
         ({"samples": 0}, "samples 0: expected greater than or equal to 1"),
