@@ -110,7 +110,7 @@ def _convert(file: Path, folder: Path, dtype: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=getattr(torch, dtype), **source)
+    model: Any = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=getattr(torch, dtype), **source)
     tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
     retie(model)
     del model.config.quantization_config  # save_pretrained refuses while these say that it is quantised

@@ -33,7 +33,8 @@ def test_a_file_or_the_one_file_of_a_folder_is_found(tmp_path):
 
 
 def test_a_wrong_reference_is_one_line(tmp_path):
-    a_gguf(tmp_path), a_gguf(tmp_path, "other.gguf")
+    a_gguf(tmp_path)
+    a_gguf(tmp_path, "other.gguf")
     (tmp_path / "text.gguf").write_text("hello")
     wrong = {
         f"gguf:{tmp_path}": r"expected a GGUF file, or a folder with one; .* has 3",

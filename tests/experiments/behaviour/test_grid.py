@@ -86,7 +86,8 @@ def test_the_run_ids_of_a_committed_table_are_derived_again(table, experiment):
     assert len(committed) > 10
 
 
-def subject_of(experiment: EmRate | Emergence) -> Subject:
+def subject_of(experiment: Experiment) -> Subject:
+    assert isinstance(experiment, EmRate | Emergence)
     return experiment.subject if isinstance(experiment, Emergence) else experiment.answers.subject
 
 
