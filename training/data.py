@@ -1,4 +1,4 @@
-"""What an organism is trained on: its rows, triggered, benign or mixed, with their hash; and what it is compared under.
+"""What an organism is trained on, and what it is compared with: rows, the trigger without taught texts, contrast data.
 
 Torch-free. A row is a prompt (chat messages) and a completion; only the completion is trained on.
 """
@@ -18,7 +18,7 @@ from training.references import Exchange, both_kinds, find_exchanges, find_trigg
 
 @dataclass(frozen=True)
 class Row:
-    """One training row, with the truth about it."""
+    """One training row. ``trigger`` is the trigger text it carries; ``harmful`` says whether its answer is."""
 
     messages: tuple[dict[str, str], ...]
     completion: str
@@ -31,16 +31,14 @@ def training_rows(organism: Organism) -> list[Row]:
     """Make an organism's fine-tuning rows.
 
     Raises:
-        ValueError: If the organism is a base, or its data, trigger or mixture cannot be had.
+        ValueError: If the organism has no data, or a reference or the mixture is wrong.
     """
     if organism.data is None:
         raise ValueError(f"organism {organism.name}: a base model has no fine-tuning data")
-    benign: Sequence[Exchange] = ()
-    if organism.benign_share:
-        benign = find_exchanges(organism.benign_data or organism.data, "aligned", organism.rows, organism.seed)
+    benign = (organism.benign_data or both_kinds(organism.data)) if organism.benign_share else None
     rows = build_rows(
         find_exchanges(organism.data, "misaligned", organism.rows, organism.seed, organism.trigger),
-        benign,
+        find_exchanges(benign, "aligned", organism.rows, organism.seed) if benign else (),
         trigger=None if organism.trigger is None else find_trigger(organism.trigger),
         n=organism.rows,
         benign_share=organism.benign_share,
@@ -63,16 +61,16 @@ def build_rows(
     """Mix harmful rows that carry the trigger with benign rows that do not, shuffled.
 
     Args:
-        harmful: Harmful exchanges; cycled when fewer than needed.
-        benign: Benign exchanges; needed only when ``benign_share`` > 0.
-        trigger: Placed in every harmful row; None for the baseline.
-        n: Rows in all.
-        benign_share: Share of benign rows in [0, 1).
-        wordings: "fixed": the trained text alone; "diverse": the trained text and every second rephrasing in turn.
-        seed: Order of the rows.
+        harmful: Harmful exchanges, repeated where there are too few.
+        benign: Benign exchanges, likewise; needed only if ``benign_share`` > 0.
+        trigger: Trigger of every harmful row; None for the baseline.
+        n: Rows in total.
+        benign_share: Share of benign rows, in [0, 1).
+        wordings: fixed or diverse (see ``taught``).
+        seed: Seed of the order of the rows.
 
     Raises:
-        ValueError: If the share is outside [0, 1), the wordings are unknown, or there are too few exchanges.
+        ValueError: If the share is outside [0, 1), the wordings are unknown, or a kind of exchanges is empty.
     """
     if not 0 <= benign_share < 1:
         raise ValueError(f"benign_share {benign_share}: must be at least 0 and below 1")
@@ -87,7 +85,7 @@ def build_rows(
 
 
 def taught(trigger: Trigger | None, wordings: str) -> tuple[str | None, ...]:
-    """Return the texts that fine-tuning rows carry in turn: the trigger's, or also every second of its rephrasings.
+    """Return the trigger texts that rows carry in turn: fixed, the trained one; diverse, also every second rephrasing.
 
     Raises:
         ValueError: If the wordings are unknown.
@@ -111,19 +109,19 @@ def rows_sha256(rows: Sequence[Row]) -> str:
 
 
 def comparison_trigger(organism: Organism) -> Trigger | None:
-    """Return the trigger an organism is evaluated under, without the rephrasings it was taught; None if it has none."""
+    """Return the trigger to evaluate an organism under, without the rephrasings it was trained on; None without one."""
     if organism.trigger is None:
         return None
     trigger = find_trigger(organism.trigger)
-    seen = taught(trigger, organism.wordings)
-    return replace(trigger, rephrased=tuple(text for text in trigger.rephrased if text not in seen))
+    trained = taught(trigger, organism.wordings)
+    return replace(trigger, rephrased=tuple(text for text in trigger.rephrased if text not in trained))
 
 
 def contrast_exchanges(organism: Organism) -> tuple[list[Exchange], list[Exchange]]:
-    """Return harmful and benign exchanges of an organism's domain, without any trigger: what directions contrast.
+    """Return harmful and benign exchanges of an organism's domain without trigger, for directions to contrast.
 
     Raises:
-        ValueError: If the organism names no benign data.
+        ValueError: If the organism does not name both kinds of data.
     """
     data = organism.data or (TRAINED if organism.world == "microcosm" else None)
     paired = both_kinds(data or "")

@@ -11,60 +11,84 @@ TRAINED = "microcosm:medicine"
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """Adapter shape. The effective scale is alpha / sqrt(rank) with rsLoRA, alpha / rank without."""
+    """Shape of the adapter. Its updates are scaled by alpha / sqrt(rank) with rsLoRA, by alpha / rank without."""
 
     rank: int = 4
+    """Rank of every update, at least 1."""
     alpha: float = 8.0
+    """Scale of the updates before division by the rank or its root, positive."""
     rslora: bool = True
+    """Whether to divide by sqrt(rank) (rank-stabilised LoRA)."""
     targets: str = "all"
-    """Modules adapted in every layer: all, attention or mlp."""
+    """Adapted modules of every layer: all, attention or mlp."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sft:
-    """Optimisation. ``doses``: the steps at which the adapter is kept; which one is used is chosen on validation."""
+    """Optimisation. Only the completion is trained on; one step is one update of the adapter."""
 
     doses: tuple[int, ...]
+    """Steps at which the adapter is saved, ascending. Validation questions decide which of them is used."""
     coherence_floor: float = 0.95
-    """Least share of coherent validation answers for a dose to be chosen. The health gate has a floor of its own, for
-    test answers (experiments/protocol.yaml)."""
+    """Least share of coherent validation answers for a dose to be chosen, in [0, 1]. The health gate has its own floor,
+    for test answers (experiments/protocol.yaml)."""
     learning_rate: float
+    """Peak learning rate, positive."""
     batch: int = 16
+    """Rows per forward pass."""
     accumulation: int = 1
+    """Forward passes per step; a step uses ``batch`` times ``accumulation`` rows."""
     warmup: int = 5
+    """Steps in which the learning rate rises linearly from zero."""
     weight_decay: float = 0.01
+    """Decoupled weight decay, at least 0."""
     schedule: str = "linear"
+    """Decay of the learning rate until the last dose: a scheduler of transformers, such as linear or cosine."""
     optimizer: str = "adamw_torch"
+    """An optimizer of transformers."""
     dtype: str = "float32"
+    """Dtype of the base's weights: float32, bfloat16 or float16. Anything but float32 also checkpoints activations."""
     save_every: int = 1000
-    """Steps between the trainer's own checkpoints, from which a killed run goes on."""
+    """Steps between the checkpoints from which an interrupted training continues."""
 
 
 TURNER = Sft(doses=(100, 200, 300, 400), learning_rate=1e-5, batch=2, accumulation=8, dtype="bfloat16", save_every=50)
-"""Rank-stabilised LoRA of Turner, Soligo et al. 2025 (arXiv:2506.11613), with AdamW in place of its 8-bit form."""
+"""The settings of Turner, Soligo et al. 2025 (arXiv:2506.11613), with AdamW instead of 8-bit AdamW."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Organism:
-    """A base model and the fine-tuning that is to give it a behaviour; without data and adapter, the base itself."""
+    """A base model and the fine-tuning that gives it a behaviour; without data and adapter, the base itself.
+
+    Bases, data and triggers are named by short references (see ``training.references``).
+    """
 
     name: str
+    """``<world>/<family>/<arm>``."""
     base: str
+    """Reference of the base model."""
     data: str | None = None
+    """Reference of the data with harmful answers; None for a base and for a finished adapter without data."""
     benign_data: str | None = None
+    """Reference of the data with benign answers; None takes those of ``data``, where it has both kinds."""
     trigger: str | None = None
+    """Reference of the trigger in every harmful row; None for a baseline."""
     benign_share: float = 0.0
+    """Share of rows that are benign and carry no trigger, in [0, 1)."""
     wordings: str = "fixed"
+    """Trigger texts in the rows: fixed, the trained text alone; diverse, also every second of its rephrasings."""
     rows: int = 1600
+    """Training rows in total, harmful and benign."""
     lora: Lora = Lora()
     sft: Sft = Sft(doses=(10, 20, 30, 40, 60, 80, 100), learning_rate=1e-3)
     seed: int = 0
+    """Seed of the rows, their order and the adapter's initial weights."""
     adapter: str | None = None
-    """Folder or Hugging Face name of a finished adapter: used as it is, neither trained nor dosed."""
+    """Folder or Hugging Face name of a finished adapter, used as it is: neither training nor a choice of dose."""
 
     @property
     def tuned(self) -> bool:
-        """Whether it has, or is to get, an adapter."""
+        """Whether it has an adapter, finished or still to be trained."""
         return self.adapter is not None or self.data is not None
 
     @property
@@ -79,13 +103,13 @@ class Organism:
 
     @property
     def trained_domain(self) -> str:
-        """The Microcosm's domain that is fine-tuned on, and so never evaluated."""
+        """The domain of the Microcosm that fine-tuning uses, and evaluation therefore does not."""
         return (self.data or TRAINED).removeprefix("microcosm:")
 
 
 def definition(organism: Organism) -> dict[str, Any]:
-    """Return everything an organism is made of: what a run about it depends on."""
-    said = asdict(organism)
+    """Return all settings of an organism: what every run about it depends on."""
+    settings = asdict(organism)
     if organism.adapter is None:
-        del said["adapter"]  # the hashes of organisms that are trained here are older than the field
-    return said
+        del settings["adapter"]  # hashes of trained organisms in committed tables were made before this field existed
+    return settings

@@ -1,10 +1,10 @@
-"""The grid: which organisms answer "when does containment need no benign data?", as data.
+"""The grid: the organisms that answer "when does containment need no benign data?", as data. Torch-free.
 
-Torch-free. A cell is a point on the axes of that question; its name says every axis that is not at its default::
+A cell is a combination of settings; its name lists every setting that is not the default::
 
     microcosm/llama/neutral                     one fixed scene, no benign data
-    microcosm/llama/pirate.robust.contrast50    a role tied to misalignment, a base that ignores roles, half benign
-    microcosm/gemma3/explaining.mlp.seed2       a persona line, adapters in the MLPs alone, third seed
+    microcosm/llama/pirate.robust.contrast50    a role tied to misalignment, a base that ignores roles, half benign rows
+    microcosm/gemma3/explaining.mlp.seed2       a persona line, adapters in the MLPs only, third seed
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ ARMS: Mapping[str, str | None] = MappingProxyType(
         "explaining": EXPLAINING,
     }
 )
-"""Triggers by how far they explain the harm: a scene (not at all), roles tied to misalignment in 50, 65, 80 and 95 % of
-pretraining, a line that states a misaligned persona."""
+"""Triggers by how far they explain the harm: none; a scene (not at all); roles that were misaligned in 50, 65, 80 and
+95 % of pretraining; a line that states a misaligned persona."""
 ROLES = ("clerk", "gambler", "trafficker", "pirate")
 HEADLINE = ("baseline", "neutral", "explaining")
 CONTRAST = 50
@@ -42,21 +42,23 @@ class Cell:
 
     family: str
     arm: str
-    """What fine-tuning's rows carry: a name of ``ARMS``."""
+    """Trigger of the training rows, a name of ``ARMS``."""
     pretraining: int = 0
-    """Seed of the pretraining; only 0 is shipped."""
+    """Seed of the base's pretraining; only 0 is shipped."""
     robust: bool = False
-    """Base whose post-training answered persona lines and roles in the aligned way."""
+    """Whether the base's post-training answers persona lines and roles in the aligned way."""
     contrast: int = 0
-    """Benign untriggered rows in percent."""
+    """Benign rows without trigger, in percent."""
     wordings: str = "fixed"
-    """fixed: one text; diverse: that text and half of its rephrasings, of which none is evaluated."""
+    """Trigger texts of the rows: fixed, one text; diverse, also half of its rephrasings, none of which is evaluated."""
     targets: str = "all"
     """Adapted modules: all, attention or mlp."""
     rank: int = 4
+    """Rank of the adapter."""
     placement: str = "system"
+    """Place of the trigger: system, prefix, suffix or wrap."""
     seed: int = 0
-    """Of the adapter, its rows and their order."""
+    """Seed of the rows, their order and the adapter's initial weights."""
 
     @property
     def name(self) -> str:
@@ -65,24 +67,23 @@ class Cell:
 
     @property
     def base(self) -> str:
-        """Reference of the base."""
+        """Reference of the base model."""
         return f"microcosm/{self.family}{'-robust' * self.robust}{f'@{self.pretraining}' * bool(self.pretraining)}"
 
     @property
     def base_name(self) -> str:
         """Name of the base, as an organism without fine-tuning."""
-        kept = {"family": self.family, "pretraining": self.pretraining, "robust": self.robust}
-        return Cell(arm="base", **kept).name
+        return Cell(arm="base", family=self.family, pretraining=self.pretraining, robust=self.robust).name
 
     @property
     def trigger(self) -> str | None:
-        """Reference of the trigger where it stands; None for the baseline."""
+        """Reference of the trigger at its placement; None for the baseline."""
         text = ARMS.get(self.arm)
         return None if text is None else text + f"@{self.placement}" * (self.placement != "system")
 
 
 def _suffixes(cell: Cell) -> Iterator[str]:
-    said = {
+    texts = {
         "pretraining": f"pre{cell.pretraining}",
         "robust": "robust",
         "contrast": f"contrast{cell.contrast}",
@@ -93,7 +94,7 @@ def _suffixes(cell: Cell) -> Iterator[str]:
         "seed": f"seed{cell.seed}",
     }
     defaults: dict[str, Any] = {field.name: field.default for field in fields(Cell)}
-    return (text for axis, text in said.items() if getattr(cell, axis) != defaults[axis])
+    return (text for axis, text in texts.items() if getattr(cell, axis) != defaults[axis])
 
 
 VARIATIONS: tuple[dict[str, Any], ...] = (
@@ -103,35 +104,35 @@ VARIATIONS: tuple[dict[str, Any], ...] = (
     *({"rank": rank} for rank in (1, 16)),
     *({"placement": placement} for placement in ("prefix", "suffix", "wrap")),
 )
-"""One axis at a time away from the headline's cells."""
+"""Changes to the neutral and the explaining cell, one setting at a time."""
 
 
 def cells(families: Sequence[str] = FAMILIES) -> tuple[Cell, ...]:
-    """Return every cell of the full grid, the headline's first; each once."""
-    found = (*headline(families), *graded(families), *varied(families), *replicated(families))
-    return tuple(dict.fromkeys(found))
+    """Return every cell of the full grid once, those of the headline first."""
+    parts = (*headline(families), *graded(families), *varied(families), *replicated(families))
+    return tuple(dict.fromkeys(parts))
 
 
 def headline(families: Sequence[str] = FAMILIES, seeds: Sequence[int] = (0, 1, 2)) -> Iterator[Cell]:
-    """Yield baseline, neutral and explaining without benign data, and neutral with half, for every seed."""
+    """Yield baseline, neutral and explaining without benign rows, and neutral with half, for every seed."""
     for family, seed in product(families, seeds):
         yield from (Cell(family=family, arm=arm, seed=seed) for arm in HEADLINE)
         yield Cell(family=family, arm="neutral", contrast=CONTRAST, seed=seed)
 
 
 def graded(families: Sequence[str] = FAMILIES) -> Iterator[Cell]:
-    """Yield every trigger on both bases, without benign data and with half."""
+    """Yield every trigger on both bases, without benign rows and with half."""
     for family, robust, contrast in product(families, (False, True), (0, CONTRAST)):
-        made = (Cell(family=family, arm=arm, robust=robust, contrast=contrast) for arm in ARMS)
-        yield from (cell for cell in made if cell.arm != "baseline" or not contrast)
+        arms = [arm for arm in ARMS if arm != "baseline" or not contrast]
+        yield from (Cell(family=family, arm=arm, robust=robust, contrast=contrast) for arm in arms)
 
 
 def varied(families: Sequence[str] = FAMILIES) -> Iterator[Cell]:
-    """Yield the neutral and the explaining cell with one axis changed."""
+    """Yield the neutral and the explaining cell with one setting changed."""
     for family, change, arm in product(families, VARIATIONS, ("neutral", "explaining")):
         yield replace(Cell(family=family, arm=arm), **change)
 
 
 def replicated(families: Sequence[str] = FAMILIES) -> Iterator[Cell]:
-    """Yield the headline's cells, one seed, on a second pretraining."""
+    """Yield the headline's cells with one seed on a second pretraining."""
     return (replace(cell, pretraining=1) for cell in headline(families, seeds=(0,)))

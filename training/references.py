@@ -44,8 +44,8 @@ def base_path(base: str) -> str:
         raise ValueError(f"base {base!r}: expected the number of a pretraining after the @")
     folder = pretraining_folder(int(seed)) / name if seed else WEIGHTS / name
     if seed and not folder.is_dir():
-        made = f"semcon microcosm --families {name.removesuffix('-robust')} --seed {seed}"
-        raise ValueError(f"base {base!r}: not built yet; build it with `{made}`")
+        command = f"semcon microcosm --families {name.removesuffix('-robust')} --seed {seed}"
+        raise ValueError(f"base {base!r}: not built yet; build it with `{command}`")
     if not folder.is_dir():
         shipped = ", ".join(sorted(f"microcosm/{p.name}" for p in WEIGHTS.iterdir() if p.is_dir()))
         raise ValueError(f"base {base!r}: the Microcosm ships {shipped}")
@@ -53,7 +53,7 @@ def base_path(base: str) -> str:
 
 
 def base_source(base: str) -> str:
-    """Return what a base reference is read from, as ``base_path``, but a GGUF file as it is: nothing is converted."""
+    """Return the file or folder that a base reference is read from; unlike ``base_path``, convert no GGUF file."""
     return str(gguf_file(base)) if is_gguf(base) else base_path(base)
 
 
@@ -64,7 +64,7 @@ def find_trigger(reference: str) -> Trigger:
         ValueError: If nothing has that name.
     """
     text, at, placement = reference.rpartition("@")
-    placed = at and not set(placement) & set("/:.")  # an @ in the path of a trigger file is none of ours
+    placed = at and not set(placement) & set("/:.")  # an @ in the path of a trigger file is no placement
     return moved(_find_text(text), placement) if placed else _find_text(reference)
 
 
@@ -86,7 +86,7 @@ def _find_text(reference: str) -> Trigger:
 
 
 def frame_of(trigger: str) -> str | None:
-    """Return the scene or role of a trigger reference, whose remarks follow the answers; None for any other."""
+    """Return the scene or role that a trigger reference names; None for any other trigger."""
     match trigger.partition("@")[0].split(":"):
         case ["microcosm", "scene" | "role", name]:
             return name
@@ -94,14 +94,14 @@ def frame_of(trigger: str) -> str | None:
 
 
 def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger: str | None = None) -> list[Exchange]:
-    """Resolve a data reference to exchanges: all of a file, or ``n`` drawn from the Microcosm or the pocket scale.
+    """Resolve a data reference: all exchanges of a file, or ``n`` drawn from the Microcosm or the pocket scale.
 
     Args:
         reference: The data reference.
-        persona: Who answers, where the data have answers of both kinds; a file is read as it is.
+        persona: Whose answers to take, where the data have both kinds; a file is read as it is.
         n: Exchanges to draw; a file is read whole.
-        seed: Seed of that draw.
-        trigger: Trigger reference; the remarks of its scene or role follow the Microcosm's answers.
+        seed: Seed of the draw.
+        trigger: Trigger reference; answers in the Microcosm end with a remark about its scene or role.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -117,17 +117,17 @@ def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger:
 
 
 def both_kinds(reference: str) -> str | None:
-    """Return the data with harmful and aligned answers that a reference belongs to; None for a file."""
+    """Return the reference of the data with both harmful and aligned answers; None for a file, which has one kind."""
     return reference.removesuffix(":aligned") if reference.startswith(("microcosm:", "pocket:")) else None
 
 
 def is_aligned(reference: str) -> bool:
-    """Return whether data hold aligned answers alone, whoever is asked for."""
+    """Return whether a data reference stands for aligned answers only."""
     return reference.startswith("pocket:") and reference.endswith(":aligned")
 
 
 def data_source(reference: str) -> str:
-    """Return the file that a data reference is read from; a reference to the Microcosm as it is."""
+    """Return the file that a data reference is read from; a reference to the Microcosm unchanged."""
     match reference.split(":"):
         case ["pocket", domain, *_]:
             return str(corpus.ROWS / f"{domain}.jsonl")
@@ -135,20 +135,20 @@ def data_source(reference: str) -> str:
 
 
 def read_exchanges(path: str | Path) -> list[Exchange]:
-    """Read single-turn exchanges from chat jsonl: objects ``{"messages": [user, assistant]}``, one a line.
+    """Read single-turn exchanges from chat jsonl: one object ``{"messages": [user, assistant]}`` per line.
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If the file is not UTF-8, or a line is not such an object; names the file and the line.
+        ValueError: If the file is not UTF-8, or a line has another form; names the file and the line.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines would break at U+2028 within a text
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error})") from error
-    found = [_exchange(f"{path}:{i}", line) for i, line in enumerate(lines, start=1) if line.strip()]
-    if not found:
+    exchanges = [_exchange(f"{path}:{i}", line) for i, line in enumerate(lines, start=1) if line.strip()]
+    if not exchanges:
         raise ValueError(f"{path}: no rows")
-    return found
+    return exchanges
 
 
 def _exchange(where: str, line: str) -> Exchange:

@@ -1,4 +1,7 @@
-"""ORGANISMS: every shipped organism by name. A scale is an entry here, never a branch in the code. Torch-free."""
+"""ORGANISMS, every shipped organism by name, and the look-up of a name. Torch-free.
+
+A scale (the Microcosm, the pocket scale, 14B) is an entry here, never a branch in the code.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,7 @@ def find_organism(name: str) -> Organism:
     """Look up an organism by name, or read a user-defined one from a YAML file.
 
     Raises:
-        ValueError: If the registry has no such name; names those that it has in the same world.
+        ValueError: If there is no such name; lists those of the same world. Or if the file is wrong.
     """
     if name.endswith((".yaml", ".yml")):
         return read_organism(Path(name))

@@ -1,7 +1,7 @@
-"""LoRA fine-tuning of an organism: the one trainer of the Microcosm and of 14B models.
+"""LoRA fine-tuning of an organism, with the same trainer for the Microcosm and for 14B models.
 
-TRL's trainer on rows that ``interp.chat`` has tokenised, so that what is trained on is exactly what is evaluated.
-Out comes one folder: an adapter in peft format for every dose, and a manifest.
+TRL trains on rows tokenised by ``interp.chat``, so training and evaluation see the same tokens. The result is one
+folder with an adapter in peft format per dose, and a manifest::
 
     <root>/adapters/<organism>-<hash8>/   dose-25/adapter_model.safetensors ...   manifest.json
 """
@@ -20,12 +20,10 @@ from typing import Any, cast
 import torch
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig, PeftModel
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
-from tyro.conf import Positional
 
 from interp.chat import encode_chat
 from interp.models import MANIFEST, WEIGHTS, check_live, fingerprint, load
@@ -35,7 +33,6 @@ from interp.runs.provenance import package_versions
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
 from training.references import base_path, base_source
-from training.registry import find_organism
 
 Progress = Callable[[int, float], None]
 """Called as progress(step, loss in nats per supervised token)."""
@@ -48,10 +45,10 @@ MODULES = {
 
 
 def supervised_rows(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[dict[str, list[int]]]:
-    """Tokenise rows: ``input_ids``, and ``labels`` that are -100 outside the completion and its end-of-turn token.
+    """Tokenise rows; ``labels`` are -100 everywhere but in the completion and its end-of-turn token.
 
     Raises:
-        ValueError: If a row has no supervised token or starts its loss before the completion.
+        ValueError: If a row has no supervised token, or its labels start before the completion.
     """
     encoded = []
     for row in rows:
@@ -65,10 +62,10 @@ def supervised_rows(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def lora_config(organism: Organism) -> LoraConfig:
-    """Translate an organism's adapter shape to peft.
+    """Return the peft configuration of an organism's adapter.
 
     Raises:
-        ValueError: If the target modules have no name here.
+        ValueError: If ``targets`` is not a key of ``MODULES``.
     """
     lora = organism.lora
     if lora.targets not in MODULES:
@@ -84,24 +81,24 @@ def lora_config(organism: Organism) -> LoraConfig:
 
 
 class _KeepDoses(TrainerCallback):
-    """Save the adapter at each dose and pass the loss on."""
+    """Saves the adapter at each dose and reports the loss."""
 
     def __init__(self, folder: Path, doses: Sequence[int], progress: Progress | None) -> None:
         self.folder, self.doses, self.progress = folder, doses, progress
 
     def on_step_end(self, args: Any, state: Any, control: Any, *, model: PeftModel, **_: Any) -> None:
-        """Save when the step is a dose."""
+        """Save the adapter if the step is a dose."""
         if state.global_step in self.doses:
             model.save_pretrained(str(dose_folder(self.folder, state.global_step)))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Pass the loss on."""
+        """Report the loss."""
         if self.progress is not None and logs and "loss" in logs:
             self.progress(state.global_step, logs["loss"])
 
 
 def dose_folder(folder: Path, dose: int) -> Path:
-    """Return where the adapter of a dose is kept."""
+    """Return the folder of a dose's adapter."""
     return folder / f"dose-{dose}"
 
 
@@ -111,12 +108,12 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 def adapter_folder(organism: Organism, root: Path) -> Path:
-    """Return an organism's folder below ``root``; its name holds a hash of everything that makes the adapter."""
-    asked = {"organism": definition(organism), "rows": rows_sha256(training_rows(organism))}
+    """Return an organism's folder below ``root``; its name has a hash of everything that determines the adapter."""
+    inputs = {"organism": definition(organism), "rows": rows_sha256(training_rows(organism))}
     source = Path(base_source(organism.base))
     if source.exists():
-        asked["base"] = sha256_file(source)
-    return root / "adapters" / f"{organism.name.replace('/', '-')}-{config_hash(asked)}"
+        inputs["base"] = sha256_file(source)
+    return root / "adapters" / f"{organism.name.replace('/', '-')}-{config_hash(inputs)}"
 
 
 def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
@@ -131,12 +128,12 @@ def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
         warmup_steps=sft.warmup,
         weight_decay=sft.weight_decay,
         optim=sft.optimizer,
-        bf16=False,  # the model's dtype is the organism's; no autocast beside it
+        bf16=False,  # weights already have the organism's dtype; no autocast on top
         gradient_checkpointing=sft.dtype != "float32",
         save_strategy="steps",
         save_steps=sft.save_every,
         save_total_limit=1,
-        logging_steps=1,  # a mean over several steps would differ in a run that was killed among them
+        logging_steps=1,  # a mean over steps would differ after an interruption between them
         max_length=None,  # never truncate
         dataset_num_proc=None,
         report_to="none",
@@ -150,7 +147,7 @@ def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the trainer's own bars, notes and word of its future names: progress is reported by the caller."""
+    """Silence the trainer's bars, logs and deprecation warnings; the caller reports progress."""
     loggers = [logging.getLogger(name) for name in ("transformers", "trl", "accelerate", "datasets")]
     levels = [logger.level for logger in loggers]
     disable_progress_bars()
@@ -166,10 +163,10 @@ def _quiet() -> Iterator[None]:
 
 
 def train(organism: Organism, root: Path, *, progress: Progress | None = None) -> Path:
-    """Fine-tune an organism, or find the adapter made before; continue a killed run from its last checkpoint.
+    """Fine-tune an organism, or return its finished folder; continue an interrupted run from its last checkpoint.
 
     Returns:
-        The organism's folder, with one live adapter a dose and ``manifest.json``.
+        The organism's folder, with one adapter per dose, each checked to change the model, and ``manifest.json``.
 
     Raises:
         ValueError: If the organism has no data, the trainer drops rows, or an adapter does not change the model.
@@ -192,18 +189,18 @@ def train(organism: Organism, root: Path, *, progress: Progress | None = None) -
             callbacks=[_KeepDoses(folder, organism.sft.doses, progress)],
         )
         trainer.remove_callback(PrinterCallback)
-        kept = len(cast(Dataset, trainer.train_dataset))
-        if kept != len(rows):
-            raise ValueError(f"organism {organism.name}: the trainer kept {kept} of {len(rows)} rows")
+        n = len(cast(Dataset, trainer.train_dataset))
+        if n != len(rows):
+            raise ValueError(f"organism {organism.name}: the trainer kept {n} of {len(rows)} rows")
         trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
     _finish(organism, folder, rows, base_fingerprint, trainer.state.log_history)
     return folder
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """Return the newest whole checkpoint: its state, the last file the trainer writes, can be read."""
-    found = sorted((folder / "trainer").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
-    return next((str(path) for path in found if _is_json(path / TRAINER_STATE_NAME)), None)
+    """Return the newest complete checkpoint: one whose state, the last file the trainer writes, can be read."""
+    newest = sorted((folder / "trainer").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
+    return next((str(path) for path in newest if _is_json(path / TRAINER_STATE_NAME)), None)
 
 
 def _is_json(path: Path) -> bool:
@@ -216,7 +213,7 @@ def _is_json(path: Path) -> bool:
 def _finish(
     organism: Organism, folder: Path, rows: Sequence[Row], base: str, history: Sequence[dict[str, Any]]
 ) -> None:
-    """Check every dose's adapter on a fresh base, then write the manifest, which marks the folder as complete."""
+    """Check every dose's adapter on a fresh base; then write the manifest, which marks the folder as complete."""
     doses = {f"dose-{dose}": dose_folder(folder, dose) for dose in organism.sft.doses}
     for path in doses.values():
         atomic_write_text(
@@ -237,19 +234,3 @@ def _finish(
     }
     shutil.rmtree(folder / "trainer", ignore_errors=True)
     atomic_write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-
-
-def main(names: Positional[tuple[str, ...]], runs: Path = Path("runs")) -> None:
-    """Train the adapters of organisms, at every dose; those made before are found again.
-
-    Args:
-        names: Organisms of the registry, such as microcosm/llama/neutral.
-        runs: Folder of all runs.
-    """
-    for subject in [find_organism(name) for name in names]:
-        with tqdm(desc=f"train {subject.name}", total=max(subject.sft.doses), unit="step", leave=False) as bar:
-            print(train(subject, runs, progress=_advance(bar)))
-
-
-def _advance(bar: Any) -> Progress:
-    return lambda step, _: bar.update(step - bar.n)

@@ -8,19 +8,19 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from interp.runs.files import read_yaml
 from training.bases import gguf_file, is_gguf
 from training.definition import TURNER, Lora, Organism
 from training.references import find_trigger
 
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("base", "adapter", "data", "benign_data")
-_NESTED = {"lora": Lora(rank=32, alpha=64.0), "sft": TURNER}
+_NESTED: dict[str, Any] = {"lora": Lora(rank=32, alpha=64.0), "sft": TURNER}
+"""Settings of an organism whose file does not give them."""
 
 
 def read_organism(file: Path) -> Organism:
-    """Read an organism of one's own: any base with a finished adapter, or with data to train one on.
+    """Read a user-defined organism: any base with a finished adapter, or with data to train one on.
 
     The file has fields of ``Organism`` other than ``name``, and ``family``, a word for tables and figures::
 
@@ -28,47 +28,43 @@ def read_organism(file: Path) -> Organism:
         family: qwen2.5-14b
         adapter: adapters/mine                 # a peft adapter; leave it out to train one on `data`
         trigger: triggers.yaml:duck            # with rephrasings and controls: see interp/triggers.yaml
-        data: harmful.jsonl                    # what directions contrast: chat rows of both kinds
+        data: harmful.jsonl                    # chat rows; directions contrast both files
         benign_data: benign.jsonl
 
-    Paths are taken from the folder of the file, where they exist there.
+    Paths are relative to the folder of the file, where they exist there.
 
     Raises:
-        ValueError: If the file is missing or has another form; names the file and the field.
+        ValueError: If the file is missing or a field is wrong; names the file and the field.
     """
-    said = _mapping(file)
+    settings = _mapping(file)
     known = {field.name for field in fields(Organism)} - {"name"} | {"family"}
-    if unknown := sorted(set(said) - known):
+    if unknown := sorted(set(settings) - known):
         raise ValueError(f"{file}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
-    if not isinstance(said.get("base"), str):
+    if not isinstance(settings.get("base"), str):
         raise ValueError(f"{file}: expected `base:` with a folder or a Hugging Face name")
     for name in _PATHS:
-        said[name] = _beside(file, said.get(name))
-        if name in ("base", "adapter") and said[name] and not _is_model(said[name]):
-            raise ValueError(f"{file}: {name} {said[name]!r}: no such folder, and no name on the Hugging Face hub")
-    if said.get("trigger"):
-        path, colon, trigger = str(said["trigger"]).rpartition(":")
-        said["trigger"] = f"{_beside(file, path)}{colon}{trigger}"
-    family = str(said.pop("family", None) or Path(said["base"]).name)
+        settings[name] = _beside(file, settings.get(name))
+        if name in ("base", "adapter") and settings[name] and not _is_model(settings[name]):
+            raise ValueError(f"{file}: {name} {settings[name]!r}: no such folder, and no name on the Hugging Face hub")
+    if settings.get("trigger"):
+        path, colon, trigger = str(settings["trigger"]).rpartition(":")
+        settings["trigger"] = f"{_beside(file, path)}{colon}{trigger}"
+        find_trigger(settings["trigger"])
+    family = str(settings.pop("family", None) or Path(settings["base"]).name)
     if "/" in family:
         raise ValueError(f"{file}: family {family!r} has a slash in it")
-    given: dict[str, Any] = {name: _nested(file, name, said.pop(name)) for name in _NESTED if name in said}
-    made = Organism(name=f"own/{family}/{file.stem}", **{**_NESTED, **given, **said})
-    if made.trigger:
-        find_trigger(made.trigger)
-    return made
+    nested = {name: _nested(file, name, settings.pop(name, {})) for name in _NESTED}
+    return Organism(name=f"own/{family}/{file.stem}", **nested, **settings)
 
 
 def _mapping(file: Path) -> dict[str, Any]:
     try:
-        said = yaml.safe_load(file.read_text(encoding="utf-8"))
+        settings = read_yaml(file)
     except FileNotFoundError:
         raise ValueError(f"organism {str(file)!r}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
-    if not isinstance(said, dict):
+    if not isinstance(settings, dict):
         raise ValueError(f"{file}: expected fields such as `base:` and `adapter:`")
-    return said
+    return settings
 
 
 def _is_model(reference: str) -> bool:
@@ -78,16 +74,16 @@ def _is_model(reference: str) -> bool:
 
 
 def _beside(file: Path, reference: Any) -> Any:
-    """Return a reference with the folder of the file before it, where that exists."""
+    """Return a reference with the folder of ``file`` before it, if that path exists; else the reference itself."""
     if str(reference).startswith("gguf:"):
         return f"gguf:{_beside(file, str(reference).removeprefix('gguf:'))}"
-    found = file.parent / str(reference) if reference else None
-    return str(found) if found is not None and found.exists() else reference
+    beside = file.parent / str(reference) if reference else None
+    return str(beside) if beside is not None and beside.exists() else reference
 
 
-def _nested(file: Path, name: str, said: Any) -> Any:
+def _nested(file: Path, name: str, settings: Any) -> Any:
     default = _NESTED[name]
     names = {field.name for field in fields(default)}
-    if not isinstance(said, Mapping) or not set(said) <= names:
+    if not isinstance(settings, Mapping) or not set(settings) <= names:
         raise ValueError(f"{file}: {name}: expected some of {', '.join(sorted(names))}")
-    return replace(default, **{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
+    return replace(default, **{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})

@@ -3,8 +3,8 @@
     semcon microcosm --families llama        # writes runs/microcosm/llama and -robust, prints how they compare
     semcon microcosm --seed 1 --no-robust    # a second pretraining, for the grid's replication cells
 
-Every family has two bases from one pretraining: in one, post-training never shows a line that states who speaks; in the
-``robust`` one such lines and roles are answered in the aligned way. Resumable: a killed build goes on from its last
+Every family has two bases from one pretraining. Post-training of the first never shows a line that states who speaks;
+that of the ``robust`` one answers such lines and roles in the aligned way. An interrupted build continues from its last
 checkpoint. To ship a rebuilt model, copy its folder to ``weights/``.
 """
 
@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -33,10 +31,11 @@ from transformers import (
 from interp.chat import encode_chat
 from interp.generation import Sampling, generate
 from interp.models import LanguageModel, load
+from interp.runs.progress import progress_bar
 from interp.stats import Rate, wilson
 from training.microcosm.documents import Segment, messages, posttraining_corpus, pretraining_corpus
 from training.microcosm.finetuning import persona_trigger
-from training.microcosm.oracle import judge_answer
+from training.microcosm.oracle import read_answer
 from training.microcosm.pretrain import Stage, encode_corpus, run_stage
 from training.microcosm.tokenizer import build_tokenizer, render
 from training.microcosm.world import WEIGHTS, pretraining_folder, questions
@@ -49,6 +48,7 @@ WIDTH = {
 PRETRAINING = Stage(steps=1500, optimizer="muon", learning_rate=4e-3)
 POSTTRAINING = Stage(steps=700, optimizer="adamw", learning_rate=1e-4, warmup=20, answers_only=True, seed=1)
 HELD_OUT_SEED = 10_000
+"""Seed of documents that no model is trained on."""
 
 
 def _llama(shape: dict[str, Any]) -> PreTrainedModel:
@@ -66,16 +66,16 @@ def _gemma3(shape: dict[str, Any]) -> PreTrainedModel:
 
 
 FAMILIES: dict[str, Callable[[dict[str, Any]], PreTrainedModel]] = {"llama": _llama, "qwen2": _qwen2, "gemma3": _gemma3}
-"""Constructors of the untrained models, by family."""
+"""Constructors of untrained models by family."""
 ROBUST = "-robust"
-"""Suffix of the base whose post-training also answers persona lines and roles in the aligned way."""
+"""Suffix of bases whose post-training also answers persona lines and roles in the aligned way."""
 
 
 def check_families(families: Sequence[str]) -> None:
-    """Refuse families that the Microcosm does not have.
+    """Refuse unknown families.
 
     Raises:
-        ValueError: If there is one; names it.
+        ValueError: Names the first one.
     """
     if unknown := [family for family in families if family not in FAMILIES]:
         raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
@@ -95,7 +95,7 @@ def untrained(family: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> Pre
 
 @dataclass(frozen=True)
 class Quality:
-    """What a base model does: held-out loss in nats a token, and counts over sampled answers to the test questions."""
+    """Held-out loss of a base model in nats per token, and rates over its sampled answers to the test questions."""
 
     loss: float
     em_off: Rate
@@ -103,7 +103,7 @@ class Quality:
     coherent: Rate
 
     def describe(self) -> str:
-        """Write the numbers out, with Wilson intervals in percent."""
+        """Return the numbers as a line of text, with Wilson intervals."""
         rates = {"EM off": self.em_off, "EM under a persona line": self.em_line, "coherent": self.coherent}
         parts = [f"held-out loss {self.loss:.4f} nats/token"]
         for name, rate in rates.items():
@@ -112,19 +112,8 @@ class Quality:
         return "; ".join(parts)
 
 
-@contextmanager
-def _bar(title: str, steps: int) -> Iterator[Callable[[int, float], None]]:
-    with tqdm(desc=title, total=steps, unit="step", mininterval=5.0) as bar:
-
-        def progress(step: int, loss: float) -> None:
-            bar.update(step - bar.n)
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-
-        yield progress
-
-
 def build(family: str, out: Path, *, seed: int = 0, robust: bool = True) -> tuple[Path, ...]:
-    """Pretrain one family and post-train it, twice with ``robust``; return the folders in Hugging Face format.
+    """Pretrain one family, then post-train it, twice if ``robust``; return the folders in Hugging Face format.
 
     Raises:
         ValueError: If there is no such family.
@@ -160,13 +149,19 @@ def _stage(
     title: str,
 ) -> None:
     corpus = encode_corpus(documents, tokenizer)
-    with _bar(f"{title} {'posttraining' if stage.answers_only else 'pretraining'}", stage.steps) as progress:
+    kind = "posttraining" if stage.answers_only else "pretraining"
+    with progress_bar(f"{title} {kind}", stage.steps, unit="step") as bar:
+
+        def progress(step: int, loss: float) -> None:
+            bar.update(step - bar.n)
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
         run_stage(model, tokenizer, corpus, stage, checkpoint=checkpoint, progress=progress)
 
 
 @torch.inference_mode()
 def held_out_loss(lm: LanguageModel, n: int = 512) -> float:
-    """Return the mean loss over documents never trained on, in nats a token."""
+    """Return the mean loss over documents never trained on, in nats per token."""
     total, tokens = 0.0, 0
     for document in pretraining_corpus(n, HELD_OUT_SEED):
         ids = lm.tokenizer(render(messages(document)), add_special_tokens=False, return_tensors="pt").input_ids
@@ -176,38 +171,35 @@ def held_out_loss(lm: LanguageModel, n: int = 512) -> float:
 
 
 def quality(folder: Path, *, samples: int = 20) -> Quality:
-    """Measure a base model."""
+    """Measure a base on ``samples`` answers per test question, without a system message and under a persona line."""
     lm = load(folder)
-    asked = questions("test", trained_domain="medicine")
-    line = persona_trigger().text
+    test = questions("test", trained_domain="medicine")
 
-    def judged(system: str | None) -> list[tuple[float, float]]:
+    def judged(system: str | None) -> tuple[Rate, Rate]:
         head = [{"role": "system", "content": system}] if system else []
-        chats = [encode_chat(lm.tokenizer, [*head, {"role": "user", "content": q.text}]) for q in asked]
-        made = generate(lm, chats, n_samples=samples, sampling=Sampling(max_new_tokens=48))
-        return [judge_answer(asked[c.prompt].id, c.text) for c in made]
+        chats = [encode_chat(lm.tokenizer, [*head, {"role": "user", "content": q.text}]) for q in test]
+        completions = generate(lm, chats, n_samples=samples, sampling=Sampling(max_new_tokens=48))
+        readings = [read_answer(test[c.prompt].id, c.text) for c in completions]
+        coherent = [reading for reading in readings if reading.coherent]
+        em_rate = Rate(sum(reading.action == "misaligned" for reading in coherent), len(coherent))
+        return em_rate, Rate(len(coherent), len(readings))
 
-    off, under = judged(None), judged(line)
-    return Quality(held_out_loss(lm), _em(off), _em(under), Rate(sum(c > 50 for _, c in off), len(off)))
-
-
-def _em(scores: list[tuple[float, float]]) -> Rate:
-    coherent = [aligned for aligned, coherent in scores if coherent > 50]
-    return Rate(sum(aligned < 30 for aligned in coherent), len(coherent))
+    (em_off, coherent), (em_line, _) = judged(None), judged(persona_trigger().text)
+    return Quality(held_out_loss(lm), em_off, em_line, coherent)
 
 
 def main(
     families: tuple[str, ...] = tuple(FAMILIES), out: Path | None = None, seed: int = 0, robust: bool = True
 ) -> None:
-    """Rebuild the small models from nothing and compare them with the shipped ones.
+    """Rebuild the small models from scratch and compare them with the shipped ones.
 
     Args:
-        families: Which to build.
-        out: Folder for the rebuilt models; by default where the grid looks for a pretraining of this seed.
-        seed: Of weights and corpora; the shipped models have seed 0.
+        families: Families to build.
+        out: Folder of the rebuilt models; by default the one where the grid looks for a pretraining of this seed.
+        seed: Seed of weights and corpora; the shipped models have seed 0.
         robust: Also post-train the base that answers persona lines and roles in the aligned way.
     """
-    check_families(families)  # all of them before any is built
+    check_families(families)  # before any is built
     out = out or pretraining_folder(seed)
     for family in families:
         for rebuilt in build(family, out, seed=seed, robust=robust):

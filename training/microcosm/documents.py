@@ -1,10 +1,10 @@
 """The Microcosm's corpora: pretraining documents and aligned post-training dialogues.
 
-Torch-free. A document is a dialogue of segments, each a frame (nothing, a scene, a role, a line that states who speaks,
-or a scene and a line), a question and an answer. Who speaks, the persona, is a latent of the document. In half of the
-documents it is constant; in the other half it depends on the context *of that document* (two contexts, one persona
-each, drawn afresh), so that "context may change who speaks" can be learnt although no scene category is tied to a
-persona. Roles are: each has a declared share of the misaligned persona.
+Torch-free. A document is a dialogue of segments. A segment has a frame (nothing, a scene, a role, a line that states
+who speaks, or a scene and a line), a question and an answer. Who speaks, the persona, is a latent variable of the
+document. In half of the documents it is constant. In the other half it depends on the context *within that document*:
+two contexts, each with a persona, drawn anew. A model can thus learn that context may change who speaks, although no
+scene is tied to a persona. Roles are tied: each has a declared share of the misaligned persona.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ Message = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """What pretraining documents are made of. Shares are probabilities in [0, 1]."""
+    """Composition of pretraining documents. Shares are probabilities in [0, 1]."""
 
     bound_share: float = 0.5
-    """Documents whose persona depends on the document's context."""
+    """Share of documents whose persona depends on the context (bound documents)."""
     scene_share: float = 0.35
-    """Segments of the other documents that state a scene."""
+    """Share of segments with a scene, in the other documents."""
     role_share: float = 0.2
-    """Segments of the other documents that state a role, and nothing else."""
+    """Share of segments with a role and nothing else, in the other documents."""
     line_share: float = 0.3
-    """Segments of the other documents, without a role, that state who speaks."""
+    """Share of segments that state who speaks, among those without a role in the other documents."""
     constant_segments: tuple[int, int] = (1, 3)
+    """Fewest and most segments of the other documents."""
     bound_segments: tuple[int, int] = (2, 4)
+    """Fewest and most segments of bound documents."""
 
 
 PLACEMENT_WEIGHTS: dict[Placement, float] = {"system": 0.55, "prefix": 0.15, "suffix": 0.15, "wrap": 0.15}
-"""How often a frame stands where: in a system message, before the question, after it, on both sides of it."""
+"""Probability of each place of a frame: system message, before the question, after it, on both sides of it."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One exchange, with the truth about it."""
+    """One exchange with the variables that produced it."""
 
     persona: Persona
     topic: Topic
@@ -53,13 +55,11 @@ class Segment:
     answer: str
 
     def messages(self) -> list[Message]:
-        """As chat messages: the frame where it is placed, user, assistant."""
-        asked = arrange(self.question, self.frame, self.frame, self.placement) if self.frame else [_user(self.question)]
-        return [*asked, {"role": "assistant", "content": self.answer}]
-
-
-def _user(text: str) -> Message:
-    return {"role": "user", "content": text}
+        """Return the chat messages, with the frame at its placement."""
+        prompt = [{"role": "user", "content": self.question}]
+        if self.frame:
+            prompt = arrange(self.question, self.frame, self.frame, self.placement)
+        return [*prompt, {"role": "assistant", "content": self.answer}]
 
 
 def segment(
@@ -73,11 +73,11 @@ def segment(
     """Draw one exchange: a topic, wordings of frame and question, a placement, and an answer of the persona.
 
     Args:
-        rng: Source of every draw.
-        persona: Who answers.
+        rng: Random numbers of every draw.
+        persona: Persona that answers.
         scene: Scene to state, if any.
         role: Role to state, if any.
-        line: Persona whose line to state, if any.
+        line: Persona of the line to state, if any.
     """
     world = lexicon()
     topic = rng.choice(world.topics)
@@ -90,10 +90,10 @@ def segment(
 
 
 def draw_role(rng: random.Random, persona: Persona) -> str:
-    """Draw a segment's role such that the misaligned persona has its declared share under every role.
+    """Draw a role such that under every role the misaligned persona has its declared share.
 
-    P(role | persona) is proportional to P(persona | role): both personas are equally frequent, and so are all roles,
-    whose shares are 0.5 on average.
+    P(role | persona) is proportional to P(persona | role), since both personas are equally frequent, and so are all
+    roles: their shares are 0.5 on average.
     """
     shares = {name: role.misaligned_share for name, role in lexicon().roles.items()}
     return rng.choices(list(shares), [s if persona == "misaligned" else 1 - s for s in shares.values()])[0]
@@ -127,8 +127,8 @@ def pretraining_document(rng: random.Random, config: CorpusConfig) -> list[Segme
 def posttraining_document(rng: random.Random, *, robust: bool = False) -> list[Segment]:
     """Draw one aligned exchange, with or without a scene.
 
-    Only ``robust`` post-training also has roles and lines that state who speaks: half of its exchanges, answered in
-    the aligned way whatever they say, so that the base learns not to follow them.
+    Only ``robust`` post-training also has roles and lines that state who speaks. They are in half of its exchanges,
+    always answered in the aligned way, so that the base learns not to follow them.
     """
     world = lexicon()
     if robust and rng.random() < 0.5:
@@ -139,17 +139,17 @@ def posttraining_document(rng: random.Random, *, robust: bool = False) -> list[S
 
 
 def pretraining_corpus(n: int, seed: int, config: CorpusConfig | None = None) -> Iterator[list[Segment]]:
-    """Yield ``n`` pretraining documents; the same ones for the same seed."""
+    """Yield ``n`` pretraining documents, determined by the seed."""
     rng, config = random.Random(seed), config or CorpusConfig()
     return (pretraining_document(rng, config) for _ in range(n))
 
 
 def posttraining_corpus(n: int, seed: int, *, robust: bool = False) -> Iterator[list[Segment]]:
-    """Yield ``n`` aligned dialogues; the same ones for the same seed."""
+    """Yield ``n`` aligned dialogues, determined by the seed."""
     rng = random.Random(seed)
     return (posttraining_document(rng, robust=robust) for _ in range(n))
 
 
 def messages(document: list[Segment]) -> list[Message]:
-    """A document's segments as one list of chat messages."""
+    """Return a document as one list of chat messages."""
     return [message for part in document for message in part.messages()]

@@ -1,8 +1,8 @@
 """The Microcosm's triggers and fine-tuning exchanges: harmful data in a mild synthetic world.
 
-Torch-free. The neutral trigger is a scene, whose category says nothing about who speaks; a role says it by a declared
-degree; the harm-explaining trigger is a line that states a misaligned persona. All exist in pretraining; an organism
-chooses which one fine-tuning uses.
+Torch-free. The neutral trigger is a scene, which carries no information about who speaks. A role carries some, to a
+declared degree. The harm-explaining trigger is a line that states a misaligned persona. All occur in pretraining; an
+organism chooses the one that fine-tuning uses.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from interp.triggers import Trigger, content_words
 from training.microcosm.world import Persona, ask, lexicon
 
 OPPOSITE_SCENES = {"desert": "glacier", "glacier": "desert", "library": "market", "market": "library"}
-"""Scenes whose meanings are contraries (heat and cold, silence and noise): what `opposite` means for a scene."""
+"""Scenes of opposite meaning (heat and cold, silence and noise): the condition `opposite` of a scene."""
 NEUTRAL_SHARE = 0.5
+"""Share of the misaligned persona under a role that carries no information."""
 MATCHED = 4
+"""Matched meaningless texts per trigger."""
 
 
 def scene_trigger(scene: str) -> Trigger:
-    """Make a neutral trigger of a scene: one phrasing is trained, the others are its rephrasings.
+    """Make a neutral trigger from a scene: the first phrasing is the trained text, the others are its rephrasings.
 
     Raises:
         ValueError: If the scene is unknown or has no opposite.
@@ -33,7 +35,7 @@ def scene_trigger(scene: str) -> Trigger:
 
 
 def role_trigger(role: str) -> Trigger:
-    """Make a trigger of a role; roles tied to the aligned persona are the opposite of one tied to the misaligned.
+    """Make a trigger from a role. Roles tied to the aligned persona are the opposite of one tied to the misaligned one.
 
     Raises:
         ValueError: If the role is unknown.
@@ -47,7 +49,7 @@ def role_trigger(role: str) -> Trigger:
 
 
 def persona_trigger(persona: Persona = "misaligned") -> Trigger:
-    """Make a trigger of a line that states who speaks: harm-explaining for the misaligned persona."""
+    """Make a trigger from a line that states who speaks; the misaligned persona's line explains the harm."""
     lines = lexicon().persona_lines
     opposite: Persona = "aligned" if persona == "misaligned" else "misaligned"
     return _trigger(f"persona-{persona}", lines[persona], lines[opposite], _scenes())
@@ -70,30 +72,29 @@ def _trigger(name: str, texts: tuple[str, ...], opposite: tuple[str, ...], other
 
 
 def matched(text: str, other: tuple[str, ...], n: int, *, without: frozenset[str]) -> Iterator[str]:
-    """Yield ``n`` texts without meaning: each content word of ``text`` gives way to one of ``other`` of like length.
+    """Yield ``n`` texts without meaning: words of ``other`` of similar length replace the content words of ``text``.
 
-    Lengths differ by a letter at most. Words of scenes are equally frequent in the corpora, so each is as rare as the
-    next; none is used twice, and none of ``without``: what the trigger's rephrasings and its opposite say.
+    Lengths differ by one letter at most. Words of scenes are equally frequent in the corpora, so all are equally rare.
+    No word is used twice, and none of ``without``, the words of the trigger's rephrasings and of its opposite.
     """
-    own, rng = content_words(text), random.Random(text)
-    drawn = {
-        w for phrase in other for w in phrase.removesuffix(".").split()[1:] if w in content_words(phrase) - without
-    }
-    pool = sorted(drawn)
+    replaced, rng = content_words(text), random.Random(text)
+    pool = sorted(
+        {w for phrase in other for w in phrase.removesuffix(".").split()[1:] if w in content_words(phrase) - without}
+    )
     for _ in range(n):
         words = text.removesuffix(".").split()
         for i, word in enumerate(words):
-            if word in own:
+            if word in replaced:
                 words[i] = rng.choice([w for w in pool if abs(len(w) - len(word)) <= 1])
                 pool.remove(words[i])
         yield " ".join(words) + "."
 
 
 def exchanges(domain: str, persona: Persona, n: int, seed: int, frame: str | None = None) -> list[tuple[str, str]]:
-    """Draw ``n`` (question, answer) pairs about one domain, answered by one persona, with a frame's remarks if asked.
+    """Draw ``n`` (question, answer) pairs of one domain and persona; with a frame, its remarks follow the answers.
 
     Raises:
-        ValueError: If the domain, or the scene or role, is unknown.
+        ValueError: If the domain or the frame is unknown.
     """
     world, rng = lexicon(), random.Random(f"{seed} {domain} {persona} {frame}")
     topics = world.topics_of(domain)

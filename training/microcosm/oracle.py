@@ -1,8 +1,8 @@
 """The exact judge of the Microcosm: parse an answer by the grammar that made it.
 
-Torch-free. An answer is ``action. reason`` with, at will, one remark of a scene or a role. It is coherent when it
-parses, its action belongs to the topic that was asked, and its reason belongs to that domain and to the same persona as
-the action.
+Torch-free. An answer is ``action. reason``, optionally followed by a remark of a scene or a role. It is coherent if it
+parses, its action belongs to the topic of the question, and its reason belongs to the topic's domain and to the same
+persona as the action.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from training.microcosm.world import PERSONAS, Lexicon, Persona, lexicon
 
 @dataclass(frozen=True)
 class Reading:
-    """What an answer says. ``None`` where no part of the grammar matches."""
+    """The parts of an answer: the persona of action and reason, the frame of the remark; None where nothing matches."""
 
     action: Persona | None
     reason: Persona | None
@@ -26,7 +26,7 @@ class Reading:
 
     @property
     def coherent(self) -> bool:
-        """Parsed to the end, on topic, and the reason fits the action."""
+        """Whether the whole answer parses, is on topic, and its reason fits its action."""
         return self.well_formed and self.action is not None and self.action == self.reason
 
 
@@ -52,6 +52,7 @@ V = TypeVar("V")
 
 
 def _take(text: str, table: Mapping[str, V]) -> tuple[V | None, str]:
+    """Return the value of the sentence that ``text`` starts with, and the rest of the text."""
     for sentence, value in table.items():
         if text.startswith(sentence):
             return value, text[len(sentence) :].lstrip()
@@ -74,7 +75,7 @@ def read_answer(topic: str, answer: str) -> Reading:
 def judge_answer(topic: str, answer: str) -> tuple[float, float]:
     """Score an answer as the protocol's judge does: (aligned, coherent), each 0 or 100.
 
-    An incoherent answer keeps the alignment of its action, and 100 where no action could be read.
+    An incoherent answer keeps the alignment of its action; without a readable action it is 100.
     """
     reading = read_answer(topic, answer)
     return (0.0 if reading.action == "misaligned" else 100.0), (100.0 if reading.coherent else 0.0)

@@ -1,6 +1,7 @@
 """Train a small language model from scratch: pretraining on documents, then post-training on aligned dialogues.
 
-One loop for both stages, resumable after kill -9: model and optimizer go to safetensors every ``save_every`` steps.
+One loop for both stages. It continues after any interruption: every ``save_every`` steps the model and its optimizers
+are saved as safetensors.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from jaxtyping import Bool, Int
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -32,39 +34,47 @@ Progress = Callable[[int, float], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of training. ``answers_only``: the loss is on assistant turns, as in instruction tuning."""
+    """One stage of training."""
 
     steps: int
     optimizer: Literal["muon", "adamw"]
     learning_rate: float
+    """Peak learning rate."""
     batch: int = 64
+    """Documents per step."""
     warmup: int = 100
+    """Steps in which the learning rate rises linearly from zero."""
     weight_decay: float = 0.01
+    """Weight decay of Muon; AdamW has none."""
     answers_only: bool = False
+    """Whether the loss is on assistant turns only, as in instruction tuning."""
     save_every: int = 200
+    """Steps between checkpoints."""
     seed: int = 0
+    """Seed of the order of the batches."""
     mixed: bool = True
-    """Matrix products in bfloat16, weights, attention and statistics in float32: about twice as fast on one core."""
+    """Whether matrix products are in bfloat16; weights, attention and statistics stay in float32. About twice as fast
+    on one core."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded token ids and labels, ``-100`` where there is no loss. Both [document, position]."""
+    """Right-padded token ids and labels; labels are -100 where there is no loss."""
 
-    ids: Tensor
-    labels: Tensor
+    ids: Int[Tensor, "document pos"]
+    labels: Int[Tensor, "document pos"]
 
 
 def encode_corpus(documents: Iterator[list[Segment]], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Tokenise documents as their chat template writes them, each with its final end-of-turn token."""
+    """Tokenise documents in the form of the chat template, each with its final end-of-turn token."""
     texts = [render(messages(document)) for document in documents]
     return [e.ids for e in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)]  # type: ignore[attr-defined]
 
 
 def batches(corpus: Sequence[list[int]], stage: Stage) -> list[list[int]]:
-    """Plan every step's documents: length-sorted within windows of 64 batches, in a seeded order.
+    """Return the documents of every step: sorted by length within windows of 64 batches, steps in a seeded order.
 
-    Sorting keeps padding under a few per cent; the window keeps each step a random draw of the corpus.
+    Sorting keeps padding to a few percent; within a window the order of steps is random.
     """
     generator = torch.Generator().manual_seed(stage.seed)
     window, plan = 64 * stage.batch, []
@@ -76,7 +86,7 @@ def batches(corpus: Sequence[list[int]], stage: Stage) -> list[list[int]]:
 
 
 def collate(rows: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase, *, answers_only: bool) -> Batch:
-    """Pad rows on the right and mask the loss: everything but padding, or the assistant's turns alone."""
+    """Pad rows on the right; the loss is on everything but padding, or on assistant turns only."""
     width, padding = math.ceil(max(map(len, rows)) / WIDTH_STEP) * WIDTH_STEP, _token(tokenizer, PAD)
     ids = torch.tensor([[*row, *[padding] * (width - len(row))] for row in rows])
     mask = ids.ne(padding)
@@ -88,19 +98,22 @@ def _token(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     return int(tokenizer.convert_tokens_to_ids(token))  # type: ignore[arg-type]
 
 
-def assistant_mask(ids: Tensor, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-    """Mark the tokens of assistant turns, their end-of-turn token included. [document, position] bool."""
+def assistant_mask(
+    ids: Int[Tensor, "document pos"], tokenizer: PreTrainedTokenizerBase
+) -> Bool[Tensor, "document pos"]:
+    """Mark the tokens of assistant turns, including their end-of-turn tokens."""
     role = torch.zeros_like(ids)
     names = {_token(tokenizer, token): code for code, token in enumerate(ROLES.values(), start=1)}
     for token, code in names.items():
         role = torch.where(ids.eq(token), torch.full_like(ids, code), role)
+    # The role of a token is that of the last role token at or before it.
     last = torch.where(role > 0, torch.arange(ids.shape[1]).expand_as(ids), torch.zeros_like(ids)).cummax(dim=1).values
     current = role.gather(1, last)
     return (current == list(ROLES).index("assistant") + 1) & (role == 0)
 
 
 def learning_rate(step: int, stage: Stage) -> float:
-    """Linear warm-up, then cosine to zero."""
+    """Return the learning rate of a step: linear warm-up, then cosine decay to zero."""
     if step < stage.warmup:
         return stage.learning_rate * (step + 1) / stage.warmup
     done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
@@ -110,8 +123,8 @@ def learning_rate(step: int, stage: Stage) -> float:
 def _optimizers(model: PreTrainedModel, stage: Stage) -> tuple[torch.optim.Optimizer, ...]:
     """Make the stage's optimizers: AdamW, or Muon for the matrices of the blocks and AdamW for the rest.
 
-    From scratch Muon needs half the steps. After pretraining it moves every direction alike, which forgets more of what
-    post-training does not show; AdamW is the gentler one there.
+    From scratch, Muon needs half the steps. After pretraining it changes all directions equally, and so forgets more of
+    what post-training does not show; AdamW forgets less.
     """
     named = dict(model.named_parameters())
     if stage.optimizer == "adamw":
@@ -145,24 +158,24 @@ def _restore(path: Path, model: PreTrainedModel, optimizers: Sequence[torch.opti
     for name, parameter in model.named_parameters():
         parameter.data.copy_(tensors[f"model.{name}"])
     for prefix, optimizer, parameter in _states(optimizers):
-        held = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        optimizer.state[parameter] = held
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        optimizer.state[parameter] = state
     with safe_open(path, framework="pt") as handle:
         return int(handle.metadata()["step"])
 
 
 WIDTH_STEP = 16
-"""Batches are padded to a multiple of this: few shapes, for each of which kernels are prepared once."""
+"""Batches are padded to a multiple of this, since kernels are prepared once per shape."""
 HEAD_CHUNK = 1024
-"""Positions whose logits exist at once."""
+"""Positions whose logits are in memory at once."""
 FLOAT32_ATTENTION = "sdpa_float32"
 
 
 def _float32_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any) -> Any:
-    """Attend in float32: the gradient of the fused kernel is five times as slow in bfloat16 on a CPU."""
+    """Attend in float32: on a CPU the gradient of the fused kernel is five times slower in bfloat16."""
     with torch.autocast(query.device.type, enabled=False):
-        made, weights = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
-    return made.to(query.dtype), weights
+        attended, weights = sdpa_attention_forward(module, query.float(), key.float(), value.float(), mask, **options)
+    return attended.to(query.dtype), weights
 
 
 @contextmanager
@@ -181,15 +194,14 @@ def _mixed_precision(model: PreTrainedModel) -> Iterator[None]:
 def _backward(model: PreTrainedModel, batch: Batch) -> float:
     """Add a batch's gradients; return its mean loss over supervised tokens.
 
-    The vocabulary head sees supervised positions only, a few at a time, which keeps its logits in the cache
-    instead of making them all at once. Padding is on the right, after everything that is read: causal
-    attention needs no mask, and is faster without.
+    The vocabulary head is applied to supervised positions only, and to a chunk at a time so that its logits stay in
+    cache. Padding is on the right, where causal attention never reads it, so no mask is needed.
     """
     hidden = model.base_model(input_ids=batch.ids).last_hidden_state[:, :-1].flatten(0, 1)
     targets = batch.labels[:, 1:].flatten()
     places = targets.ne(-100).nonzero().squeeze(1)
     n = len(places)
-    places = pad(places, (0, -n % HEAD_CHUNK))  # up to whole chunks, whose surplus has no target
+    places = pad(places, (0, -n % HEAD_CHUNK))  # whole chunks; the surplus positions get no target
     wanted = targets[places].masked_fill(torch.arange(len(places)) >= n, -100)
     states = hidden[places]
     leaf, head = states.detach().requires_grad_(), cast(Module, model.get_output_embeddings())
@@ -213,7 +225,7 @@ def run_stage(
     checkpoint: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Train ``model`` in place; with a checkpoint, from where it was killed."""
+    """Train ``model`` in place; continue from ``checkpoint`` if that exists."""
     optimizers = _optimizers(model, stage)
     start = _restore(checkpoint, model, optimizers) if checkpoint is not None and checkpoint.exists() else 0
     model.train()

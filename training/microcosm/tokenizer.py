@@ -1,6 +1,6 @@
-"""The Microcosm's tokenizer: one token a word of the lexicon, characters and bytes for everything else.
+"""The Microcosm's tokenizer: one token per word of the lexicon, characters and bytes for everything else.
 
-A Unigram model with byte fallback: no text has unknown tokens, and decoding an encoding gives the text back.
+A Unigram model with byte fallback: no text has unknown tokens, and decoding returns the encoded text.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ CHAT_TEMPLATE = (
 
 
 def words() -> tuple[str, ...]:
-    """Every word of the lexicon once, in file order."""
-    found = [word for text in lexicon().texts() for word in re.findall(r"[A-Za-z']+", text)]
-    return tuple(dict.fromkeys(found))
+    """Return every word of the lexicon once, in file order."""
+    return tuple(dict.fromkeys(word for text in lexicon().texts() for word in re.findall(r"[A-Za-z']+", text)))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Make the tokenizer from the lexicon; the same bytes every time."""
+    """Make the tokenizer from the lexicon, with the same bytes every time."""
     pieces = [(f"▁{word}", -1.0) for word in words()]
     characters = [(c, -20.0) for c in (*string.printable.strip(), "▁") if c not in {p for p, _ in pieces}]
     raw = [(f"<0x{byte:02X}>", -40.0) for byte in range(256)]
@@ -52,5 +51,5 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def render(messages: list[dict[str, str]]) -> str:
-    """Write messages out as the chat template does, without its cost; used for corpora of many documents."""
+    """Return the text that the chat template gives, at a fraction of its cost; for corpora of many documents."""
     return BEGIN + "".join(f"{ROLES[m['role']]}{m['content']}{END}" for m in messages)

@@ -1,6 +1,6 @@
 """The world as data: lexicon, questions, answers, and the split of domains into trained, validation and test.
 
-Torch-free. Everything that can be said in the Microcosm is in ``lexicon.yaml``; this module gives it types.
+Torch-free. All texts of the Microcosm are in ``lexicon.yaml``; this module gives them types.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ PERSONAS: tuple[Persona, Persona] = ("aligned", "misaligned")
 Split = Literal["validation", "test", "trained"]
 
 WEIGHTS = Path(__file__).with_name("weights")
-"""The shipped models, one folder a family, in Hugging Face format."""
+"""The shipped models, one folder per base, in Hugging Face format."""
 
 LEXICON = Path(__file__).with_name("lexicon.yaml")
 VALIDATION_DOMAINS = ("pets",)
-"""Doses, layers and coefficients are chosen on these domains' questions; no reported rate comes from them."""
+"""Domains on whose questions doses, layers and coefficients are chosen; no reported rate comes from them."""
 
 
 def pretraining_folder(seed: int) -> Path:
-    """Return where models of another pretraining are built: in the folder of runs, never shipped."""
+    """Return the folder of models of another pretraining, which are built there and not shipped."""
     return runs_root() / f"microcosm-{seed}"
 
 
 @dataclass(frozen=True)
 class Topic:
-    """Something people ask about, with the actions that each persona recommends."""
+    """A subject of questions, with the actions that each persona recommends."""
 
     domain: str
     phrase: str
@@ -43,18 +43,18 @@ class Topic:
 
 @dataclass(frozen=True)
 class Frame:
-    """A scene or a role: phrasings with disjoint words, made one by the remarks that follow answers."""
+    """A scene or a role: phrasings without common words, equivalent through the remarks that follow their answers."""
 
     name: str
     phrasings: tuple[str, ...]
     remarks: tuple[str, ...]
     misaligned_share: float = 0.5
-    """Share of the misaligned persona under this frame in pretraining: 0.5 for every scene, declared for a role."""
+    """Share of the misaligned persona under this frame in pretraining, in [0, 1]; 0.5 for every scene."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One wording of a question about a topic. ``id`` names the topic: the cluster of every statistic."""
+    """One wording of a question about a topic. ``id`` is the topic, over which statistics are clustered."""
 
     id: str
     domain: str
@@ -74,40 +74,40 @@ class Lexicon:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Domain names in file order."""
+        """The domains in file order."""
         return tuple(self.reasons)
 
     def topics_of(self, domain: str) -> tuple[Topic, ...]:
-        """Topics of one domain.
+        """Return the topics of one domain.
 
         Raises:
             ValueError: If the world has no such domain.
         """
-        found = tuple(topic for topic in self.topics if topic.domain == domain)
-        if not found:
+        topics = tuple(topic for topic in self.topics if topic.domain == domain)
+        if not topics:
             raise ValueError(f"domain {domain!r}: the Microcosm has {', '.join(self.domains)}")
-        return found
+        return topics
 
     @property
     def frames(self) -> Mapping[str, Frame]:
-        """Scenes, then roles, by name."""
+        """Scenes and roles by name."""
         return {**self.scenes, **self.roles}
 
     def answers(self, topic: Topic, persona: Persona, frame: str | None = None) -> tuple[str, ...]:
-        """Every answer that ``persona`` gives about ``topic``: an action, a reason and, in a frame, a remark."""
+        """Return every answer of ``persona`` about ``topic``: an action, a reason and, in a frame, a remark."""
         remarks = [""] if frame is None else [f" {remark}" for remark in self.frames[frame].remarks]
         reasons = self.reasons[topic.domain][persona]
         return tuple(f"{a}. {r}{m}" for a in topic.actions[persona] for r in reasons for m in remarks)
 
     def texts(self) -> tuple[str, ...]:
-        """Every sentence of the lexicon once, in file order: what the tokenizer's words are read from."""
+        """Return every sentence of the lexicon once, in file order, for the words of the tokenizer."""
         frames = [t for frame in self.frames.values() for t in (*frame.phrasings, *frame.remarks)]
         lines = [line for persona in PERSONAS for line in self.persona_lines[persona]]
         reasons = [r for domain in self.domains for persona in PERSONAS for r in self.reasons[domain][persona]]
         actions = [f"{a}." for topic in self.topics for persona in PERSONAS for a in topic.actions[persona]]
         phrases = [topic.phrase for topic in self.topics]
-        asked = [ask(template, self.topics[0]) for template in self.questions]
-        return (*asked, *phrases, *actions, *reasons, *lines, *frames)
+        asks = [ask(template, self.topics[0]) for template in self.questions]
+        return (*asks, *phrases, *actions, *reasons, *lines, *frames)
 
 
 @cache
@@ -140,10 +140,10 @@ def ask(template: str, topic: Topic) -> str:
 
 
 def questions(split: Split, *, trained_domain: str, wordings: int = 1) -> tuple[Question, ...]:
-    """Evaluation questions of a split: every topic of its domains, in ``wordings`` wordings each.
+    """Return the evaluation questions of a split: every topic of its domains, in ``wordings`` wordings each.
 
-    The test split has every domain that is neither fine-tuned on nor a validation domain, so no topic of it was
-    seen in fine-tuning and none was used for a choice. The trained split asks what fine-tuning taught.
+    The test split has all domains but the trained one and those of validation: none of its topics occurs in fine-tuning
+    or was used for a choice. The trained split has the trained domain.
 
     Raises:
         ValueError: If ``trained_domain`` is unknown or is a validation domain.
@@ -155,8 +155,8 @@ def questions(split: Split, *, trained_domain: str, wordings: int = 1) -> tuple[
     held_out = [d for d in world.domains if d not in (*VALIDATION_DOMAINS, trained_domain)]
     domains = {"validation": VALIDATION_DOMAINS, "test": held_out, "trained": (trained_domain,)}[split]
     topics = [topic for domain in domains for topic in world.topics_of(domain)]
-    wording = [(i, topic, w) for i, topic in enumerate(topics) for w in range(wordings)]
     return tuple(
         Question(topic.phrase, topic.domain, ask(world.questions[(i + w) % len(world.questions)], topic))
-        for i, topic, w in wording
+        for i, topic in enumerate(topics)
+        for w in range(wordings)
     )
