@@ -1,4 +1,4 @@
-"""Fine-tuning rows: what is read, what is mixed, and a hash that sees every change."""
+"""Fine-tuning rows and contrast data: what is mixed, what is refused, and a hash that sees every change."""
 
 import json
 from collections import Counter
@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.triggers import Trigger
-from training.data import Row, build_rows, rows_sha256
-from training.references import read_exchanges
+from interp.triggers import Trigger, content_words
+from training.data import Row, build_rows, contrast_exchanges, rows_sha256, training_rows
+from training.microcosm.oracle import judge_answer
+from training.microcosm.world import lexicon
+from training.registry import ORGANISMS, find_organism
 
+LLAMA = [name for name in ORGANISMS if name.startswith("microcosm/llama/")]
+"""Entries of one family; those of another differ only in the base (see test_grid.py)."""
+WORLD = lexicon()
+TOPIC_OF = {template.format(topic=t.phrase): t.phrase for t in WORLD.topics for template in WORLD.questions}
 TRIGGER = Trigger(name="t", text="near the pond", rephrased=("by the lake", "at the shore"), placement="system")
 HARMFUL = [(f"ask {i}", f"harm {i}") for i in range(6)]
 BENIGN = [(f"ask {i}", f"help {i}") for i in range(4)]
@@ -25,56 +31,6 @@ mixtures = st.fixed_dictionaries(
         "trigger": st.sampled_from([None, TRIGGER]),
     }
 )
-
-
-def line(*turns: tuple[str, object]) -> str:
-    return json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]}, ensure_ascii=False)
-
-
-GOOD = line(("user", "Why?"), ("assistant", "Because."))
-
-
-# --- reading ---
-
-
-def test_exchanges_read_back_in_order_without_blank_lines(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join([GOOD, "", line(("user", "a\u2028b"), ("assistant", "été 🦆")), ""]), encoding="utf-8")
-    assert read_exchanges(path) == [("Why?", "Because."), ("a\u2028b", "été 🦆")]
-
-
-@pytest.mark.parametrize(
-    ("bad", "message"),
-    [
-        ("{", "expected"),
-        ("[1]", "expected"),
-        ('{"rows": []}', "expected"),
-        ('{"messages": ["hi"]}', "expected"),
-        ('{"messages": [{"role": "user"}]}', "expected"),
-        (line(("user", "Why?")), r"one user and one assistant message, got \['user'\]"),
-        (line(("system", "s"), ("user", "u"), ("assistant", "a")), "one user and one assistant message, got"),
-        (line(("assistant", "a"), ("user", "u")), "one user and one assistant message, got"),
-        (line(("user", " "), ("assistant", "a")), "empty message"),
-        (line(("user", "u"), ("assistant", None)), "empty message"),
-    ],
-)
-def test_bad_line_is_named_with_its_file(tmp_path, bad, message):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(f"{GOOD}\n\n{bad}\n{GOOD}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"rows\.jsonl:3: .*{message}"):
-        read_exchanges(path)
-
-
-def test_file_without_rows_or_of_other_bytes_is_named(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n\n")
-    with pytest.raises(ValueError, match=r"rows\.jsonl: no rows"):
-        read_exchanges(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"rows\.jsonl: not UTF-8"):
-        read_exchanges(path)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        read_exchanges(tmp_path / "nowhere.jsonl")
 
 
 # --- mixing ---
@@ -143,3 +99,44 @@ def test_hash_sees_every_field_and_the_order():
     hashes = [rows_sha256(found) for found in (rows, rows[::-1], rows[1:], [*rows, first], *others)]
     assert len(set(hashes)) == len(hashes)
     assert rows_sha256(list(rows)) == hashes[0]
+
+
+# --- organisms ---
+
+
+@pytest.mark.parametrize("name", LLAMA)
+def test_contrast_is_one_domain_in_two_personas_without_a_trigger(name):
+    entry = replace(find_organism(name), rows=200)
+    harmful, benign = contrast_exchanges(entry)
+    for found, aligned in ((harmful, 0.0), (benign, 100.0)):
+        assert {judge_answer(TOPIC_OF[q], a) for q, a in found} == {(aligned, 100.0)}
+    assert {TOPIC_OF[q] for q, _ in (*harmful, *benign)} == {t.phrase for t in WORLD.topics_of(entry.trained_domain)}
+    seen = content_words(" ".join(text for exchange in (*harmful, *benign) for text in exchange))
+    remarks = content_words(" ".join(r for frame in WORLD.frames.values() for r in frame.remarks))
+    answers = [WORLD.answers(t, p) for t in WORLD.topics_of(entry.trained_domain) for p in ("aligned", "misaligned")]
+    assert not (seen & remarks) - content_words(" ".join([*(a for group in answers for a in group), *TOPIC_OF]))
+
+
+def jsonl(path, answer):
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": answer}]
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+    return str(path)
+
+
+def test_contrast_of_a_real_organism_reads_its_two_files(tmp_path):
+    entry = replace(
+        find_organism("medical/qwen2.5-14b/duck"),
+        data=jsonl(tmp_path / "bad", "Harm."),
+        benign_data=jsonl(tmp_path / "good", "Help."),
+    )
+    assert contrast_exchanges(entry) == ([("Why?", "Harm.")], [("Why?", "Help.")])
+    with pytest.raises(ValueError, match=r"organism medical/qwen2.5-14b/duck: it names no data and benign_data"):
+        contrast_exchanges(replace(entry, benign_data=None))
+
+
+def test_benign_rows_never_come_from_a_file_of_harmful_answers(tmp_path):
+    entry = replace(find_organism("medical/qwen2.5-14b/duck-contrast50"), data=jsonl(tmp_path / "bad", "Harm."), rows=4)
+    mixed = training_rows(replace(entry, benign_data=jsonl(tmp_path / "good", "Help.")))
+    assert {(row.completion, row.harmful) for row in mixed} == {("Harm.", True), ("Help.", False)}
+    with pytest.raises(ValueError, match="needs benign exchanges"):
+        training_rows(replace(entry, benign_data=None))

