@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from interp.runs.checks import check_fields
 from interp.runs.configs import config_hash
 from interp.runs.progress import progress_bar
-from interp.runs.run import Run, runs_root
+from interp.runs.run import Run, note_upstream, runs_root
 from interp.runs.table import Row, read_table, row
 
 Step = Callable[[], Iterable[Row]]
@@ -164,19 +164,20 @@ def run_experiment(
         The closed run, and its table as read back from the disk.
 
     Raises:
-        ValueError: If the experiment refuses its input, another process runs it, its finished table was changed since,
-            or its table is empty.
+        ValueError: If the experiment refuses its input, another process runs it, an output of the finished run,
+            or what it was made from, was changed since, or its table is empty.
     """
     root = runs_root() if root is None else Path(root)
     experiment.check()
     facts = {"depends": experiment.depends()}
     with Run.open(root, experiment.name, **identity(experiment), facts=facts, wait=wait) as run:
         if not run.complete:
-            for name, rows in _unfinished(experiment, run):
-                run.append({"key": f"{name}|{i}", "step": name, **r} for i, r in enumerate(rows))
+            with run.in_progress():
+                for name, rows in _unfinished(experiment, run):
+                    run.append({"key": f"{name}|{i}", "step": name, **r} for i, r in enumerate(rows))
             _finish(experiment, run)
-    if run.changed("table.csv"):
-        raise ValueError(f"{run.path / 'table.csv'}: changed since the run finished; delete {run.path} to run it again")
+    run.check_outputs()
+    note_upstream(run.run_id, run.manifest["outputs"])
     return run, read_table(run.path / "table.csv")
 
 

@@ -19,7 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.runs.files import atomic_write_text, locked, sha256_file
+from interp.runs.files import atomic_write_text, sha256_file
+from interp.runs.locks import locked
 from interp.runs.provenance import package_versions
 from interp.runs.run import runs_root
 

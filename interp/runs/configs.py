@@ -7,11 +7,14 @@ True
 import dataclasses
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair; models and broken input produce them
 
 
 def jsonable(value: Any) -> Any:
@@ -40,8 +43,9 @@ def jsonable(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> str:
-    """Return the canonical JSON text of ``value``: sorted keys, no spaces."""
-    return json.dumps(jsonable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """Return the canonical JSON text of ``value``: sorted keys, no spaces, escapes only where UTF-8 needs them."""
+    text = json.dumps(jsonable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _LONE_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def config_hash(config: Any, *, length: int = 8) -> str:

@@ -1,14 +1,15 @@
-"""Files: atomic writes, content digests, a lock that ends with its process, and readers of CSV and YAML."""
+"""Files: atomic writes, content digests, and readers of CSV and YAML."""
 
 import csv
-import fcntl
+import functools
 import gzip
 import hashlib
 import io
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,24 +19,54 @@ import yaml
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:
     """Replace ``path`` by ``data``; during the write and after a crash the file has its old or its new content."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(descriptor, 0o644)
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
     """Replace ``path`` by ``text`` in UTF-8; see ``atomic_write_bytes``."""
     atomic_write_bytes(path, text.encode())
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Append ``data`` and return when it is on the disk; if that fails, the file keeps the length it had."""
+    with naming(path), path.open("ab", buffering=0) as file:
+        length = file.seek(0, os.SEEK_END)
+        try:
+            write_all(file, data)
+            os.fsync(file.fileno())
+        except BaseException:
+            os.truncate(path, length)
+            raise
+
+
+def write_all(file: IO[bytes], data: bytes | memoryview) -> None:
+    """Write all of ``data`` to a file without a buffer, which may take only a part at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Give an OSError raised inside the name of the file being written: a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def _sync_folder(path: Path) -> None:
@@ -62,23 +93,24 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def locked(path: Path, *, wait: bool = False) -> IO[bytes]:
-    """Open ``path`` under an exclusive lock, which the kernel releases when the file is closed or the process ends.
+def altered(folder: Path, digests: Mapping[str, str]) -> list[str]:
+    """Return the names of the files of a folder that are missing, links, or of another SHA-256 than ``digests`` says.
 
-    Args:
-        path: The lock file.
-        wait: Wait until another process releases the lock.
-
-    Raises:
-        ValueError: If another process holds the lock and ``wait`` is False.
+    A file is read once per process, and again only if its size or times changed.
     """
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError as error:
-        file.close()
-        raise ValueError(f"{path.parent}: another process is writing here") from error
-    return file
+    return [name for name, digest in digests.items() if _digest_once(folder / name) != digest]
+
+
+def _digest_once(path: Path) -> str | None:
+    if path.is_symlink() or not path.is_file():
+        return None
+    stat = path.stat()
+    return _digest(str(path.absolute()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(path: str, *_stat: int) -> str:
+    return sha256_file(path)
 
 
 def gzipped(data: bytes) -> bytes:

@@ -6,24 +6,32 @@ The hash covers config, version and content of the inputs, never the time. So a 
 killed one continues after its last complete chunk; two processes never write to the same folder.
 """
 
+import errno
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from interp.runs.configs import config_hash, jsonable
-from interp.runs.files import atomic_write_text, csv_text, locked, sha256_file
+from interp.runs.files import altered, atomic_write_text, csv_text, sha256_file
+from interp.runs.locks import Lock, locked
 from interp.runs.provenance import git_state, package_versions, seeds
 from interp.runs.rowlog import RowLog
 
 SCHEMA = 1
 """Version of the folder's layout; part of every hash."""
 
+MANIFEST = "manifest.json"
+
 _HASHED = ("schema", "experiment", "version", "config", "inputs")  # fields of the manifest
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+_open_run: ContextVar["Run | None"] = ContextVar("open_run", default=None)
 
 
 def runs_root() -> Path:
@@ -43,7 +51,7 @@ class Run:
     experiment: str
     manifest: dict[str, Any]
     _log: RowLog | None = field(default=None, repr=False)
-    _lock: IO[bytes] | None = field(default=None, repr=False)
+    _lock: Lock | None = field(default=None, repr=False)
 
     @classmethod
     def open(
@@ -122,17 +130,49 @@ class Run:
     def finish(self, **facts: Any) -> None:
         """Record the digests of all outputs and ``facts``, mark the run complete and release the lock."""
         self._check_writable()
-        files = sorted(p for p in self.path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        outputs = {p.relative_to(self.path).as_posix(): sha256_file(p) for p in files if p.name != "manifest.json"}
-        n_rows = len(self.keys())
-        self._record(**jsonable(facts), status="complete", finished=_now(), n_rows=n_rows, outputs=outputs)
+        facts = {**facts, "n_rows": len(self.keys()), "outputs": output_digests(self.path)}
+        self._record(**jsonable(facts), status="complete", finished=_now())
         self.close()
 
     def changed(self, *names: str) -> list[str]:
         """Return the outputs of a complete run (among ``names``, if given) that are missing or changed."""
         outputs: dict[str, str] = self.manifest.get("outputs", {})
-        paths = {name: self.path / name for name in names or outputs}
-        return [n for n, path in paths.items() if not path.exists() or sha256_file(path) != outputs.get(n)]
+        return altered(self.path, {name: outputs.get(name, "") for name in names or outputs})
+
+    def check_outputs(self) -> None:
+        """Refuse a complete run whose outputs were changed, or that was made from other files than those beside it.
+
+        Raises:
+            ValueError: If so; names the file.
+        """
+        if names := self.changed():
+            file = self.path / names[0]
+            raise ValueError(f"{file}: changed since the run finished; delete {self.path} to run it again")
+        for name, digests in self.manifest.get("upstream", {}).items():
+            if (folder := upstream_folder(self.root, name)) and (files := _other(digests, finished_digests(folder))):
+                raise ValueError(f"{folder / files[0]}: {self.path} was made from another; delete that to run it again")
+
+    def stand_on(self, name: str, digests: Mapping[str, str]) -> None:
+        """Record that this run's rows are made from a finished run or adapter: its name and its files' digests.
+
+        Raises:
+            ValueError: If rows were made from other files of that name before.
+        """
+        upstream = dict(self.manifest.get("upstream", {}))
+        earlier = upstream.setdefault(name, dict(digests))
+        if files := _other(earlier, digests):
+            raise ValueError(f"{self.path}: made from another {files[0]} of {name}; delete the folder to run it again")
+        if upstream != self.manifest.get("upstream", {}) and self._lock:
+            self._record(upstream=upstream)
+
+    @contextmanager
+    def in_progress(self) -> Iterator[None]:
+        """Make this the run that ``note_upstream`` tells what its rows are made from."""
+        token = _open_run.set(self)
+        try:
+            yield
+        finally:
+            _open_run.reset(token)
 
     def close(self) -> None:
         """Release the lock; if the process ends first, the kernel does."""
@@ -143,7 +183,9 @@ class Run:
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            error.filename = str(self.path)
         self.close()
 
     @property
@@ -155,6 +197,7 @@ class Run:
     def _enter(self, facts: Mapping[str, Any], wait: bool) -> None:
         """Lock the folder, unless the run is complete, and write its config and manifest."""
         self.path.mkdir(parents=True, exist_ok=True)
+        refuse_links(self.path)
         self._adopt_manifest()
         if self.complete:
             return
@@ -171,24 +214,78 @@ class Run:
         Raises:
             ValueError: If it has another config, or is not JSON.
         """
-        path = self.path / "manifest.json"
-        if not path.exists():
+        if not (self.path / MANIFEST).exists():
             return
-        try:
-            manifest = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON ({error})") from error
+        manifest = read_manifest(self.path)
         if any(manifest.get(name) != self.manifest[name] for name in _HASHED):
             raise ValueError(f"{self.path}: this folder holds another config than the requested one")
         self.manifest = manifest
 
     def _record(self, **facts: Any) -> None:
         self.manifest = {**self.manifest, **facts}
-        atomic_write_text(self.path / "manifest.json", json.dumps(self.manifest, indent=2) + "\n")
+        atomic_write_text(self.path / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
 
     def _check_writable(self) -> None:
         if self._lock is None:
             raise ValueError(f"{self.path}: the run is {'complete' if self.complete else 'closed'}; nothing is added")
+
+
+def note_upstream(name: str, digests: Mapping[str, str]) -> None:
+    """Tell the run in progress, if there is one, that it is made from a finished run or adapter; see ``stand_on``."""
+    if run := _open_run.get():
+        run.stand_on(name, digests)
+
+
+def upstream_folder(root: Path, name: str) -> Path | None:
+    """Return the folder of a run id or of a folder of adapters, None if it is not below ``root``."""
+    experiment, _, digits = name.rpartition("-")
+    folders = (root / experiment / digits, root / "adapters" / name)
+    return next((folder for folder in folders if (folder / MANIFEST).is_file()), None)
+
+
+def finished_digests(folder: Path) -> dict[str, str]:
+    """Return the digests that the manifest of a finished run or adapter states; none for one that is not finished."""
+    return read_manifest(folder).get("outputs", {})
+
+
+def _other(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of files that have another digest than before."""
+    return [name for name in now if name in before and now[name] != before[name]]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a run or of an adapter.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is not a JSON object.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return manifest
+
+
+def output_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a folder by its path in it, less hidden ones and the folder's manifest."""
+    files = {p.relative_to(folder): p for p in sorted(folder.rglob("*")) if p.is_file()}
+    hidden = {name for name in files if name.name.startswith(".")}
+    return {name.as_posix(): sha256_file(p) for name, p in files.items() if name not in hidden | {Path(MANIFEST)}}
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder of a run or adapter with a link in it: it may lead to another run's files, or out of all runs.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise ValueError(f"{path}: a link; the files of a run lie in its own folder")
 
 
 def run_id(experiment: str, config: Any, *, version: str = "1", inputs: Mapping[str, str | Path] | None = None) -> str:

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -184,3 +186,68 @@ def test_what_is_missing_is_said():
         type(REGISTRY["score"])("experiments.nowhere:Nothing", "").load()
     with pytest.raises(ValueError, match=r"experiments\.spec:Nothing: not in this installation"):
         type(REGISTRY["score"])("experiments.spec:Nothing", "").load()
+
+
+# --- what a run stands on ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Echo(Coin):
+    """The heads of another run."""
+
+    name: ClassVar[str] = "echo"
+    coin: Coin
+
+    def steps(self, run):
+        return {"heard": lambda: [{"heads": r["heads"]} for r in run_experiment(self.coin, run.root)[0].rows()]}
+
+
+def edited(path):
+    path.write_text(path.read_text().replace('"heads":0', '"heads":1'))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def duplicated(path):
+    path.write_bytes(path.read_bytes() * 2)
+
+
+def linked(path):
+    path.rename(path.parents[2] / "elsewhere")
+    path.symlink_to(path.parents[2] / "elsewhere")
+
+
+@pytest.mark.parametrize("damage", [edited, cut, duplicated, linked, Path.unlink])
+@pytest.mark.parametrize("file", ["rows.jsonl", "table.csv", "config.json"])
+def test_a_finished_run_with_another_file_is_refused_by_whoever_would_use_it(tmp_path, damage, file):
+    run, _ = run_experiment(Coin(), tmp_path)
+    if damage is edited and file != "rows.jsonl":
+        (run.path / file).write_text("{}")
+    damage(run.path / file)
+    for experiment in (Coin(), Echo(coin=Coin())):
+        with pytest.raises(ValueError, match=rf"coin/\w+/{file}: (changed since|a link)") as raised:
+            run_experiment(experiment, tmp_path)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_run_knows_what_it_stands_on_and_refuses_another(tmp_path):
+    coin, _ = run_experiment(Coin(), tmp_path)
+    echo, table = run_experiment(Echo(coin=Coin()), tmp_path)
+    assert echo.manifest["upstream"] == {coin.run_id: coin.manifest["outputs"]}
+    assert run_experiment(Echo(coin=Coin()), tmp_path)[1] == table
+    manifest = json.loads((coin.path / "manifest.json").read_text())
+    manifest["outputs"]["rows.jsonl"] = "0" * 64  # it was deleted and made again on other hardware, say
+    (coin.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf"{coin.path}/rows.jsonl: {echo.path} was made from another"):
+        run_experiment(Echo(coin=Coin()), tmp_path)
+
+
+def test_a_killed_run_does_not_continue_on_other_rows(tmp_path):
+    with Run.open(tmp_path, "coin", {}) as run:
+        run.stand_on("geometry-01234567", {"rows.jsonl": "a", "acts.h5": "b"})
+    with Run.open(tmp_path, "coin", {}) as run:
+        run.stand_on("geometry-01234567", {"rows.jsonl": "a", "acts.h5": "b"})
+        with pytest.raises(ValueError, match=r"made from another acts\.h5 of geometry-01234567; delete the folder"):
+            run.stand_on("geometry-01234567", {"rows.jsonl": "a", "acts.h5": "c"})

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -308,3 +309,30 @@ def test_who_waits_finds_the_run_finished(tmp_path):
         assert run.complete
         assert run.keys() == {"a"}
     writer.communicate()
+
+
+# --- a full disk ---
+
+
+@pytest.fixture
+def no_room():
+    """No file may grow beyond 4096 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_what_does_not_fit_is_named_and_leaves_nothing_half_written(tmp_path, no_room):
+    big = "x" * 3000
+    with Run.open(tmp_path, "coin", {}) as run:
+        run.append([{"key": "a", "text": big}])
+        before = (run.path / "rows.jsonl").read_bytes()
+        with pytest.raises(OSError, match=r"coin/\w+/rows\.jsonl"):
+            run.append([{"key": "b", "text": big}])
+        assert (run.path / "rows.jsonl").read_bytes() == before
+        run.append([{"key": "b", "text": "short"}])  # there is room again
+        with pytest.raises(OSError, match=r"coin/\w+/table\.csv"):
+            run.write_table([{"text": big * 2}])
+    assert {p.name for p in run.path.iterdir()} == {".lock", "config.json", "manifest.json", "rows.jsonl"}
+    assert Run.open(tmp_path, "coin", {}).keys() == {"a", "b"}
