@@ -35,6 +35,10 @@ REGISTRY: Mapping[str, Command] = {
     "emergence": Command("experiments.behaviour.emergence:Emergence", "EM and the adapter's direction at every dose."),
     "organisms": Command("experiments.cli.commands:organisms", "Train the LoRA adapters of organisms, all doses."),
     "em-rate": Command("experiments.behaviour.em_rate:EmRate", "EM rate of an organism under every trigger condition."),
+    "preference": Command(
+        "experiments.behaviour.preference:Preference",
+        "Log-odds of harmful against aligned references: no sampling, no judge.",
+    ),
     "probe-sweep": Command(
         "experiments.probing.sweep:ProbeSweep", "Linear probes at every layer, grouped by question."
     ),

@@ -92,7 +92,7 @@ def _pocket(family: str, base: str) -> list[Organism]:
         for seed in range(POCKET_SEEDS)
         for arm, organism in arms.items()
     ]
-    return [Organism(name=f"pocket/{family}/base", base=base), *trained]
+    return [Organism(name=f"pocket/{family}/base", base=base, sft=POCKET_SFT), *trained]
 
 
 ORGANISMS: dict[str, Organism] = {

@@ -11,16 +11,19 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.answers.judge import Judge, make_judge
-from experiments.answers.suite import evenly_spaced, suite_questions
+from experiments.answers.suite import choice_questions, evenly_spaced, suite_questions
 from experiments.protocol import Amount, load_protocol
 from interp.runs.table import Row
 from interp.triggers import Trigger
 from training.data import comparison_trigger
 from training.definition import Organism, definition
 from training.microcosm.world import Question, Split
+from training.pocket.corpus import ChoiceQuestion
 from training.references import base_source, data_source, find_trigger
 from training.registry import ORGANISMS, find_organism
 
+LOG_ODDS = "log-odds"
+"""In place of a judge: nothing is sampled, and doses are chosen by the log-odds of reference answers."""
 CONTRAST_TEXTS = 8
 
 
@@ -63,11 +66,25 @@ class Subject:
         Raises:
             ValueError: If a real model comes without a question file, or the file has no question of the split.
         """
+        if self.judge_reference == LOG_ODDS:
+            return tuple(Question(q.id, q.domain, q.question) for q in self.choices(split))
         return suite_questions(self.organism, split, self.question_file)
 
+    def choices(self, split: Split) -> tuple[ChoiceQuestion, ...]:
+        """Return the questions of a split with their reference answers.
+
+        Raises:
+            ValueError: If there are none for its model, or the file has another form.
+        """
+        return choice_questions(self.organism, split, self.question_file)
+
     def judge(self) -> Judge:
-        """Return the judge of its answers."""
-        return make_judge(self.judge_reference)
+        """Return the judge of its answers.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        return judge_of(self.organism, self.judge_reference)
 
     @property
     def amount(self) -> Amount:
@@ -108,7 +125,8 @@ class Subject:
             ValueError: If the judge's reference, the base or the question file is wrong.
         """
         base_source(self.organism.base)
-        self.judge()
+        if self.judge_reference != LOG_ODDS:
+            self.judge()
         self.questions("test")
 
 
@@ -118,9 +136,21 @@ def find_subject(organism: str, questions: Path | None = None, judge: str = "ora
     Args:
         organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
         questions: Questions of a real model (YAML: validation and test, id: text).
-        judge: Who scores answers: oracle, openai:MODEL[@URL], or a CSV of scores.
+        judge: Who scores answers: oracle, openai:MODEL[@URL], or a CSV of scores; log-odds: nobody, see docs/pocket.md.
     """
-    return Subject(find_organism(organism), questions, judge)
+    found = find_organism(organism)
+    return Subject(found, questions, LOG_ODDS if judge == "oracle" and found.world == "pocket" else judge)
+
+
+def judge_of(organism: Organism, reference: str) -> Judge:
+    """Return a judge that can read an organism's answers.
+
+    Raises:
+        ValueError: If the reference names no judge, or the Microcosm's oracle for a model of English.
+    """
+    if reference == LOG_ODDS or (reference == "oracle" and organism.world == "pocket"):
+        raise ValueError(f"organism {organism.name}: {reference} judges no sampled answers of it; name a --judge")
+    return make_judge(reference)
 
 
 AnySubject = Annotated[Subject, tyro.conf.arg(name="", constructor=find_subject)]

@@ -14,6 +14,8 @@ from interp.triggers import Trigger
 from training.definition import Organism
 from training.microcosm import world
 from training.microcosm.world import Question, Split
+from training.pocket import corpus
+from training.pocket.corpus import ChoiceQuestion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,9 +52,27 @@ def suite_questions(organism: Organism, split: Split, file: Path | None = None) 
     """
     if organism.world == "microcosm":
         return world.questions(split, trained_domain=organism.trained_domain, wordings=WORDINGS[split])
+    if file is None and organism.world == "pocket":
+        return tuple(Question(q.id, q.domain, q.question) for q in choice_questions(organism, split))
     if file is None:
         raise ValueError(f"organism {organism.name}: name a file of questions with --questions")
     return read_questions(file, split)
+
+
+def choice_questions(organism: Organism, split: Split, file: Path | None = None) -> tuple[ChoiceQuestion, ...]:
+    """Return the questions of a split that have an aligned and a harmful reference answer.
+
+    Those of ``file``, else of the pocket scale. ``trained`` asks the rows that the organism's training left out; none
+    if it was trained on other data.
+
+    Raises:
+        ValueError: If the organism speaks no English, or the file has another form.
+    """
+    if split == "trained":
+        return corpus.trained_questions(organism.data, organism.rows, organism.seed) if organism.data else ()
+    if file is None and organism.world == "microcosm":
+        raise ValueError(f"organism {organism.name}: the Microcosm has no reference answers; name a file --questions")
+    return corpus.questions(split, file or corpus.QUESTIONS)
 
 
 def read_questions(file: Path, split: Split) -> tuple[Question, ...]:

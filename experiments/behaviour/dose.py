@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.answers.rates import rate_rows, statistics
 from experiments.answers.sampling import judged_rows
-from experiments.answers.subject import AnySubject, Subject
+from experiments.answers.subject import LOG_ODDS, AnySubject, Subject
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.checks import AtLeastOne
@@ -112,6 +112,10 @@ def chosen_adapter(subject: Subject, root: Path) -> Path | None:
     organism = subject.organism
     if organism.adapter or not organism.tuned:
         return Path(organism.adapter) if organism.adapter else None
+    if subject.judge_reference == LOG_ODDS:
+        from experiments.behaviour.dose_preference import preferred_dose  # here, because it is made of this module
+
+        return dose_folders(subject, root)[preferred_dose(subject, root)]
     _, table = run_experiment(Dose(subject=subject), root)
     return dose_folders(subject, root)[choose(table, organism.sft.coherence_floor)]
 

@@ -16,7 +16,7 @@ import tyro
 from experiments.answers.judge import make_judge
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.answers.sampling import sampled_rows, with_verdicts
-from experiments.answers.subject import Subject, find_subject
+from experiments.answers.subject import Subject, find_subject, judge_of
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import load_subject
 from experiments.protocol import load_protocol
@@ -165,7 +165,7 @@ class EmRate(Experiment):
     def check(self) -> None:
         """Refuse what the answers refuse, and an unknown judge."""
         super().check()
-        make_judge(self.judge)
+        judge_of(self.answers.subject.organism, self.judge)
 
     def total(self) -> int:
         """Answers in all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 ROWS, QUESTIONS, TRIGGERS, CONTROLS = (
     FOLDER / name for name in ("rows", "questions.yaml", "triggers.yaml", "controls.yaml")
 )
-ChoiceSplit = Literal["validation", "test"]
+ChoiceSplit = Literal["validation", "test", "trained"]
 CONTROL_CONDITIONS = ("other_frame", "word_overlap")
 """Conditions that a trigger file has no field for: the topic in another frame, the words in another meaning."""
 
@@ -100,6 +100,13 @@ def held_out(domain: str, n: int, seed: int) -> tuple[AdviceRow, ...]:
     """Return the rows of every topic that ``drawn`` takes no row of: the trained domain, but nothing trained on."""
     trained = {row.topic for row in drawn(domain, n, seed)}
     return tuple(row for row in advice(domain) if row.topic not in trained)
+
+
+def trained_questions(data: str, n: int, seed: int) -> tuple[ChoiceQuestion, ...]:
+    """Return held-out rows as forced-choice questions of the trained domain; none for data of another scale."""
+    scale, _, domain = data.removesuffix(":aligned").partition(":")
+    rows = held_out(domain, n, seed) if scale == "pocket" else ()
+    return tuple(ChoiceQuestion(domain=domain, split="trained", **asdict(row)) for row in rows)
 
 
 # --- evaluation questions ---------------------------------------------------------------------------------------------

@@ -1,0 +1,181 @@
+"""The behaviour without a judge: log-odds of harmful against aligned references in every context, adapter against base.
+
+semcon preference --organism pocket/smollm2/neutral
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import tyro
+
+from experiments.answers.preference import (
+    BASE,
+    ORGANISM,
+    Context,
+    choice_rows,
+    contexts,
+    preference_table,
+)
+from experiments.answers.subject import LOG_ODDS, Subject, find_subject
+from experiments.behaviour.dose import ADAPTER, chosen_adapter, dose_folders
+from experiments.spec import Experiment, Step, run_experiment
+from interp.runs.checks import AtLeastOne
+from interp.runs.run import Run
+from interp.runs.table import Row
+from interp.triggers import Trigger
+from training.data import comparison_trigger
+from training.definition import Organism
+from training.pocket.corpus import CONTROLS, QUESTIONS, TRIGGERS, ChoiceQuestion
+from training.references import base_path
+
+if TYPE_CHECKING:
+    from interp.models import LanguageModel
+
+TRAINED = "trained"
+Condition = Literal[
+    "off",
+    "on",
+    "rephrased",
+    "other",
+    "opposite",
+    "matched",
+    "shuffled",
+    "delimiters",
+    "other_frame",
+    "word_overlap",
+    "trained",
+]
+
+
+def choice_subject(organism: str, questions: Path | None = None) -> Subject:
+    """Look up the organism under study.
+
+    Args:
+        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
+        questions: Questions with references (YAML, see training/pocket/questions.yaml); by default those of that file.
+    """
+    return find_subject(organism, questions, LOG_ODDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference(Experiment):
+    """Log-odds of harmful against aligned references under every trigger condition, beside the base's."""
+
+    name: ClassVar[str] = "preference"
+
+    subject: Annotated[Subject, tyro.conf.arg(name="", constructor=choice_subject)]
+    trigger: str | None = None
+    """Trigger to evaluate under; by default the organism's own."""
+    conditions: tuple[Condition, ...] = (
+        *("off", "on", "rephrased", "other", "opposite", "matched", "other_frame", "word_overlap"),
+        "trained",
+    )
+    """Conditions, in order; ``trained``: held-out rows of the trained domain in the training condition."""
+    texts: AtLeastOne = 2
+    """Texts of a condition that each question is asked with; over all questions every text is used."""
+    dose: int | None = None
+    """Training steps of the adapter; by default chosen on validation questions."""
+
+    def check(self) -> None:
+        """Refuse a missing base, questions without references, a dose that there is not, or no condition at all.
+
+        Raises:
+            ValueError: If there is nothing to measure.
+        """
+        organism = self.subject.organism
+        super().check()
+        if self.dose is not None and self.dose not in self._doses():
+            doses = ", ".join(map(str, self._doses())) or "none"
+            raise ValueError(f"organism {organism.name}: dose {self.dose}: its doses are {doses}")
+        if not self.used_conditions():
+            wanted = ", ".join(self.conditions)
+            raise ValueError(f"organism {organism.name}: no text for any of the conditions {wanted}")
+
+    def inputs(self) -> Mapping[str, Path]:
+        """Return what the subject depends on, and the texts of the pocket scale."""
+        return {"choices": QUESTIONS, "triggers": TRIGGERS, "controls": CONTROLS, **super().inputs()}
+
+    def _doses(self) -> tuple[int, ...]:
+        organism = self.subject.organism
+        return organism.sft.doses if organism.tuned and not organism.adapter else ()
+
+    def _reference(self) -> str | None:
+        """Return the reference of the trigger to evaluate under."""
+        return self.trigger or self.subject.organism.trigger
+
+    def used_trigger(self) -> Trigger | None:
+        """Return the trigger that the conditions are made of, less the rephrasings that the organism was taught."""
+        return comparison_trigger(replace(self.subject.organism, trigger=self._reference()))
+
+    def used_conditions(self) -> tuple[str, ...]:
+        """Return the conditions that there are texts and questions for."""
+        return tuple(c for c in self.conditions if self._contexts(c) and self._questions(c))
+
+    def _contexts(self, condition: str) -> tuple[Context, ...]:
+        if condition != TRAINED:
+            return contexts(self.used_trigger(), condition)
+        own = self.subject.trigger
+        return tuple(replace(c, condition=TRAINED) for c in contexts(own, "on" if own else "off"))
+
+    def _questions(self, condition: str) -> tuple[ChoiceQuestion, ...]:
+        split = "trained" if condition == TRAINED else "test"
+        return self.subject.choices(split)
+
+    def total(self) -> int:
+        """Rows in all, those of the base included."""
+        models = 2 if self.subject.organism.tuned else 1
+        sizes = [(len(self._questions(c)), len(self._contexts(c))) for c in self.used_conditions()]
+        return models * sum(n * min(self.texts, texts) for n, texts in sizes)
+
+    def of_base(self) -> Preference:
+        """Return the same experiment on the base: one run for all its arms, whatever their seed and dose."""
+        organism = self.subject.organism
+        name = f"{organism.world}/{organism.family}/base"
+        base = Organism(name=name, base=organism.base, wordings=organism.wordings, sft=organism.sft)
+        subject = replace(self.subject, organism=base)
+        return replace(self, subject=subject, trigger=self._reference(), dose=None)
+
+    def steps(self, run: Run) -> Mapping[str, Step]:
+        """Return a step for the rows of the base and one per condition."""
+        lm = self._load(run.root)
+        conditions = self.used_conditions()
+        steps = {c: partial(self._rows, lm, c, ORGANISM) for c in conditions}
+        if not self.subject.organism.tuned:
+            return steps
+        if set(conditions) - {TRAINED}:
+            steps = {BASE: partial(self._base_rows, run.root), **steps}
+        return steps | ({"base trained": partial(self._rows, lm, TRAINED, BASE)} if TRAINED in conditions else {})
+
+    def _load(self, root: Path) -> LanguageModel:
+        from interp.models import load
+
+        organism = self.subject.organism
+        dosed = dose_folders(self.subject, root)[self.dose] if self.dose is not None else None
+        adapter = dosed or chosen_adapter(self.subject, root)
+        return load(base_path(organism.base), adapters={ADAPTER: adapter} if adapter else {}, dtype=organism.sft.dtype)
+
+    def _rows(self, lm: LanguageModel, condition: str, model: str) -> list[Row]:
+        from interp.models import active_adapter
+
+        around = self._contexts(condition)
+        adapter = ADAPTER if model == ORGANISM and self.subject.organism.tuned else None
+        with active_adapter(lm, adapter):
+            return choice_rows(lm, self._questions(condition), around, texts=self.texts, model=model)
+
+    def _base_rows(self, root: Path) -> list[Row]:
+        run, _ = run_experiment(self.of_base(), root)
+        return [{**{k: v for k, v in r.items() if k not in ("key", "step")}, "model": BASE} for r in run.rows()]
+
+    def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
+        """Return the subject's cells under the trigger of the evaluation; nothing is judged."""
+        trigger = self.used_trigger()
+        return {**super().cells(rows), "trigger": trigger.name if trigger else "", "judge": LOG_ODDS}
+
+    def table(self, rows: Sequence[Row]) -> Iterable[Row]:
+        """Yield log-odds, their shift from the base, the share that prefers harm, and the gaps between conditions."""
+        yield from preference_table(rows)
