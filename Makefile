@@ -36,8 +36,9 @@ check: $(STAMP)  ## Lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-tables: $(STAMP)  ## Renew tables, claims and pictures of README and docs from figures/data
+tables: $(STAMP)  ## Renew the tables, claims, pictures and tree of README and docs from figures/data and the code
 	$(BIN)/semcon findings --pages README.md docs --gallery figures/gallery
+	$(BIN)/python docs/make_tree.py
 
 docs: $(STAMP)  ## Build the site into build/site; a broken link fails (to search it: python -m http.server -d build/site)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
