@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from interp.analysis.lora import lora_updates, only_modules, read_directions, without_modules, write_directions
     from interp.analysis.moments import Moments, moments
     from interp.analysis.orthogonalise import orthogonalised, writer_ablation
-    from interp.chat import Chat, encode_chat, positions
+    from interp.chat import Chat, encode_chat, positions, question_chat
     from interp.decoding.sampling import Sampling
     from interp.directions import (
         Direction,
@@ -62,7 +62,7 @@ _NAMES = {
     "analysis.lora": "lora_updates only_modules read_directions without_modules write_directions",
     "analysis.moments": "Moments moments",
     "analysis.orthogonalise": "orthogonalised writer_ablation",
-    "chat": "Chat encode_chat positions",
+    "chat": "Chat encode_chat positions question_chat",
     "decoding.sampling": "Sampling",
     "directions": "Direction cosine difference_in_means load_directions orthogonal_like principal project random_like "
     "save_directions subspace_overlap",

@@ -1,4 +1,4 @@
-"""Messages to token ids and named token spans: the only code that tokenises."""
+"""Turn messages into token ids and named token spans; no other code tokenises."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class Chat:
     """One tokenised conversation.
 
     Attributes:
-        token_ids: Prompt up to where the assistant starts to speak, then the response if there is one.
+        token_ids: The prompt up to where the assistant's turn starts, then the response if there is one.
         spans: Half-open token spans by name. ``response`` covers the response text; the end-of-turn token follows it.
         text: The rendered conversation that the ids encode, without a beginning-of-sequence token of the tokenizer.
     """
@@ -39,6 +39,12 @@ class Chat:
         """Number of tokens before the response."""
         return self.spans["response"][0] if "response" in self.spans else len(self.token_ids)
 
+    @property
+    def response_length(self) -> int:
+        """Number of response tokens; 0 without a response."""
+        start, end = self.spans.get("response", (0, 0))
+        return end - start
+
 
 def encode_chat(
     tokenizer: PreTrainedTokenizerBase,
@@ -50,22 +56,22 @@ def encode_chat(
     """Render the chat template once and locate the named parts by character offsets.
 
     The prompt's ids equal ``apply_chat_template(messages, add_generation_prompt=True)``, with exactly one
-    beginning-of-sequence token where the tokenizer or the template uses one. A template without a system role gets
-    the system text before the first user message, separated by a blank line (Google's convention for Gemma).
+    beginning-of-sequence token if the tokenizer or the template uses one. If the template has no system role, the
+    system text goes before the first user message, separated by a blank line (Google's convention for Gemma).
 
     Args:
         tokenizer: A fast tokenizer with a chat template.
-        messages: ``role`` and ``content``; the last message is the user's.
-        response: Assistant text to append as the template would, up to and including the end-of-turn token.
+        messages: ``role`` and ``content``; the last message has role user.
+        response: Assistant text to append as the template does, up to and including the end-of-turn token.
         marks: Span name -> substring of the messages. ``question`` is the last user message unless marked, ``system``
             the system message. A mark takes its first occurrence in the messages, ``question`` its last.
 
     Raises:
-        ValueError: If there is no user message, a mark is not in the messages, or the tokenizer is a slow one.
+        ValueError: If the last message is not the user's, a mark is not in the messages, or the tokenizer is slow.
     """
     if not tokenizer.is_fast:
         raise ValueError(
-            f"tokenizer {type(tokenizer).__name__}: spans need character offsets, which only fast ones give"
+            f"tokenizer {type(tokenizer).__name__}: spans need character offsets, which only fast tokenizers give"
         )
     if not messages or messages[-1]["role"] != "user":
         raise ValueError(f"messages {[message['role'] for message in messages]}: the last one must be the user's")
@@ -97,24 +103,24 @@ def question_chat(
 
     Args:
         tokenizer: A fast tokenizer with a chat template.
-        question: What the user asks.
-        text: A text of the trigger, or another in its place; None for the bare question.
-        trigger: Says where a text goes; needed with a text alone.
-        response: Assistant text that is teacher-forced.
+        question: Text of the question.
+        text: Text to place where the trigger goes; None for the question alone.
+        trigger: Defines where a text is placed; required with a text.
+        response: Assistant text to append (teacher-forced).
 
     Raises:
-        ValueError: If a text comes without a trigger, or cannot be placed.
+        ValueError: If there is a text but no trigger, or the text cannot be placed.
     """
     if text is None:
         return encode_chat(tokenizer, [{"role": "user", "content": question}], response=response)
     if trigger is None:
-        raise ValueError(f"text {text!r}: no trigger says where it goes")
+        raise ValueError(f"text {text!r}: without a trigger its placement is unknown")
     marks = {"question": question, "trigger": text}
     return encode_chat(tokenizer, place(question, text, trigger), response=response, marks=marks)
 
 
 def _fold_system(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Move the system text into the first user message where the template has no place for it."""
+    """Move the system text into the first user message if the template has no system role."""
     plain = [dict(message) for message in messages]
     if plain[0]["role"] != "system" or _keeps_system(tokenizer, plain):
         return plain
@@ -133,12 +139,12 @@ def _keeps_system(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
 
 
 def _gap(index: int) -> str:
-    """Stands for the content of a message: characters that no template and no language writes."""
+    """Return a placeholder for the content of a message: characters that no template and no text contains."""
     return f"\ue000{index}\ue001"
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation: bool) -> str:
-    """What the template writes around the contents of these messages, with a gap for each content."""
+    """Return what the template writes around the contents of these messages, with a gap for each content."""
     gaps = [{"role": message["role"], "content": _gap(index)} for index, message in enumerate(messages)]
     return _render(tokenizer, gaps, generation=generation)
 
@@ -155,7 +161,7 @@ def _tokenise(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int],
 
 
 def _bos(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """The beginning-of-sequence token, when the tokenizer puts one first and the template did not."""
+    """Return the beginning-of-sequence token if the tokenizer adds one and the template did not."""
     bos: Any = tokenizer.bos_token_id
     if bos is None or ids[:1] == [bos]:
         return []
@@ -164,14 +170,17 @@ def _bos(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
 
 
 def _regions(text: str, frame: str, messages: Sequence[Message]) -> list[Span]:
-    """Where each content stands in the rendered text: in the gaps of its frame, as written or without outer space."""
+    """Return the character span of each content in the rendered text: the gaps of the frame.
+
+    A template may write a content as it is, or without leading and trailing white space.
+    """
     pieces = re.split("\ue000[0-9]+\ue001", frame)
     cursor, regions = len(pieces[0]), []
     for message, after in zip(messages, pieces[1:], strict=True):
         forms = (message["content"], message["content"].strip())
         form = next((form for form in forms if text.startswith(form + after, cursor)), None)
         if form is None:
-            raise ValueError(f"message {forms[0][:60]!r}: the chat template does not write it as it is")
+            raise ValueError(f"message {forms[0][:60]!r}: the chat template changes its text")
         regions.append((cursor, cursor + len(form)))
         cursor += len(form) + len(after)
     return regions
@@ -180,14 +189,14 @@ def _regions(text: str, frame: str, messages: Sequence[Message]) -> list[Span]:
 def _locate(
     text: str, regions: Sequence[Span], messages: Sequence[Message], marks: Mapping[str, str]
 ) -> dict[str, Span]:
-    """Character spans of the named parts in the rendered text."""
-    found = {"question": _find("question", messages[-1]["content"].strip(), text, regions[-1:], last=True)}
+    """Return the character spans of the named parts in the rendered text."""
+    spans = {"question": _find("question", messages[-1]["content"].strip(), text, regions[-1:], last=True)}
     if messages[0]["role"] == "system":
-        found["system"] = _find("system", messages[0]["content"].strip(), text, regions[:1])
+        spans["system"] = _find("system", messages[0]["content"].strip(), text, regions[:1])
     for name, part in marks.items():
         last = name == "question"
-        found[name] = _find(name, part, text, regions[::-1] if last else regions, last=last)
-    return found
+        spans[name] = _find(name, part, text, regions[::-1] if last else regions, last=last)
+    return spans
 
 
 def _find(name: str, part: str, text: str, regions: Sequence[Span], *, last: bool = False) -> Span:
@@ -195,11 +204,11 @@ def _find(name: str, part: str, text: str, regions: Sequence[Span], *, last: boo
         start = (text.rfind if last else text.find)(part, low, high) if part else -1
         if start >= 0:
             return start, start + len(part)
-    raise ValueError(f"mark {name!r}: {part[:60]!r} does not stand in the messages")
+    raise ValueError(f"mark {name!r}: {part[:60]!r} is not in the messages")
 
 
 def _token_span(offsets: Sequence[Span], start: int, end: int) -> Span:
-    """Tokens that share at least one character with [start, end)."""
+    """Return the span of the tokens that share at least one character with [start, end)."""
     inside = [index for index, (low, high) in enumerate(offsets) if low < end and high > start]
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
@@ -209,7 +218,7 @@ def _shift(span: Span, by: int) -> Span:
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
-    """What the template writes after an assistant message, without trailing white space."""
+    """Return what the template writes after an assistant message, without trailing white space."""
     turns = [*messages, {"role": "assistant", "content": ""}]
     return _frame(tokenizer, turns, generation=False).rpartition(_gap(len(messages)))[2].rstrip()
 
@@ -217,10 +226,10 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 def _continue(
     tokenizer: PreTrainedTokenizerBase, prompt: str, ids: list[int], response: str, tail: str
 ) -> tuple[list[int], int]:
-    """Token ids after the prompt, and how many of them belong to the response text.
+    """Return the token ids after the prompt, and how many of them belong to the response text.
 
-    The whole text is tokenised at once when that leaves the prompt's ids as they are; otherwise a token would straddle
-    the border, and the continuation is tokenised alone, as a sampler would have met it.
+    The whole text is tokenised at once if that leaves the prompt's ids unchanged. Otherwise a token would cross the
+    border, and the continuation is tokenised alone, as it would be after generation.
     """
     whole, offsets = _tokenise(tokenizer, prompt + response + tail)
     more, end = whole[len(ids) :], len(prompt) + len(response)
@@ -234,12 +243,12 @@ def _continue(
 def pad_left(
     chats: Sequence[Chat], pad_id: int | None, device: torch.device | str
 ) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
-    """Stack chats on their right ends; return ids and the attention mask (1 = real token).
+    """Stack chats, aligned on the right; return ids and the attention mask (1 = real token).
 
     Args:
         chats: At least one.
         pad_id: Any valid token id, since padding is masked; None means 0.
-        device: Where the tensors go.
+        device: Device of the tensors.
     """
     width = max(map(len, chats))
     ids = torch.full((len(chats), width), pad_id or 0, dtype=torch.long)
@@ -251,7 +260,7 @@ def pad_left(
 
 
 def position_ids(mask: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-    """Count positions from the first real token, so that a padded row equals the row alone."""
+    """Count positions from the first real token, so that a padded row gives the same result as the row alone."""
     return (mask.cumsum(-1) - 1).clamp_min(0)
 
 
@@ -269,7 +278,7 @@ def positions(
         optional: Mark nothing in a chat without such a part, instead of raising.
 
     Raises:
-        ValueError: If a chat has no such part; an edit or a mean over nothing would pass unseen.
+        ValueError: If a chat has no such part: an edit of nothing, or a mean over nothing, would go unnoticed.
     """
     width = max(map(len, chats)) if width is None else width
     mask = torch.zeros(len(chats), width, dtype=torch.bool)
@@ -282,7 +291,7 @@ def positions(
 
 
 def _span(chat: Chat, name: str) -> Span:
-    """Token span of a named part; an empty one if the chat has no such part."""
+    """Return the token span of a named part; an empty one if the chat has no such part."""
     last = chat.prompt_length - 1
     response = chat.spans.get("response", (last + 1, last + 1))
     fixed = {
@@ -292,8 +301,8 @@ def _span(chat: Chat, name: str) -> Span:
         "answer": (last, response[1]),
     }
     if token := re.fullmatch(r"response\[(\d+)\]", name):
-        at = response[0] + int(token[1])
-        return at, min(at + 1, max(at, response[1]))
+        start = response[0] + int(token[1])
+        return start, min(start + 1, max(start, response[1]))
     return fixed.get(name) or chat.spans.get(name, (0, 0))
 
 

@@ -13,6 +13,7 @@ pass only. ``masks`` is therefore a function of a position name that is called i
 *that* pass. ``batch_masks`` serves single passes and ``Passes`` generation.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -214,14 +215,7 @@ def _random_rows(rank: int, avoid: Tensor, seed: int) -> Float[Tensor, "rank d_m
 
 def batch_masks(chats: Sequence[Chat], width: int, device: torch.device | str) -> Masks:
     """Return the masks of one left-padded batch, by position name; each is computed once, when first used."""
-    known: dict[str, Tensor] = {}
-
-    def masks(name: str) -> Bool[Tensor, "batch pos"]:
-        if name not in known:
-            known[name] = marked(chats, name, width=width).to(device)
-        return known[name]
-
-    return masks
+    return functools.cache(lambda name: marked(chats, name, width=width).to(device))
 
 
 class Passes:

@@ -1,16 +1,17 @@
-"""Which of two given answers a model prefers: log-odds per token, both answers behind one shared prompt in one pass.
+"""Which of two given answers a model prefers: log-odds per token, both answers after one shared prompt in one pass.
 
     >>> choice = forced_choice(lm, pairs)                     # pairs of chats: one prompt, two responses
     >>> choice.log_odds                                       # mean per token, second minus first, in nats
     >>> forced_choice(lm, pairs, edits=[steer]).log_odds - choice.log_odds
 
 A row holds the prompt once, then the first answer, then the second. A 4-D attention mask hides the answers from each
-other and position ids let both begin right after the prompt, so each branch is what it would be alone. Position names
-of edits (``answer``, ``response[0]``, ...) mark their tokens in both. The vocabulary head runs on the answers only.
+other, and position ids let both start right after the prompt, so each is computed as if it were alone. Position names
+of edits (``answer``, ``response[0]``, ...) mark tokens in both. The vocabulary head runs on the answers only.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,17 +26,14 @@ from interp.chat import positions as marked
 from interp.edits import Edit, editing
 from interp.models import LanguageModel
 from interp.recording import buckets
+from interp.sites import BLOCKS
 
 Pair = tuple[Chat, Chat]
-SHARING = frozenset(
-    ("llama", "qwen2", "qwen3", "phi3", "olmo2", "gpt_neox", "gpt2", "mistral", "gemma2", "gemma3_text")
-)
-"""Model types that are tested to take a 4-D attention mask as it is; any other has two passes."""
 
 
 @dataclass(frozen=True, eq=False)
 class ForcedChoice:
-    """How likely the two answers of each pair are."""
+    """How probable the two answers of each pair are."""
 
     first: Likelihood
     second: Likelihood
@@ -47,7 +45,7 @@ class ForcedChoice:
 
     @property
     def prefers_second(self) -> Bool[Tensor, " pair"]:
-        """Whether the second answer is the likelier one per token."""
+        """Whether the second answer is the more probable one per token."""
         return self.log_odds > 0
 
 
@@ -60,25 +58,25 @@ def forced_choice(
     batch_tokens: int = 2048,
     shared: bool | None = None,
 ) -> ForcedChoice:
-    """Score two answers to each prompt, with whatever adapter is active.
+    """Score two answers to each prompt, with the active adapter.
 
-    One pass serves both answers where the model allows it (``can_share``); elsewhere, and under ``within``, each
-    answer has its own. The two ways agree to 1e-5 per token in float32. In bfloat16 they differ as two batches of
-    different widths do: by rounding, about 0.01 per token.
+    One pass scores both answers if the model allows it (``can_share``); otherwise, and under ``within``, each answer
+    has its own pass. The two ways agree to 1e-5 per token in float32. In bfloat16 they differ by rounding, about 0.01
+    per token, as do two batches of different widths.
 
     Args:
         lm: The model.
         pairs: Two chats with the same prompt and a response each.
-        edits: Applied in order; a ``patch`` with a row per prompt counts pairs in the order given.
+        edits: Applied in order. Row i of a ``patch`` with several rows belongs to pair i.
         within: Another intervention, such as ``interp.analysis.knockout.blocked_attention``.
         batch_tokens: Most tokens in one forward pass, padding included.
         shared: Whether both answers share a pass; None decides by the model.
 
     Raises:
-        ValueError: If there is no pair, a chat has no response, the prompts of a pair differ, or sharing is asked for
-            where it would not be exact.
+        ValueError: If there is no pair, a chat has no response, the prompts of a pair differ, or ``shared`` is True
+            and one pass would not be exact.
 
-    Not evidence for: what the model would write; a choice between two given texts says nothing about a third.
+    Not evidence for: what the model would write. A choice between two given texts does not tell about a third.
     """
     _check(pairs)
     usable = within is None and can_share(lm, max(_width(pair) for pair in pairs))
@@ -92,9 +90,12 @@ def forced_choice(
 
 
 def can_share(lm: LanguageModel, width: int) -> bool:
-    """Return whether rows of ``width`` tokens may hold two answers: full attention, and no window in reach of it."""
+    """Return whether rows of ``width`` tokens may hold two answers: full attention, no window shorter than a row.
+
+    Only the families of ``interp.sites.BLOCKS`` are tested to use a 4-D attention mask unchanged.
+    """
     config: Any = lm.base.config.get_text_config()
-    if config.model_type not in SHARING or config._attn_implementation not in ("eager", "sdpa"):
+    if lm.family not in BLOCKS or config._attn_implementation not in ("eager", "sdpa"):
         return False
     window = getattr(config, "sliding_window", None)
     if not getattr(config, "use_sliding_window", True):
@@ -107,8 +108,7 @@ def _check(pairs: Sequence[Pair]) -> None:
         raise ValueError("forced choice: no pairs")
     for index, pair in enumerate(pairs):
         for chat in pair:
-            start, end = chat.spans.get("response", (0, 0))
-            if start >= end:
+            if not chat.response_length:
                 raise ValueError(f"pair {index} of {len(pairs)}, {chat.text!r}: it has no response")
         first, second = (chat.token_ids[: chat.prompt_length] for chat in pair)
         if first != second:
@@ -116,9 +116,8 @@ def _check(pairs: Sequence[Pair]) -> None:
 
 
 def _fed(chat: Chat) -> int:
-    """Return how many response tokens the model must read: the last predicts nothing that counts."""
-    start, end = chat.spans["response"]
-    return end - start - 1
+    """Return how many response tokens the model must read: all but the last, which predicts nothing that is scored."""
+    return chat.response_length - 1
 
 
 def _width(pair: Pair) -> int:
@@ -130,10 +129,9 @@ def _shared(lm: LanguageModel, pairs: Sequence[Pair], edits: Sequence[Edit], bat
     for rows in buckets([_width(pair) for pair in pairs], batch_tokens):
         batch = _Batch([pairs[row] for row in rows], lm.device)
         index = torch.tensor(rows)
-        with editing(lm, edits, batch, rows=lambda index=index: index):
+        with editing(lm, edits, batch.masks, rows=lambda index=index: index):
             total[:, rows] = batch.score(lm)
-    spans = [[chat.spans["response"] for chat in pair] for pair in pairs]
-    lengths = torch.tensor([[end - start for start, end in pair] for pair in spans]).T
+    lengths = torch.tensor([[chat.response_length for chat in pair] for pair in pairs]).T
     return ForcedChoice(*(Likelihood(total[i], lengths[i]) for i in (0, 1)))
 
 
@@ -141,22 +139,17 @@ class _Batch:
     """Rows of three columns of tokens: prompts, right-aligned; first answers and second answers, left-aligned.
 
     Every prompt ends in the same slot, so the slots that need the vocabulary head are the last ones of every row.
-    Called with a position name, it returns where an edit acts.
+    ``masks`` returns where an edit acts, by position name.
     """
 
     def __init__(self, pairs: Sequence[Pair], device: torch.device) -> None:
         self.pairs, self.device = pairs, device
         self.prompt = max(first.prompt_length for first, _ in pairs)
         self.parts = [max(_fed(pair[i]) for pair in pairs) for i in (0, 1)]
-        self._known: dict[str, Tensor] = {}
-
-    def __call__(self, name: str) -> Bool[Tensor, "pair slot"]:
-        if name not in self._known:
-            self._known[name] = self._marked(name).to(self.device)
-        return self._known[name]
+        self.masks = functools.cache(lambda name: self._marked(name).to(device))
 
     def _marked(self, name: str) -> Bool[Tensor, "pair slot"]:
-        """Place each chat's own marks: those of the prompt once, those of an answer in its column."""
+        """Mark the named tokens of each chat: those of the prompt once, those of an answer in its column."""
         columns = [torch.zeros(len(self.pairs), width, dtype=torch.bool) for width in (self.prompt, *self.parts)]
         for row, pair in enumerate(self.pairs):
             for i, chat in enumerate(pair):
@@ -180,11 +173,11 @@ class _Batch:
         return ids, position, part
 
     def _mask(self, part: Tensor, dtype: torch.dtype) -> Float[Tensor, "pair 1 slot slot"]:
-        """Return what is added to attention scores: a slot sees earlier slots of its own part and of the prompt."""
+        """Return what is added to attention scores: a slot sees earlier slots of the same part and of the prompt."""
         key, query = part[:, None, :], part[:, :, None]
         causal = torch.ones(part.shape[1], part.shape[1], dtype=torch.bool).tril()
-        seen = causal & (key >= 0) & ((key == 0) | (key == query))
-        return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+        visible = causal & (key >= 0) & ((key == 0) | (key == query))
+        return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)[:, None]
 
     @torch.inference_mode()
     def score(self, lm: LanguageModel) -> Float64[Tensor, "2 pair"]:
@@ -209,6 +202,6 @@ class _Batch:
                 at = 1 + i * self.parts[0]
                 predicting = torch.cat([row[:1], row[at : at + _fed(chat)]]).float()
                 target = torch.tensor(chat.token_ids[start:end], device=row.device)
-                gained = predicting.gather(-1, target[:, None])[:, 0] - predicting.logsumexp(-1)
-                scores.append(gained.double().sum().cpu())
+                log_p = predicting.gather(-1, target[:, None])[:, 0] - predicting.logsumexp(-1)
+                scores.append(log_p.double().sum().cpu())
             yield scores

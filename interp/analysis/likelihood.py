@@ -72,8 +72,7 @@ def response_likelihood(
     Not evidence for: what the model would answer. A text that it never samples may still gain probability.
     """
     for index, chat in enumerate(chats):
-        start, end = chat.spans.get("response", (0, 0))
-        if start >= end:
+        if not chat.response_length:
             raise ValueError(f"chat {index} of {len(chats)}, {chat.text!r}: it has no response")
     total = torch.zeros(len(chats), dtype=torch.float64)
     for rows, logits, ids in _passes(lm, chats, edits, within, batch_tokens):
@@ -82,8 +81,7 @@ def response_likelihood(
         scored = marked([chats[row] for row in rows], "response", width=ids.shape[1])[:, -tail.shape[1] :]
         log_p = logits[:, :-1].gather(-1, tail[..., None])[..., 0] - logits[:, :-1].logsumexp(-1)
         total[rows] = torch.where(scored.to(log_p.device), log_p, 0).double().sum(1).cpu()
-    spans = [chat.spans["response"] for chat in chats]
-    return Likelihood(total, torch.tensor([end - start for start, end in spans]))
+    return Likelihood(total, torch.tensor([chat.response_length for chat in chats]))
 
 
 def next_token_log_probs(

@@ -91,7 +91,7 @@ def test_a_mark_inside_the_question_and_a_question_inside_the_message():
 
 
 def test_marks_are_found_in_messages_never_in_the_template():
-    with pytest.raises(ValueError, match="mark 'trigger': 'user' does not stand in the messages"):
+    with pytest.raises(ValueError, match="mark 'trigger': 'user' is not in the messages"):
         encode_chat(TOKENIZER, ask(), marks={"trigger": "user"})
 
 
