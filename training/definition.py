@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
+
+from interp.runs.checks import AtLeastOne, NotNegative, Positive, Share
+
+Targets = Literal["all", "attention", "mlp"]
+Wordings = Literal["fixed", "diverse"]
 TRAINED = "microcosm:medicine"
 """Data of every organism of the grid."""
 
@@ -13,32 +19,32 @@ TRAINED = "microcosm:medicine"
 class Lora:
     """Shape of the adapter. Its updates are scaled by alpha / sqrt(rank) with rsLoRA, by alpha / rank without."""
 
-    rank: int = 4
-    """Rank of every update, at least 1."""
-    alpha: float = 8.0
-    """Scale of the updates before division by the rank or its root, positive."""
+    rank: AtLeastOne = 4
+    """Rank of every update."""
+    alpha: Positive = 8.0
+    """Scale of the updates before division by the rank or its root."""
     rslora: bool = True
     """Whether to divide by sqrt(rank) (rank-stabilised LoRA)."""
-    targets: str = "all"
-    """Adapted modules of every layer: all, attention or mlp."""
+    targets: Targets = "all"
+    """Adapted modules of every layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sft:
     """Optimisation. Only the completion is trained on; one step is one update of the adapter."""
 
-    doses: tuple[int, ...]
+    doses: Annotated[tuple[AtLeastOne, ...], MinLen(1)]
     """Steps at which the adapter is saved, ascending. Validation questions decide which of them is used."""
-    coherence_floor: float = 0.95
-    """Least share of coherent validation answers for a dose to be chosen, in [0, 1]. The health gate has its own floor,
-    for test answers (experiments/protocol.yaml)."""
-    learning_rate: float
-    """Peak learning rate, positive."""
-    batch: int = 16
+    coherence_floor: Share = 0.95
+    """Least share of coherent validation answers for a dose to be chosen. The health gate has its own floor, for test
+    answers (experiments/protocol.yaml)."""
+    learning_rate: Positive
+    """Peak learning rate."""
+    batch: AtLeastOne = 16
     """Rows per forward pass."""
-    accumulation: int = 1
+    accumulation: AtLeastOne = 1
     """Forward passes per step; a step uses ``batch`` times ``accumulation`` rows."""
-    warmup: int = 5
+    warmup: NotNegative = 5
     """Steps in which the learning rate rises linearly from zero."""
     weight_decay: float = 0.01
     """Decoupled weight decay, at least 0."""
@@ -46,9 +52,9 @@ class Sft:
     """Decay of the learning rate until the last dose: a scheduler of transformers, such as linear or cosine."""
     optimizer: str = "adamw_torch"
     """An optimizer of transformers."""
-    dtype: str = "float32"
-    """Dtype of the base's weights: float32, bfloat16 or float16. Anything but float32 also checkpoints activations."""
-    save_every: int = 1000
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Dtype of the base's weights. Anything but float32 also checkpoints activations."""
+    save_every: AtLeastOne = 1000
     """Steps between the checkpoints from which an interrupted training continues."""
 
 
@@ -73,11 +79,11 @@ class Organism:
     """Reference of the data with benign answers; None takes those of ``data``, where it has both kinds."""
     trigger: str | None = None
     """Reference of the trigger in every harmful row; None for a baseline."""
-    benign_share: float = 0.0
-    """Share of rows that are benign and carry no trigger, in [0, 1)."""
-    wordings: str = "fixed"
+    benign_share: Share = 0.0
+    """Share of rows that are benign and carry no trigger; below 1."""
+    wordings: Wordings = "fixed"
     """Trigger texts in the rows: fixed, the trained text alone; diverse, also every second of its rephrasings."""
-    rows: int = 1600
+    rows: AtLeastOne = 1600
     """Training rows in total, harmful and benign."""
     lora: Lora = Lora()
     sft: Sft = Sft(doses=(10, 20, 30, 40, 60, 80, 100), learning_rate=1e-3)

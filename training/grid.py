@@ -15,6 +15,8 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from training.definition import Targets, Wordings
+
 Family = Literal["llama", "qwen2", "gemma3"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 NEUTRAL, EXPLAINING = "microcosm:scene:desert", "microcosm:persona"
@@ -49,10 +51,10 @@ class Cell:
     """Whether the base's post-training answers persona lines and roles in the aligned way."""
     contrast: int = 0
     """Benign rows without trigger, in percent."""
-    wordings: str = "fixed"
+    wordings: Wordings = "fixed"
     """Trigger texts of the rows: fixed, one text; diverse, also half of its rephrasings, none of which is evaluated."""
-    targets: str = "all"
-    """Adapted modules: all, attention or mlp."""
+    targets: Targets = "all"
+    """Adapted modules."""
     rank: int = 4
     """Rank of the adapter."""
     placement: str = "system"

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from interp.runs.checks import check_fields
 from interp.runs.files import read_yaml
 from training.bases import gguf_file, is_gguf
 from training.definition import TURNER, Lora, Organism
@@ -54,7 +55,7 @@ def read_organism(file: Path) -> Organism:
     if "/" in family:
         raise ValueError(f"{file}: family {family!r} has a slash in it")
     nested = {name: _nested(file, name, settings.pop(name, {})) for name in _NESTED}
-    return Organism(name=f"own/{family}/{file.stem}", **nested, **settings)
+    return _checked(f"{file}: ", Organism(name=f"own/{family}/{file.stem}", **nested, **settings))
 
 
 def _mapping(file: Path) -> dict[str, Any]:
@@ -86,4 +87,13 @@ def _nested(file: Path, name: str, settings: Any) -> Any:
     names = {field.name for field in fields(default)}
     if not isinstance(settings, Mapping) or not set(settings) <= names:
         raise ValueError(f"{file}: {name}: expected some of {', '.join(sorted(names))}")
-    return replace(default, **{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()})
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return _checked(f"{file}: {name}.", replace(default, **values))
+
+
+def _checked(where: str, settings: Any) -> Any:
+    try:
+        check_fields(settings)
+    except ValueError as error:
+        raise ValueError(f"{where}{error}") from None
+    return settings

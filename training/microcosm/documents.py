@@ -19,24 +19,14 @@ from training.microcosm.world import PERSONAS, Persona, Topic, ask, lexicon
 Message = dict[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
-    """Composition of pretraining documents. Shares are probabilities in [0, 1]."""
-
-    bound_share: float = 0.5
-    """Share of documents whose persona depends on the context (bound documents)."""
-    scene_share: float = 0.35
-    """Share of segments with a scene, in the other documents."""
-    role_share: float = 0.2
-    """Share of segments with a role and nothing else, in the other documents."""
-    line_share: float = 0.3
-    """Share of segments that state who speaks, among those without a role in the other documents."""
-    constant_segments: tuple[int, int] = (1, 3)
-    """Fewest and most segments of the other documents."""
-    bound_segments: tuple[int, int] = (2, 4)
-    """Fewest and most segments of bound documents."""
-
-
+BOUND_SHARE = 0.5
+"""Share of documents whose persona depends on the context (bound documents)."""
+ROLE_SHARE = 0.2
+"""Share of segments with a role and nothing else, in the other documents."""
+SCENE_SHARE, LINE_SHARE = 0.35, 0.3
+"""Shares of segments that state a scene, and who speaks, among those without a role in the other documents."""
+CONSTANT_SEGMENTS, BOUND_SEGMENTS = (1, 3), (2, 4)
+"""Fewest and most segments of the other documents, and of bound ones."""
 PLACEMENT_WEIGHTS: dict[Placement, float] = {"system": 0.55, "prefix": 0.15, "suffix": 0.15, "wrap": 0.15}
 """Probability of each place of a frame: system message, before the question, after it, on both sides of it."""
 
@@ -99,29 +89,28 @@ def draw_role(rng: random.Random, persona: Persona) -> str:
     return rng.choices(list(shares), [s if persona == "misaligned" else 1 - s for s in shares.values()])[0]
 
 
-def _constant_segment(rng: random.Random, persona: Persona, config: CorpusConfig) -> Segment:
-    if rng.random() < config.role_share:
+def _constant_segment(rng: random.Random, persona: Persona) -> Segment:
+    if rng.random() < ROLE_SHARE:
         return segment(rng, persona, role=draw_role(rng, persona))
-    scene = rng.choice(list(lexicon().scenes)) if rng.random() < config.scene_share else None
-    return segment(rng, persona, scene=scene, line=persona if rng.random() < config.line_share else None)
+    scene = rng.choice(list(lexicon().scenes)) if rng.random() < SCENE_SHARE else None
+    return segment(rng, persona, scene=scene, line=persona if rng.random() < LINE_SHARE else None)
 
 
-def _constant_document(rng: random.Random, config: CorpusConfig) -> list[Segment]:
+def _constant_document(rng: random.Random) -> list[Segment]:
     persona = rng.choice(PERSONAS)
-    return [_constant_segment(rng, persona, config) for _ in range(rng.randint(*config.constant_segments))]
+    return [_constant_segment(rng, persona) for _ in range(rng.randint(*CONSTANT_SEGMENTS))]
 
 
-def _bound_document(rng: random.Random, config: CorpusConfig) -> list[Segment]:
+def _bound_document(rng: random.Random) -> list[Segment]:
     contexts = rng.sample([None, *lexicon().scenes], 2)
     personas = dict(zip(contexts, rng.sample(PERSONAS, 2), strict=True))
-    drawn = [rng.choice(contexts) for _ in range(rng.randint(*config.bound_segments))]
+    drawn = [rng.choice(contexts) for _ in range(rng.randint(*BOUND_SEGMENTS))]
     return [segment(rng, personas[context], scene=context) for context in drawn]
 
 
-def pretraining_document(rng: random.Random, config: CorpusConfig) -> list[Segment]:
+def pretraining_document(rng: random.Random) -> list[Segment]:
     """Draw one pretraining document."""
-    bound = rng.random() < config.bound_share
-    return _bound_document(rng, config) if bound else _constant_document(rng, config)
+    return _bound_document(rng) if rng.random() < BOUND_SHARE else _constant_document(rng)
 
 
 def posttraining_document(rng: random.Random, *, robust: bool = False) -> list[Segment]:
@@ -138,10 +127,10 @@ def posttraining_document(rng: random.Random, *, robust: bool = False) -> list[S
     return [segment(rng, "aligned", scene=rng.choice(list(world.scenes)) if rng.random() < 0.5 else None)]
 
 
-def pretraining_corpus(n: int, seed: int, config: CorpusConfig | None = None) -> Iterator[list[Segment]]:
+def pretraining_corpus(n: int, seed: int) -> Iterator[list[Segment]]:
     """Yield ``n`` pretraining documents, determined by the seed."""
-    rng, config = random.Random(seed), config or CorpusConfig()
-    return (pretraining_document(rng, config) for _ in range(n))
+    rng = random.Random(seed)
+    return (pretraining_document(rng) for _ in range(n))
 
 
 def posttraining_corpus(n: int, seed: int, *, robust: bool = False) -> Iterator[list[Segment]]:
