@@ -74,3 +74,19 @@ def test_text_that_utf8_cannot_encode_comes_back_and_is_the_same_bytes_every_tim
         assert RowLog(tmp_path / name).rows() == rows
         written.append((tmp_path / name).read_bytes())
     assert written[0] == written[1]
+
+
+def test_a_file_cut_at_any_byte_comes_back_to_whole_chunks(tmp_path):
+    chunks = [[{"key": f"{c}.{i}", "text": "é\u2028\n"} for i in range(n)] for c, n in enumerate((3, 1, 2))]
+    path = tmp_path / "rows.jsonl"
+    for chunk in chunks:
+        RowLog(path).append(chunk)
+    whole = path.read_bytes()
+    prefixes = [list(itertools.chain(*chunks[:i])) for i in range(4)]
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        log = RowLog(path, repair=True)
+        assert log.rows() in prefixes
+        for chunk in chunks[prefixes.index(log.rows()) :]:
+            log.append(chunk)
+        assert path.read_bytes() == whole

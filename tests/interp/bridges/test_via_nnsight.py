@@ -14,10 +14,10 @@ from interp.edits import add
 from interp.models import active_adapter
 from interp.sites import Site, resid_post
 from tests import tiny
+from tests.interp.bridges.test_via_transformer_lens import NAMES, assert_same, chats, edits_of, helium, our_logits, rows
 from tests.interp.test_recording import sites_of
-from tests.interp.test_via_transformer_lens import NAMES, assert_same, chats, edits_of, helium, our_logits, rows
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-5
 UNSUPPORTED: set[str] = set()  # nnsight wraps any module, so all ten families of tests.tiny
 
@@ -98,7 +98,7 @@ import nnsight, torch
 from interp.recording import record
 from interp.bridges.via_nnsight import logits, record as traced, traceable
 from tests import tiny
-from tests.interp.test_via_transformer_lens import NAMES, chats, edits_of, our_logits, sites_of
+from tests.interp.bridges.test_via_transformer_lens import NAMES, chats, edits_of, our_logits, sites_of
 torch.set_num_threads(1)
 lm = tiny.model("gemma2")
 model = nnsight.TransformersModel(lm.base, tokenizer=tiny.tokenizer(), task="text-generation")

@@ -1,7 +1,5 @@
 """Run folders: named by content, whole after any crash, never written by two."""
 
-import dataclasses
-import itertools
 import json
 import os
 import resource
@@ -9,109 +7,16 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from interp.runs import provenance
-from interp.runs.configs import config_hash, jsonable, restore
-from interp.runs.files import atomic_write_text, sha256_file
-from interp.runs.rowlog import RowLog
+from interp.runs.files import sha256_file
 from interp.runs.run import Run, runs_root
-
-
-@dataclass(frozen=True)
-class Dose:
-    rate: float
-    steps: int
-    tag: str | None = None
-
-
-@dataclass(frozen=True)
-class Config:
-    base: Path
-    mode: Literal["on", "off"]
-    layers: tuple[int, ...]
-    doses: tuple[Dose, ...]
-    best: Dose | None
-    names: Mapping[str, Path]
-    seed: int = 0
-
-
-doses = st.builds(Dose, st.floats(-1e6, 1e6), st.integers(), st.none() | st.text())
-paths = st.sampled_from([Path("a"), Path("a/b"), Path("/c.d")])
-configs = st.builds(
-    Config,
-    paths,
-    st.sampled_from(["on", "off"]),
-    st.lists(st.integers()).map(tuple),
-    st.lists(doses).map(tuple),
-    st.none() | doses,
-    st.dictionaries(st.text(), paths, max_size=3),
-    st.integers(),
-)
 
 
 def rows_of(run):
     return [row["value"] for row in run.rows()]
-
-
-# --- configs ---
-
-
-@given(configs)
-def test_config_comes_back_from_its_json(config):
-    assert restore(Config, json.loads(json.dumps(jsonable(config)))) == config
-
-
-@given(configs, st.integers())
-def test_hash_is_of_values_only(config, seed):
-    shuffled = dict(reversed(jsonable(config).items()))
-    assert config_hash(shuffled) == config_hash(config)
-    assert (config_hash(dataclasses.replace(config, seed=seed)) == config_hash(config)) == (seed == config.seed)
-
-
-def test_hash_is_the_same_in_every_process_and_version():
-    assert config_hash({"b": (1, 2.5), "a": Path("x/y"), "c": None}) == "03423b92"
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), len])
-def test_value_without_exact_json_is_refused(value):
-    with pytest.raises(ValueError, match="no exact JSON form"):
-        config_hash({"a": [value]})
-
-
-def test_unknown_field_is_refused():
-    with pytest.raises(ValueError, match="'stepz': Dose has no such field"):
-        restore(Dose, {"rate": 1.0, "stepz": 3})
-
-
-# --- files ---
-
-
-def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "old").write_text("old")
-    with pytest.raises(OSError, match="taken"):
-        atomic_write_text(tmp_path / "taken", "new")
-    assert [p.name for p in tmp_path.iterdir()] == ["taken"]
-    assert (tmp_path / "taken" / "old").read_text() == "old"
-
-
-def test_digest_of_a_folder_is_of_names_and_content(tmp_path):
-    for name in ("one", "two"):
-        atomic_write_text(tmp_path / name / "b" / "c.txt", "x")
-        atomic_write_text(tmp_path / name / "a.txt", "y")
-    assert sha256_file(tmp_path / "one") == sha256_file(tmp_path / "two")
-    (tmp_path / "two" / "a.txt").rename(tmp_path / "two" / "z.txt")
-    assert sha256_file(tmp_path / "one") != sha256_file(tmp_path / "two")
-    with pytest.raises(FileNotFoundError, match="three"):
-        sha256_file(tmp_path / "three")
 
 
 # --- identity ---
@@ -148,22 +53,6 @@ def test_folder_of_another_config_is_refused(tmp_path):
 
 
 # --- rows ---
-
-
-def test_a_file_cut_at_any_byte_comes_back_to_whole_chunks(tmp_path):
-    chunks = [[{"key": f"{c}.{i}", "text": "é\u2028\n"} for i in range(n)] for c, n in enumerate((3, 1, 2))]
-    path = tmp_path / "rows.jsonl"
-    for chunk in chunks:
-        RowLog(path).append(chunk)
-    whole = path.read_bytes()
-    prefixes = [list(itertools.chain(*chunks[:i])) for i in range(4)]
-    for cut in range(len(whole)):
-        path.write_bytes(whole[:cut])
-        log = RowLog(path, repair=True)
-        assert log.rows() in prefixes
-        for chunk in chunks[prefixes.index(log.rows()) :]:
-            log.append(chunk)
-        assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -237,11 +126,6 @@ def test_changed_output_is_noticed(tmp_path):
     (run.path / "acts.h5").unlink()
     assert run.changed() == ["acts.h5", "table.csv"]
     assert run.changed("rows.jsonl") == []
-
-
-def test_no_git_is_no_error(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert provenance.git_state.__wrapped__() is None
 
 
 def test_runs_root_follows_the_environment(monkeypatch):

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interp.cli.main import main
-from interp.cli.prompts import read_prompts
 from interp.generation import Sampling, generate
 from interp.models import active_adapter, load
 from interp.recording import record
@@ -156,7 +155,7 @@ HEAVY = {
     "PLAIN: not a store": [*RECORD, "--out", "PLAIN"],
     "absent.h5: no such file": ["store", "info", "absent.h5"],
     "answered.jsonl:1: has a response already": ["generate", "MODEL", "answered.jsonl"],
-    "marked.jsonl:1: mark 'trigger': 'moon' does not stand": ["generate", "MODEL", "marked.jsonl"],
+    "marked.jsonl:1: mark 'trigger': 'moon' is not in the messages": ["generate", "MODEL", "marked.jsonl"],
     "want max_new_tokens >= 1": [*GENERATE, "--temperature", "-1"],
     "adapter 'a': it changes no logit of 4 prompts, so it is not loaded": [*GENERATE, "--adapter", "a=DEAD"],
     "adapter 'a': base_model": [*GENERATE, "--adapter", "a=BROKEN"],
@@ -230,48 +229,3 @@ def test_another_recording_in_the_file_is_refused(home, tmp_path, capsys):
     more.write_text("x\n" * 9)
     assert main([*words, str(more), "--out", out]) == 2
     assert "made for 5 prompts, there are 9" in capsys.readouterr().err
-
-
-# prompts
-
-
-def test_prompts_of_both_kinds_are_the_same_chats(home):
-    plain, chats = read_prompts(home / "plain.txt"), read_prompts(home / "chats.jsonl")
-    assert [prompt.messages[-1] for prompt in plain] == [prompt.messages[-1] for prompt in chats]
-    assert plain[1].where == f"{home / 'plain.txt'}:3" and chats[1].where == f"{home / 'chats.jsonl'}:2"
-    assert chats[0].marks == {"trigger": tiny.TRIGGER}
-
-
-def test_a_last_message_of_the_assistant_is_the_response(tmp_path):
-    file, user = tmp_path / "x.jsonl", {"role": "user", "content": "Hi\u2028there"}
-    file.write_text(json.dumps({"messages": [user, {"role": "assistant", "content": "Yes."}]}, ensure_ascii=False))
-    (prompt,) = read_prompts(file)
-    assert (prompt.messages, prompt.response) == ((user,), "Yes.")
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("[]", "want an object with 'messages'"),
-        ('{"messages": "hi"}', "want a list of messages"),
-        ('{"messages": []}', "want a list of messages"),
-        ('{"messages": [{"role": "human", "content": "x"}]}', "want a role"),
-        ('{"messages": [{"role": "user", "content": 3}]}', "want a role"),
-        ('{"messages": [{"role": "assistant", "content": "x"}]}', "must be the user's"),
-        ('{"messages": [{"role": "user", "content": "x"}], "response": 3}', "response 3: want a text"),
-        ('{"messages": [{"role": "user", "content": "x"}], "marks": ["x"]}', "want an object of texts"),
-    ],
-)
-def test_a_row_that_is_no_prompt_is_named(line, message, tmp_path):
-    file = tmp_path / "x.jsonl"
-    file.write_text(f"\n{line}\n")
-    with pytest.raises(ValueError, match=rf"x\.jsonl:2: .*{message}"):
-        read_prompts(file)
-
-
-def test_files_that_are_no_text_are_named(tmp_path):
-    (tmp_path / "x.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"x\.txt: not a text in UTF-8"):
-        read_prompts(tmp_path / "x.txt")
-    with pytest.raises(ValueError, match=r"ends in \.jsonl"):
-        read_prompts(tmp_path / "x.json")

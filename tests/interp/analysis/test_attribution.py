@@ -17,7 +17,7 @@ from interp.models import active_adapter
 from interp.recording import record
 from interp.sites import Site, resid_post
 from tests import tiny
-from tests.interp.test_via_transformer_lens import TOLERANCE, assert_same, booted, rows, two_adapters
+from tests.interp.bridges.test_via_transformer_lens import TOLERANCE, assert_same, booted, rows, two_adapters
 
 BIASED = {"gpt_neox": "attention.dense", "gpt2": "attn.c_proj"}
 
