@@ -55,9 +55,8 @@ docs: $(STAMP)  ## Build the site into build/site; a broken link fails (to searc
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 examples: $(STAMP)  ## Run the example scripts; the plot goes to build/steering.png
-	mkdir -p build
 	$(BIN)/python examples/probes_on_your_labels.py
-	$(BIN)/python examples/steering_demo.py --plot build/steering.png
+	$(BIN)/python examples/steering_demo.py
 
 bench: $(STAMP)  ## Measure the hot paths against the libraries users would otherwise pick
 	$(BIN)/python -m benchmarks

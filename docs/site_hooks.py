@@ -7,14 +7,14 @@ links to the API pages and the copied files.
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from posixpath import dirname, relpath
 from typing import Any
 
+from make_tree import PACKAGES, ROOT, purpose
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("interp", "training", "probes", "experiments", "figures")
 COPIED = {"interp/CONVENTIONS.md": "conventions.md"}
 GALLERY = "figures/gallery"
 LINK = re.compile(r"\[([^\[\]]*)\]\(\.\./([^)#\s]+?)/?(#[^)\s]*)?\)")
@@ -29,7 +29,7 @@ def modules(package: str) -> Iterator[Path]:
 
 def page_of(module: Path) -> str:
     """Return the API page of a module; a package is the index of its folder."""
-    return f"api/{module.parent.as_posix()}/{'index' if module.name == '__init__.py' else module.stem}.md"
+    return f"api/{module.parent.as_posix()}/{'index' if _is_package(module) else module.stem}.md"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -42,7 +42,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def _section(folder: Path) -> list[Any]:
     own = [path for path in modules(folder.as_posix()) if path.parent == folder]
     below = sorted({path.parent for path in modules(folder.as_posix()) if path.parent.parent == folder})
-    pages: list[Any] = [page_of(path) if path.name == "__init__.py" else {path.stem: page_of(path)} for path in own]
+    pages: list[Any] = [page_of(path) if _is_package(path) else {path.stem: page_of(path)} for path in own]
     return [*pages, *({child.name: _section(child)} for child in below)]
 
 
@@ -50,14 +50,35 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the API pages, the pictures and the pages that live beside the code."""
     for package in PACKAGES:
         for module in modules(package):
-            name = ".".join(module.with_suffix("").parts).removesuffix(".__init__")
-            text = f"---\ntitle: {name.rpartition('.')[2]}\n---\n\n::: {name}\n"
-            files.append(File.generated(config, page_of(module), content=text))
+            files.append(File.generated(config, page_of(module), content=_api_page(module)))
     for picture in (ROOT / GALLERY).glob("*.png"):
         files.append(File.generated(config, f"gallery/{picture.name}", abs_src_path=str(picture)))
     for source, target in COPIED.items():
         files.append(File.generated(config, target, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
+
+
+def _api_page(module: Path) -> str:
+    name = ".".join(module.with_suffix("").parts).removesuffix(".__init__")
+    text = f"---\ntitle: {name.rpartition('.')[2]}\n---\n\n::: {name}\n"
+    if not _is_package(module):
+        return text
+    inside = [path for path in modules(module.parts[0]) if path != module]
+    shown = [path for path in inside if module.parent == (path.parent.parent if _is_package(path) else path.parent)]
+    lines = [f"| [{_short(path)}]({_between(module, path)}) | {purpose(ROOT / path)} |" for path in shown]
+    return "\n".join([text, "| module | purpose |", "| --- | --- |", *lines, ""])
+
+
+def _is_package(module: Path) -> bool:
+    return module.name == "__init__.py"
+
+
+def _short(module: Path) -> str:
+    return module.parent.name if _is_package(module) else module.stem
+
+
+def _between(start: Path, end: Path) -> str:
+    return relpath(page_of(end), dirname(page_of(start)))
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -6,7 +6,7 @@
 # random direction of equal norm) and the cost (how much less likely ordinary answers become). About half a minute on
 # the shipped Microcosm:
 #
-#     python examples/steering_demo.py --plot steering.png
+#     python examples/steering_demo.py
 #
 # On another model, replace the prompts, `ask` and `judge`; the rest stays.
 
@@ -40,7 +40,7 @@ from training.microcosm.world import questions
 matplotlib.use("agg")
 HERE = Path(__file__).parent
 parser = argparse.ArgumentParser(description="Dose and response of a steering direction, beside a random control.")
-parser.add_argument("--plot", type=Path, default=Path("steering.png"), help="where to save the plot")
+parser.add_argument("--plot", type=Path, default=Path("build/steering.png"), help="where to save the plot")
 parser.add_argument("--samples", type=int, default=4, help="answers per question and dose")
 arguments = parser.parse_args()
 # The layer of the largest effect at dose 1 with 95 % coherent answers, on pets: a domain that is not asked below.
@@ -136,5 +136,6 @@ for (name, points), colour in zip(curves.items(), ("tab:red", "tab:gray"), stric
 left.set(xlabel="dose (mean residual norms)", ylabel="EM rate", ylim=(-0.02, 1.02), title="Response")
 right.set(xlabel="dose (mean residual norms)", ylabel="added loss (nats/token)", title="Cost")
 left.legend(frameon=False)
+arguments.plot.parent.mkdir(parents=True, exist_ok=True)
 figure.savefig(arguments.plot, dpi=150)
 print(f"wrote {arguments.plot}")
