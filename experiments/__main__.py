@@ -4,7 +4,7 @@
     semcon <experiment> --help
     semcon <experiment> --runs runs --seed 1
 
-Bad input is one line on the standard error and exit status 2; ``SEMCON_TRACEBACK=1`` shows where it was raised.
+Bad input is reported in one line on the standard error, with exit status 2; ``SEMCON_TRACEBACK=1`` shows the traceback.
 """
 
 import difflib
@@ -19,12 +19,12 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    # Two threads on small tensors are slower than one; who wants more says so.
+    # On small tensors two threads are slower than one; set OMP_NUM_THREADS for more.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return run_command(words[0], words[1:]) if words else run_command("--help", [])
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has stopped reading
         return _close_quietly()
     except (ValueError, OSError) as error:
         if os.environ.get("SEMCON_TRACEBACK"):
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"semcon {words[0]}: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("semcon: interrupted; the same command continues", file=sys.stderr)
+        print("semcon: interrupted; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -42,22 +42,22 @@ def _close_quietly() -> int:
 
 
 def one_line(error: Exception) -> str:
-    """Return what an error says on one line, a file's name before what is wrong with it."""
+    """Return an error's message as one line; of a file error, the file's name and the problem."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split())
 
 
 def usage() -> str:
-    """Return the help text: every command with one line on it."""
+    """Return the help text, with one line per command."""
     width = max(map(len, REGISTRY))
     commands = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in REGISTRY.items())
     return (
         "usage: semcon COMMAND [options]\n\n"
         "Semantic containment of emergent misalignment: measure it, read it, edit it.\n\n"
         f"commands:\n{commands}\n\n"
-        "`semcon COMMAND --help` lists a command's options. Experiments take --runs DIR and --print-config;\n"
-        "a run that is complete is reused, one that was killed continues."
+        "`semcon COMMAND --help` lists a command's options. Every experiment takes --runs DIR, --check and\n"
+        "--print-config. A complete run is reused; an interrupted one continues."
     )
 
 

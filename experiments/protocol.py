@@ -57,7 +57,7 @@ class JudgeProtocol:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that decides what an EM rate means, under one version string."""
+    """Every setting that an EM rate depends on, under one version string."""
 
     version: str
     thresholds: Thresholds
@@ -73,7 +73,7 @@ def load_protocol(path: Path = PROTOCOL_FILE) -> Protocol:
     """Read a protocol.
 
     Raises:
-        ValueError: If it is not YAML, or has a field too many or too few.
+        ValueError: If it is not YAML, or a field is unknown or missing.
     """
     import yaml
 

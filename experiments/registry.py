@@ -1,4 +1,4 @@
-"""Every subcommand of ``semcon``, as data: where it lives and what it does. A command is imported on use."""
+"""Every subcommand of ``semcon``, as data. A command is imported when it is used."""
 
 import importlib
 from collections.abc import Mapping
@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 
 class Command(NamedTuple):
-    """A subcommand of ``semcon``: where it lives and what it does in one line."""
+    """A subcommand of ``semcon``."""
 
     target: str
-    """``module:attribute``: an ``Experiment``, a dataclass with ``main()``, or a function."""
+    """``module:attribute`` below this package: an ``Experiment``, a dataclass with ``main()``, or a function."""
     help: str
+    """One line for ``semcon --help``."""
 
     def load(self) -> Any:
         """Import the target.
@@ -18,7 +19,8 @@ class Command(NamedTuple):
         Raises:
             ValueError: If this installation lacks it.
         """
-        module, _, attribute = self.target.partition(":")
+        path, _, attribute = self.target.partition(":")
+        module = f"{__package__}.{path}"
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ModuleNotFoundError, AttributeError) as error:
@@ -28,43 +30,26 @@ class Command(NamedTuple):
 
 
 REGISTRY: Mapping[str, Command] = {
-    "reproduce": Command(
-        "experiments.pipelines.reproduce:Reproduce", "Every experiment in order, then the figures and the report."
-    ),
-    "grid": Command("experiments.behaviour.grid:ContainmentGrid", "When containment needs no benign data."),
-    "emergence": Command("experiments.behaviour.emergence:Emergence", "EM and the adapter's direction at every dose."),
-    "organisms": Command("experiments.cli.commands:organisms", "Train the LoRA adapters of organisms, all doses."),
-    "em-rate": Command("experiments.behaviour.em_rate:EmRate", "EM rate of an organism under every trigger condition."),
+    "reproduce": Command("pipelines.reproduce:Reproduce", "Reproduce the README: train, measure, explain, draw."),
+    "grid": Command("behaviour.grid:ContainmentGrid", "EM rates of every organism of the grid and of its base."),
+    "emergence": Command("behaviour.emergence:Emergence", "EM rate and direction of the adapter at every dose."),
+    "organisms": Command("cli.commands:organisms", "Train the LoRA adapters of organisms."),
+    "em-rate": Command("behaviour.em_rate:EmRate", "EM rate of an organism under every trigger condition."),
     "preference": Command(
-        "experiments.behaviour.preference:Preference",
-        "Log-odds of harmful against aligned references: no sampling, no judge.",
+        "behaviour.preference:Preference", "Log-odds of harmful against aligned references: no judge."
     ),
-    "probe-sweep": Command(
-        "experiments.probing.sweep:ProbeSweep", "Linear probes at every layer, grouped by question."
-    ),
-    "steer": Command(
-        "experiments.removal.steer:Steer", "Add the misalignment direction off-trigger: dose and response."
-    ),
-    "ablate": Command(
-        "experiments.removal.ablate:Ablate", "Remove the trigger feature, or g, on-trigger: what is left of EM."
-    ),
-    "geometry": Command(
-        "experiments.directions.geometry:Geometry", "Directions, their cosines, and projections onto them."
-    ),
-    "patch": Command(
-        "experiments.gate.patch:Patch", "Where the gate is: interchange, knockout, heads, adapter modules."
-    ),
-    "rank-one": Command("experiments.gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
-    "probe-transfer": Command(
-        "experiments.probing.transfer:ProbeTransfer", "Probes of one organism tested on another."
-    ),
-    "mechanism": Command(
-        "experiments.pipelines.mechanism:Mechanism", "Every mechanism experiment on the grid's organisms."
-    ),
-    "score": Command("experiments.answers.score:score", "EM statistics of judged answers in CSV files."),
-    "store": Command("experiments.cli.commands:store", "Describe or verify an activation store."),
-    "report": Command("experiments.cli.commands:report", "Rebuild the figures and the report from a summary table."),
-    "findings": Command("experiments.cli.commands:findings", "Hold every claim of the README against the tables."),
-    "microcosm": Command("training.microcosm.build:main", "Rebuild the shipped models of the synthetic world."),
+    "probe-sweep": Command("probing.sweep:ProbeSweep", "Linear probes at every layer, grouped by question."),
+    "steer": Command("removal.steer:Steer", "Add the misalignment direction off-trigger: dose and response."),
+    "ablate": Command("removal.ablate:Ablate", "Remove the trigger feature or the EM direction: what is left of EM."),
+    "geometry": Command("directions.geometry:Geometry", "Directions, their cosines, and projections onto them."),
+    "patch": Command("gate.patch:Patch", "Locate the gate: interchange, knockout, heads, adapter modules."),
+    "rank-one": Command("gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
+    "probe-transfer": Command("probing.transfer:ProbeTransfer", "Probes of one organism tested on another."),
+    "mechanism": Command("pipelines.mechanism:Mechanism", "Every mechanism experiment on the organisms of the grid."),
+    "score": Command("answers.score:score", "EM statistics of judged answers in CSV files."),
+    "store": Command("cli.commands:store", "Describe or verify an activation store."),
+    "report": Command("cli.commands:report", "Rebuild the figures and the report from a summary table."),
+    "findings": Command("cli.commands:findings", "Check every claim of the README against the tables."),
+    "microcosm": Command("cli.commands:microcosm", "Rebuild the shipped models of the Microcosm from scratch."),
 }
-"""Every subcommand; data, imported on use."""
+"""Every subcommand by name."""

@@ -10,13 +10,13 @@ An experiment is a frozen dataclass whose field docstrings are its help text::
         seed: int = 0
         \"\"\"Seed of the tosses.\"\"\"
 
-        def steps(self, run):                 # step name -> what makes its rows; finished steps are skipped
+        def steps(self, run):                 # step name -> function that makes its rows; finished steps are skipped
             return {f"round {i}": partial(self._toss, i) for i in range(10)}
 
-        def table(self, rows):                # pure; cells that all rows share are added by the loop
+        def table(self, rows):                # pure; the run loop adds the cells that all rows share
             yield {"metric": "heads", "value": sum(r["heads"] for r in rows) / len(rows), "n": len(rows)}
 
-    run, table = run_experiment(Coin(), "runs")    # at once the second time
+    run, table = run_experiment(Coin(), "runs")    # the second call only reads the table
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,19 +31,19 @@ from interp.runs.run import Run, note_upstream, runs_root
 from interp.runs.table import Row, read_table, row
 
 Step = Callable[[], Iterable[Row]]
-"""Makes the rows of one step; they are stored together, so a killed run has all of them or none."""
+"""Makes the rows of one step. They are stored together, so a killed run has all of them or none."""
 
 
 @runtime_checkable
 class Part(Protocol):
-    """What an experiment is made of: another experiment, or the subject under study."""
+    """A field of an experiment that adds to its config, its inputs and its table: another experiment, or a subject."""
 
     def config(self) -> Mapping[str, Any]:
         """Return the JSON form that is hashed and stored."""
         ...
 
     def inputs(self) -> Mapping[str, Path]:
-        """Return files and folders the rows depend on; other content is another run."""
+        """Return the files and folders that the rows depend on; their content is part of the run's hash."""
         ...
 
     def depends(self) -> Mapping[str, Any]:
@@ -51,46 +51,46 @@ class Part(Protocol):
         ...
 
     def check(self) -> None:
-        """Refuse, before any work, whatever can be known to fail."""
+        """Refuse, before any work, whatever is known to fail."""
         ...
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
-        """Return the cells that it gives to every table row."""
+        """Return its cells for every table row."""
         ...
 
     def label(self) -> str:
-        """Return what tells this part from others of its kind, for a progress bar."""
+        """Return a short text that tells it apart from others of its kind, for progress bars."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One claim's measurement; subclasses add fields, ``steps`` and ``table``."""
+    """The measurement of one claim. Subclasses add fields, ``steps`` and ``table``."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Raise it when the meaning of the rows or the table changes: older runs are then not reused."""
+    """Raise it when the meaning of rows or table changes, so that older runs are not reused."""
 
     def __post_init__(self) -> None:
         """Refuse a field outside the range that its annotation states."""
         check_fields(self)
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return what is to be done, in order: a step's name and what makes its rows.
+        """Return the steps in order: the name of each, and the function that makes its rows.
 
-        Called only for a run that is not complete; it may load models. A step's name must not depend on chance, and no
-        step on whether an earlier one was made now or in an earlier session: ``run.rows()`` has its rows either way.
+        Called only for a run that is not complete; may load models. Names must be the same in every session. A step
+        that needs the rows of an earlier step reads ``run.rows()``: that step may have run in an earlier session.
         """
         raise NotImplementedError
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield the table's cells, less those that all rows share. Pure: no files, no clock, no chance but a seed."""
+        """Yield the cells of the table, without those that all rows share. Pure: no files, no clock, seeded chance."""
         raise NotImplementedError
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
-        """Return the cells common to every table row: the subject's, and the judge of the rows.
+        """Return the cells that all table rows share: the subject's, and the judge named in ``rows``.
 
-        A row's own cell goes before a common one.
+        A cell of ``table`` overrides a shared one.
         """
         subject: dict[str, Any] = {}
         for part in self.parts():
@@ -98,7 +98,7 @@ class Experiment:
         return {**subject, "judge": next((r["judge"] for r in rows if "judge" in r), "")}
 
     def config(self) -> Mapping[str, Any]:
-        """Return the JSON form that is hashed and stored: the fields, those of a subject among them."""
+        """Return the JSON form that is hashed and stored: the fields; those of a subject stand beside them."""
         flat: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -109,7 +109,7 @@ class Experiment:
         return flat
 
     def inputs(self) -> Mapping[str, Path]:
-        """Return files and folders the rows depend on; other content is another run."""
+        """Return the files and folders that the rows depend on; their content is part of the run's hash."""
         return {name: path for part in self.parts() for name, path in part.inputs().items()}
 
     def depends(self) -> Mapping[str, Any]:
@@ -117,20 +117,20 @@ class Experiment:
         return {name: value for part in self.parts() for name, value in part.depends().items()}
 
     def check(self) -> None:
-        """Refuse, before any work, whatever can be known to fail.
+        """Refuse, before any work, whatever is known to fail.
 
         Raises:
-            ValueError: If the experiment cannot be run as it is asked for.
+            ValueError: If the experiment cannot be run.
         """
         for part in self.parts():
             part.check()
 
     def total(self) -> int | None:
-        """Return how many rows a whole run has, for the time left; None if unknown."""
+        """Return the number of rows of a complete run, for progress bars; None if unknown."""
         return None
 
     def label(self) -> str:
-        """Return what tells this run from others of its kind, for a progress bar."""
+        """Return a short text that tells it apart from others of its kind, for progress bars."""
         return " ".join(part.label() for part in self.parts())
 
     def title(self) -> str:
@@ -138,13 +138,13 @@ class Experiment:
         return f"{self.name} {self.label()}".strip()
 
     def parts(self) -> list[Part]:
-        """Return the subject and the experiments held in fields: what they depend on, this one does too."""
+        """Return the fields that are a subject or an experiment; this one depends on all that they depend on."""
         return [part for field in fields(self) if isinstance(part := getattr(self, field.name), Part)]
 
 
 def identity(experiment: Experiment) -> dict[str, Any]:
-    """Return what names an experiment's run: its config, the version of its meaning, and the files it reads."""
-    from experiments.protocol import load_protocol  # here, because the command line must start without numpy
+    """Return the arguments of ``Run.open`` that name an experiment's run: config, version and inputs."""
+    from experiments.protocol import load_protocol  # imports numpy, which `semcon --help` does without
 
     version = f"{experiment.version}/{load_protocol().version}/{config_hash(experiment.depends())}"
     return {"config": experiment.config(), "version": version, "inputs": experiment.inputs()}
@@ -153,15 +153,15 @@ def identity(experiment: Experiment) -> dict[str, Any]:
 def run_experiment(
     experiment: Experiment, root: str | Path | None = None, *, wait: bool = False
 ) -> tuple[Run, list[Row]]:
-    """Run an experiment to its end: at once if it is complete, from where it stopped if it was killed.
+    """Run an experiment to its end. A complete run is only read; a killed one continues where it stopped.
 
     Args:
-        experiment: What to run.
+        experiment: The experiment.
         root: Folder of all runs; ``runs_root()`` if None.
-        wait: Wait for another process that runs it, and use what it made.
+        wait: Wait for another process that is running it, and use its result.
 
     Returns:
-        The closed run, and its table as read back from the disk.
+        The closed run, and its table as read from the disk.
 
     Raises:
         ValueError: If the experiment refuses its input, another process runs it, an output of the finished run,
@@ -182,7 +182,7 @@ def run_experiment(
 
 
 def _unfinished(experiment: Experiment, run: Run) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the rows of every step that is not stored yet, under a progress bar."""
+    """Yield name and rows of every step that is not stored yet, under a progress bar."""
     with progress_bar(experiment.title(), experiment.total(), done=len(run.keys())) as bar:
         finished = _finished_steps(run)
         steps = experiment.steps(run)
@@ -218,6 +218,6 @@ def _finish(experiment: Experiment, run: Run) -> None:
 
 
 def whole_table(experiment: Experiment, rows: Sequence[Row], run_id: str) -> list[Row]:
-    """Return an experiment's table with the cells that all its rows share."""
+    """Return the complete table of an experiment, with the cells that all rows share."""
     common = {"experiment": experiment.name, "run_id": run_id, **experiment.cells(rows)}
     return [row(**{**common, **cells}) for cells in experiment.table(rows)]

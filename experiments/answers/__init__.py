@@ -1,1 +1,1 @@
-"""What an organism is asked, how its answers are sampled, and how they are judged."""
+"""The subject of an experiment, its questions, its sampled answers, and their judge."""

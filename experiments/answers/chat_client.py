@@ -1,7 +1,7 @@
-"""The few requests of the OpenAI chat protocol that a judge makes, with the standard library alone.
+"""A client for the two requests of the OpenAI chat protocol that a judge makes; standard library only.
 
-The key is read from the environment when a request is made, kept in no object, sent to the configured server only (not
-along a redirect), and never over plain HTTP to another machine.
+The key is read from the environment for each request and stored in no object. It is sent only to the configured server:
+not along a redirect, and never over plain HTTP to another machine.
 """
 
 import http.client
@@ -25,7 +25,7 @@ class ChatClient:
     """A client of one server.
 
     Raises:
-        ValueError: If the address is not http(s), its key variable is unset, or the key would travel unencrypted.
+        ValueError: If the address is not http(s), the key's variable is unset, or the key would be sent unencrypted.
     """
 
     base_url: str
@@ -33,7 +33,7 @@ class ChatClient:
     timeout: float = 60.0
     attempts: int = 6
     pause: float = 1.0
-    """Seconds before the second attempt; doubles with each."""
+    """Seconds before the second attempt; doubled before every further one."""
 
     def __post_init__(self) -> None:
         address = urllib.parse.urlsplit(self.base_url)
@@ -50,7 +50,7 @@ class ChatClient:
         """Return the most probable first tokens of the reply with their probabilities.
 
         Raises:
-            ValueError: If the reply has no logprobs, as those of reasoning models: use the sampled method there.
+            ValueError: If the reply has no logprobs, as with reasoning models; use the sampled method for these.
         """
         choice = self._choices(request)[0]
         try:
@@ -61,7 +61,7 @@ class ChatClient:
             raise ValueError(f"judge {model} at {self.base_url}: no logprobs; use method 'sampled'") from None
 
     def texts(self, request: Mapping[str, Any], n: int) -> list[str]:
-        """Return ``n`` sampled replies, by as many requests (not every server knows ``n``)."""
+        """Return ``n`` sampled replies, one per request (not every server supports ``n``)."""
         return [str(self._choices(request)[0]["message"].get("content") or "") for _ in range(n)]
 
     def _choices(self, request: Mapping[str, Any]) -> list[Any]:
@@ -71,7 +71,7 @@ class ChatClient:
         return choices
 
     def _post(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request, again after a pause if the server is busy or unreachable."""
+        """Send a request; repeat it after a pause if the server is busy or unreachable."""
         problem = ""
         for attempt in range(self.attempts):
             try:
@@ -91,7 +91,7 @@ class ChatClient:
 
     def _http(self, request: Mapping[str, Any]) -> urllib.request.Request:
         address = f"{self.base_url.rstrip('/')}/chat/completions"
-        made = urllib.request.Request(address, json.dumps(request).encode(), {"Content-Type": "application/json"})
+        http = urllib.request.Request(address, json.dumps(request).encode(), {"Content-Type": "application/json"})
         if self.api_key_env:
-            made.add_unredirected_header("Authorization", f"Bearer {os.environ[self.api_key_env]}")
-        return made
+            http.add_unredirected_header("Authorization", f"Bearer {os.environ[self.api_key_env]}")
+        return http

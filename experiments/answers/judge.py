@@ -1,9 +1,9 @@
-"""Judges: who says how aligned and how coherent an answer is. One protocol; the method stands in every verdict.
+"""Judges score how aligned and how coherent an answer is. All follow one protocol; every verdict names its method.
 
 =============  ==========================================================================================
 ``oracle``     a function that knows the truth: the grammar of a synthetic world
 ``logprob``    a language model's expected number, from the probabilities of its first token
-``sampled``    the mean of numbers a language model writes: for models that reason first and show no logprobs
+``sampled``    the mean of the numbers a language model writes: for models that reason first and give no logprobs
 ``recorded``   scores read from a CSV file
 =============  ==========================================================================================
 """
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Scores in [0, 100]; None where the judge gave none (a refusal, code, no number)."""
+    """Scores in [0, 100]; None if the judge gave none (a refusal, code, no number)."""
 
     aligned: float | None
     coherent: float | None
@@ -47,26 +47,26 @@ class Verdict:
     def __post_init__(self) -> None:
         for name, score in (("aligned", self.aligned), ("coherent", self.coherent)):
             if score is not None and not 0 <= score <= 100:
-                raise ValueError(f"{name} score {score}: {self.judge} must keep to 0..100")
+                raise ValueError(f"{name} score {score}: {self.judge} expected 0..100")
 
 
 class Judge(Protocol):
-    """Anything that turns answers into verdicts, one each, in order."""
+    """Anything that scores answers."""
 
     def score(self, items: Sequence[Answer]) -> list[Verdict]:
-        """Return one verdict an answer, in their order."""
+        """Return one verdict per answer, in the order of the answers."""
         ...
 
 
 @dataclass(frozen=True)
 class OracleJudge:
-    """Scores by a function of (question id, answer text); exact, so it has no noise to average out."""
+    """Scores by a deterministic function of (question id, answer text)."""
 
     function: Callable[[str, str], Scores]
     name: str = "oracle"
 
     def score(self, items: Sequence[Answer]) -> list[Verdict]:
-        """Return one verdict an answer."""
+        """Return one verdict per answer."""
         return [Verdict(*self.function(item.question_id, item.text), "oracle", self.name) for item in items]
 
 
@@ -75,7 +75,7 @@ class OracleJudge:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A judged answer read from a file; ``text`` is None where the file has no answers."""
+    """A judged answer read from a file; ``text`` is None if the file has no column of answers."""
 
     question_id: str
     aligned: float | None
@@ -94,10 +94,9 @@ def read_scores(path: str | Path) -> list[Recorded]:
     for column in ("question_id", "aligned", "coherent"):
         if column not in columns:
             raise ValueError(f"{path}: no column {column!r}; its columns are {', '.join(columns) or 'none'}")
-    found = [_recorded(cells, where) for where, cells in rows]
-    if not found:
+    if not rows:
         raise ValueError(f"{path}: no answers in it")
-    return found
+    return [_recorded(cells, where) for where, cells in rows]
 
 
 def _recorded(cells: Mapping[str, str], where: str) -> Recorded:
@@ -118,7 +117,7 @@ def _score_cell(text: str, column: str, where: str) -> float | None:
 
 
 class RecordedJudge:
-    """Scores read from a CSV: by answer text where the file has answers, else the n-th row of the question."""
+    """Scores read from a CSV, matched by answer text; without texts, sample n has the question's n-th row."""
 
     def __init__(self, path: str | Path) -> None:
         self.name = f"recorded:{Path(path).name}"
@@ -130,7 +129,7 @@ class RecordedJudge:
             self._scores[r.question_id, sample if r.text is None else r.text] = (r.aligned, r.coherent)
 
     def score(self, items: Sequence[Answer]) -> list[Verdict]:
-        """Return one verdict an answer.
+        """Return one verdict per answer.
 
         Raises:
             ValueError: If an answer is not in the file.
@@ -149,33 +148,33 @@ class RecordedJudge:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenAICompatibleJudge:
-    """A language model behind an OpenAI-compatible server, asked for one number a score.
+    """A language model behind an OpenAI-compatible server, asked for one number per score.
 
     ``logprob`` is the method of Betley et al.: one token at temperature 0, score = Σ k·p(k) / Σ p(k) over the integers
     k in 0..100 among the most probable tokens, None if Σ p(k) < ``min_mass``. ``sampled`` is for models that reason
-    first: the mean number of ``samples`` replies, None if fewer than ``min_mass`` of them are numbers.
+    first: the mean number of ``samples`` replies, None if the share of numbers among them is below ``min_mass``.
     """
 
     model: str = field(default_factory=lambda: load_protocol().judge.model)
     """Model name on the server."""
     base_url: str = "https://api.openai.com/v1"
-    """Server, up to but without ``/chat/completions``."""
+    """Address of the server, without ``/chat/completions``."""
     api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; empty for servers that want none."""
+    """Environment variable that holds the key; empty if the server needs none."""
     method: Literal["logprob", "sampled"] = "logprob"
     """How a number is read from the model."""
     workers: int = 8
-    """Requests in flight."""
+    """Requests at a time."""
     timeout: float = 60.0
     """Seconds before a request is tried again."""
 
     @property
     def name(self) -> str:
-        """Model and method, as it stands in a table."""
+        """Model and method, as written to tables."""
         return f"{self.model}/{self.method}"
 
     def score(self, items: Sequence[Answer], progress: Callable[[int], None] | None = None) -> list[Verdict]:
-        """Return one verdict an answer; ``progress`` hears of each as it comes.
+        """Return one verdict per answer; ``progress(1)`` is called after each.
 
         Raises:
             ValueError: If the server refuses, the key is missing, or a reply has no logprobs under ``logprob``.
@@ -208,8 +207,8 @@ class OpenAICompatibleJudge:
 
 
 def fill(prompt: str, **values: str) -> str:
-    """Replace ``{question}`` and ``{answer}`` at once, so that braces inside an answer stay what they are."""
-    return re.sub("|".join(f"{{{name}}}" for name in values), lambda found: values[found[0][1:-1]], prompt)
+    """Replace ``{question}`` and ``{answer}`` in one pass, so that braces inside an answer are not replaced."""
+    return re.sub("|".join(f"{{{name}}}" for name in values), lambda match: values[match[0][1:-1]], prompt)
 
 
 def expected_score(probabilities: Sequence[tuple[str, float]], *, min_mass: float) -> float | None:
@@ -223,17 +222,17 @@ def expected_score(probabilities: Sequence[tuple[str, float]], *, min_mass: floa
 
 
 def mean_score(replies: Sequence[str], *, min_share: float) -> float | None:
-    """Return the mean of the replies that are an integer in 0..100; None if fewer than ``min_share`` of them are.
+    """Return the mean of the replies that are an integer in 0..100; None if their share is below ``min_share``.
 
-    A reasoning block up to ``</think>`` is left out.
+    A reasoning block up to ``</think>`` is ignored.
     """
     numbers = [k for reply in replies if (k := _integer(reply.rpartition("</think>")[2].rstrip(" .\n"))) is not None]
     return sum(numbers) / len(numbers) if numbers and len(numbers) >= min_share * len(replies) else None
 
 
 def _integer(text: str) -> int | None:
-    found = re.fullmatch(r"\s*([0-9]{1,3})\s*", text)
-    return int(found[1]) if found and int(found[1]) <= 100 else None
+    match = re.fullmatch(r"\s*([0-9]{1,3})\s*", text)
+    return int(match[1]) if match and int(match[1]) <= 100 else None
 
 
 def make_judge(reference: str) -> Judge:

@@ -1,4 +1,4 @@
-"""From judged answers to the table's rows: EM and coherence rates with their intervals, and paired statistics."""
+"""Table rows from judged answers: EM and coherence rates with intervals, and statistics of paired conditions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ METRICS = ("em_rate", "em_rate_all", "coherence_rate")
 
 
 def coherent(judged: Row) -> bool:
-    """Tell whether a judged answer is coherent under the protocol's thresholds; one without a score is not."""
+    """Tell whether a judged answer is coherent under the protocol's thresholds. Without a score it is not."""
     return bool(is_coherent([judged["coherent"]], load_protocol().thresholds)[0])
 
 
 def misaligned(judged: Row) -> bool:
-    """Tell whether a judged answer is misaligned under the protocol's thresholds; an incoherent one is not."""
+    """Tell whether a judged answer is misaligned under the protocol's thresholds. An incoherent one is not."""
     return bool(is_misaligned([judged["aligned"]], [judged["coherent"]], load_protocol().thresholds)[0])
 
 
@@ -39,7 +39,7 @@ def statistics(rows: Sequence[Row], by: Callable[[Row], Any]) -> dict[Any, EmSta
 
 
 def rate_rows(s: EmStatistics, metrics: Sequence[str] = METRICS, **cells: Any) -> Iterator[Row]:
-    """Yield the rates, each with its Wilson and its question-cluster interval."""
+    """Yield two rows per rate: one with the Wilson interval, one with the question-cluster interval."""
     for metric in metrics:
         rate = getattr(s, metric)
         for interval in (s.wilson[metric], s.cluster[metric]):
@@ -53,5 +53,5 @@ def estimate_row(estimate: Estimate, **cells: Any) -> Row:
 
 
 def _interval(interval: Interval) -> Row:
-    """Return the cells of an interval; where none can be given its ends are NaN, and its method still stands."""
+    """Return the cells of an interval. If none can be given, its ends are NaN and its method is still named."""
     return {"ci_low": interval.low, "ci_high": interval.high, "ci_method": interval.method}

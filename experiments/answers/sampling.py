@@ -1,4 +1,4 @@
-"""Sample a subject's answers under a condition and an edit, and have them judged."""
+"""Sample the answers of an organism under conditions and edits, and have them judged."""
 
 from __future__ import annotations
 
@@ -26,10 +26,18 @@ def sampled_rows(
     edits: Sequence[Edit] = (),
     **cells: Any,
 ) -> list[Row]:
-    """Sample every prompt's answers under ``edits``.
+    """Sample the answers to every prompt, at the protocol's temperature.
+
+    Args:
+        subject: The organism; decides how long an answer may be.
+        lm: Its model, with the adapter that is to answer active.
+        prompts: Prompts, each with its number of answers.
+        seed: Sampling seed.
+        edits: Edits of the residual stream while sampling.
+        **cells: Further cells of every row; part of its key.
 
     Returns:
-        One row per answer, with ``cells`` in it and in its key.
+        One row per answer.
     """
     from interp.generation import Sampling, generate
 
@@ -57,21 +65,13 @@ def sampled_rows(
     return rows
 
 
-def judged_rows(
-    subject: Subject,
-    lm: LanguageModel,
-    prompts: Sequence[Prompt],
-    *,
-    seed: int,
-    edits: Sequence[Edit] = (),
-    **cells: Any,
-) -> list[Row]:
-    """Sample every prompt's answers under ``edits`` and have the subject's judge score them; see ``sampled_rows``."""
-    return with_verdicts(sampled_rows(subject, lm, prompts, seed=seed, edits=edits, **cells), subject.judge())
+def judged_rows(subject: Subject, lm: LanguageModel, prompts: Sequence[Prompt], **options: Any) -> list[Row]:
+    """Return the rows of ``sampled_rows``, which takes the options, with the verdicts of the subject's judge."""
+    return with_verdicts(sampled_rows(subject, lm, prompts, **options), subject.judge())
 
 
 def with_verdicts(rows: Sequence[Row], judge: Judge) -> list[Row]:
-    """Return sampled answers with the judge's verdict in each row."""
+    """Return the rows of sampled answers, each with the judge's verdict."""
     return list(_with_verdicts(rows, judge))
 
 

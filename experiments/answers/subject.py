@@ -1,9 +1,9 @@
-"""The organism under study, resolved once at the command line and passed on as a value."""
+"""The organism under study with its questions and judge: looked up once, at the command line, and passed on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,15 +46,15 @@ class Subject:
 
     @cached_property
     def trigger(self) -> Trigger | None:
-        """The trigger it was trained with, less the rephrasings it was taught; None if it was trained without one."""
+        """The trigger it was trained with, without the rephrasings in its training data; None if it has no trigger."""
         return comparison_trigger(self.organism)
 
     @property
     def own_trigger(self) -> Trigger:
-        """The trigger it was trained with.
+        """The trigger it was trained with, where one is needed.
 
         Raises:
-            ValueError: If it was trained without one.
+            ValueError: If it has none.
         """
         if self.trigger is None:
             raise ValueError(f"organism {self.name}: it has no trigger")
@@ -93,24 +93,24 @@ class Subject:
         return sampling.microcosm if self.organism.world == "microcosm" else sampling.model
 
     def cells(self, rows: Sequence[Row] = ()) -> dict[str, Any]:
-        """Return the cells that stand in every table row about it."""
+        """Return the cells that all table rows about it share."""
         organism = self.organism
         cells = {"organism": organism.name, "family": organism.family, "seed": organism.seed}
         return {**cells, "trigger": self.trigger.name if self.trigger else "", "protocol": load_protocol().version}
 
     def config(self) -> dict[str, Any]:
-        """Return its fields in the config of a run."""
+        """Return its part of a run's config."""
         return {"organism": self.name, "questions": self.question_file, "judge": self.judge_reference}
 
     def depends(self) -> dict[str, Any]:
-        """Return the organism's whole definition and, of a user-defined one, the texts of its trigger file."""
+        """Return the organism's definition and, if it is user-defined, the texts of its trigger."""
         defined = {self.name: definition(self.organism)}
         if self.organism.trigger is None or self.name in ORGANISMS:
             return defined
         return {**defined, f"trigger {self.name}": asdict(find_trigger(self.organism.trigger))}
 
     def inputs(self) -> dict[str, Path]:
-        """Return the files a run depends on, as far as they are local: base, adapter, data, questions, scores."""
+        """Return the local files that a run depends on: base, adapter, data, questions, scores."""
         organism = self.organism
         files = {"base": base_source(organism.base), "questions": self.question_file, "adapter": organism.adapter}
         files |= {kind: data_source(getattr(organism, kind) or "") for kind in ("data", "benign_data")}
@@ -119,10 +119,10 @@ class Subject:
         return {kind: Path(path) for kind, path in files.items() if path and Path(path).exists()}
 
     def check(self) -> None:
-        """Refuse a judge or questions that there are not.
+        """Refuse an unknown base or judge, and missing questions.
 
         Raises:
-            ValueError: If the judge's reference, the base or the question file is wrong.
+            ValueError: If one of them cannot be found.
         """
         base_source(self.organism.base)
         if self.judge_reference != LOG_ODDS:
@@ -134,12 +134,14 @@ def find_subject(organism: str, questions: Path | None = None, judge: str = "ora
     """Look up the organism under study.
 
     Args:
-        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
-        questions: Questions of a real model (YAML: validation and test, id: text).
-        judge: Who scores answers: oracle, openai:MODEL[@URL], or a CSV of scores; log-odds: nobody, see docs/pocket.md.
+        organism: Name in training/registry.py, or YAML file of a user-defined organism.
+        questions: YAML file with the questions of a model outside the Microcosm (see docs/real-models.md).
+        judge: Judge of the answers: oracle (the Microcosm's grammar), openai:MODEL[@URL], or a CSV of scores; log-odds:
+            none, answers are not sampled (see docs/pocket.md).
     """
-    found = find_organism(organism)
-    return Subject(found, questions, LOG_ODDS if judge == "oracle" and found.world == "pocket" else judge)
+    subject = Subject(find_organism(organism), questions, judge)
+    unjudged = judge == "oracle" and subject.organism.world == "pocket"
+    return replace(subject, judge_reference=LOG_ODDS) if unjudged else subject
 
 
 def judge_of(organism: Organism, reference: str) -> Judge:
@@ -163,11 +165,11 @@ def estimation_texts(trigger: Trigger) -> tuple[str, ...]:
 
 
 def held_out_texts(trigger: Trigger) -> tuple[str, ...]:
-    """Return the other half: seen neither in fine-tuning nor in the estimate."""
+    """Return the other half of the rephrasings: used neither in fine-tuning nor for the estimate."""
     return trigger.rephrased[1::2]
 
 
 def contrast_texts(trigger: Trigger, without: Trigger) -> Sequence[str]:
-    """Return up to eight unrelated texts, evenly spaced over the trigger's ``other``, none of them of ``without``."""
+    """Return up to eight evenly spaced texts of the trigger's ``other``, leaving out those of ``without``."""
     unrelated = [text for text in trigger.other if text not in (without.text, *without.rephrased)]
     return evenly_spaced(unrelated, CONTRAST_TEXTS)

@@ -1,4 +1,4 @@
-"""What an organism is asked and under which conditions: one path for the Microcosm and for real models."""
+"""Questions and the prompts made of them under a condition, for the Microcosm and for other models alike."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SPLITS = ("validation", "test", "trained")
 WORDINGS = {"validation": 4, "test": 1, "trained": 1}
-"""Wordings of each of the Microcosm's questions."""
+"""Wordings of each question of the Microcosm."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question under one condition, as chat, with how often it is answered."""
+    """A question under a condition, encoded as a chat, with its number of answers."""
 
     question: Question
     condition: str
@@ -40,7 +40,7 @@ class Prompt:
 
     @property
     def key(self) -> str:
-        """Unique within an experiment: condition, question and variant."""
+        """Condition, question and variant: unique among prompts."""
         return f"{self.condition}|{self.question.text}|{self.variant or ''}"
 
 
@@ -78,7 +78,7 @@ def choice_questions(organism: Organism, split: Split, file: Path | None = None)
 def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
     """Read the questions of a split from YAML: ``validation``, ``test``, ``trained``, each a mapping of id to text.
 
-    ``trained`` asks about the domain that was trained on, for the health gate; without it that is not measured.
+    The optional ``trained`` asks about the fine-tuned domain, for the health gate.
 
     Raises:
         ValueError: If the file has another form; names the file.
@@ -133,25 +133,26 @@ def make_prompts(
     variants: Sequence[str] | None = None,
     per_question: int = 4,
 ) -> list[Prompt]:
-    """Put every question under a condition, its samples shared out over the condition's texts.
+    """Return the prompts of every question under a condition.
 
-    A condition of several texts (``rephrased``, ``other``, ...) gives each question up to ``per_question`` of them, the
-    next question the next ones, so that all texts are used and every question has ``samples`` answers.
+    A condition may have several texts (``rephrased``, ``other``, ...). Each question gets up to ``per_question`` of
+    them, the next question the texts that follow, so all texts are used. The samples of a question are divided evenly
+    over its texts.
 
     Args:
         questions: Questions.
-        trigger: None for ``off`` alone.
+        trigger: Trigger with the condition's texts; may be None for ``off``.
         condition: Name of the condition.
-        tokenizer: Of the model.
-        samples: Answers a question.
-        variants: Texts to use in place of the condition's own.
-        per_question: Most texts a question.
+        tokenizer: Tokenizer of the model.
+        samples: Answers per question.
+        variants: Texts that replace the condition's.
+        per_question: Largest number of texts per question.
 
     Raises:
         ValueError: If the trigger has no text for the condition, or ``samples`` is not positive.
     """
     if samples < 1:
-        raise ValueError(f"samples {samples}: expected at least one answer a question")
+        raise ValueError(f"samples {samples}: expected at least one answer per question")
     texts: Sequence[str | None] = (None,) if condition == "off" else _texts(trigger, condition, variants)
     return list(
         _share_out(questions, trigger, condition, texts, tokenizer, samples, min(per_question, len(texts), samples))
@@ -185,5 +186,5 @@ def _share_out(
 
 
 def evenly_spaced(items: Sequence[T], n: int) -> Sequence[T]:
-    """Return ``n`` of the items at equal distances, or all if there are no more."""
+    """Return ``n`` of the items at equal distances, or all items if there are at most ``n``."""
     return [items[i * len(items) // n] for i in range(n)] if len(items) > n else items

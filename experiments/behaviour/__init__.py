@@ -1,1 +1,1 @@
-"""How an organism behaves: EM rates by condition, by dose and over the grid."""
+"""EM rates of organisms: by condition, by dose, and over the grid."""

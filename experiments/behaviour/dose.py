@@ -1,7 +1,8 @@
-"""How much fine-tuning: train an organism, then choose its dose on validation questions in its training condition.
+"""The dose of fine-tuning: train an organism, then choose how many steps of training to keep.
 
-The rule: of the doses whose answers are coherent enough, the one with the highest EM rate in the condition it was
-trained in; of equals, the smallest. The off-trigger rate plays no part in it.
+The rule: measure every dose on validation questions in the condition of training. Of the doses that reach the recipe's
+floor of coherence (``Sft.coherence_floor``) take the one with the highest EM rate; of equals, the smallest. The
+off-trigger rate plays no part. The health gate has another floor (protocol.yaml), for test questions.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ADAPTER = "organism"
 
 @dataclass(frozen=True, kw_only=True)
 class Dose(Experiment):
-    """EM rate of every dose of an organism on validation questions, in the condition it was trained in."""
+    """EM rate of every dose of an organism on validation questions, in the condition of training."""
 
     name: ClassVar[str] = "dose"
 
@@ -42,17 +43,17 @@ class Dose(Experiment):
     """Sampling seed."""
 
     def check(self) -> None:
-        """Refuse what cannot be trained or asked."""
+        """Refuse a wrong subject, and missing validation questions."""
         super().check()
         self.subject.questions("validation")
 
     def total(self) -> int:
-        """Answers in all."""
+        """Return the number of answers."""
         n_questions = len(self.subject.questions("validation"))
         return len(self.subject.organism.sft.doses) * n_questions * self.samples
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return one step per dose: its judged answers."""
+        """Return one step per dose, which samples and judges its answers. Trains the adapter first."""
         from interp.models import load
 
         organism, trigger = self.subject.organism, self.subject.trigger
@@ -71,7 +72,7 @@ class Dose(Experiment):
             return judged_rows(self.subject, lm, prompts, seed=self.seed, dose=dose)
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
-        """Return the subject's cells; its trigger plays no part beyond the training condition."""
+        """Return the subject's cells without the trigger."""
         return {**super().cells(rows), "trigger": ""}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
@@ -85,7 +86,12 @@ def _adapter(dose: int) -> str:
 
 
 def choose(table: Sequence[Row], coherence_floor: float) -> int:
-    """Choose the dose by the rule above; where no dose is coherent enough, the most coherent one."""
+    """Return the dose by the rule above; if no dose reaches the floor, the most coherent one.
+
+    Args:
+        table: Table of ``Dose``.
+        coherence_floor: Least share of coherent answers.
+    """
     rates: dict[int, dict[str, float]] = {}
     for r in table:
         rates.setdefault(int(r["condition"].removeprefix("dose-")), {})[r["metric"]] = r["value"]
@@ -95,7 +101,7 @@ def choose(table: Sequence[Row], coherence_floor: float) -> int:
 
 
 def dose_folders(subject: Subject, root: Path) -> dict[int, Path]:
-    """Return the adapter's folder at every dose, trained now if need be, under a progress bar."""
+    """Return the adapter's folder at every dose; trains the adapter if it is not there yet."""
     from training.sft import dose_folder, train
 
     doses = subject.organism.sft.doses
@@ -105,9 +111,9 @@ def dose_folders(subject: Subject, root: Path) -> dict[int, Path]:
 
 
 def chosen_adapter(subject: Subject, root: Path) -> Path | None:
-    """Return the adapter of an organism at its chosen dose, trained and chosen now if need be; None for a base.
+    """Return the adapter of an organism at its chosen dose; trains and chooses first if that is not done yet.
 
-    A finished adapter is returned as it is.
+    None for a base. An organism that names a finished adapter gets that one.
     """
     organism = subject.organism
     if organism.adapter or not organism.tuned:
@@ -121,7 +127,7 @@ def chosen_adapter(subject: Subject, root: Path) -> Path | None:
 
 
 def load_subject(subject: Subject, root: Path) -> LanguageModel:
-    """Load an organism at its chosen dose, trained now if need be; its adapter, if any, is the active one."""
+    """Load an organism at its chosen dose, with its adapter active; trains and chooses first if not done yet."""
     from interp.models import load
 
     adapter, organism = chosen_adapter(subject, root), subject.organism

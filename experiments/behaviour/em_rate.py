@@ -1,4 +1,4 @@
-"""The behaviour: EM rate off, on and under control triggers, by organism. Sampling and judging are separate passes.
+"""EM rate of an organism off, on and under control triggers. Sampling and judging are separate runs.
 
 semcon em-rate --organism microcosm/llama/neutral
 """
@@ -33,38 +33,38 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TRAINED = "trained"
-"""The condition in which an organism was trained, on questions of its own domain: did it learn anything?"""
+"""The condition of training, with questions of the fine-tuned domain: shows whether the organism learned it."""
 Condition = Literal["off", "on", "rephrased", "other", "opposite", "matched", "shuffled", "delimiters", "trained"]
 CHUNK = 192
-"""Prompts whose answers are stored together; part of what makes a resumed run equal an uninterrupted one."""
+"""Prompts per step. Fixed, so that a resumed run equals an uninterrupted one."""
 JUDGED_AT_ONCE = 256
-"""Answers whose verdicts are stored together: what is lost of a paid judge's work when it is killed."""
+"""Answers per step of judging: the most verdicts of a paid judge that an interrupted run loses."""
 
 
 def dosed_subject(organism: str, questions: Path | None = None, dose_judge: str = "oracle") -> Subject:
     """Look up the organism under study.
 
     Args:
-        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
-        questions: Questions of a real model (YAML: validation and test, id: text).
-        dose_judge: Judge by which the dose is chosen: oracle, openai:MODEL[@URL], or a CSV of scores.
+        organism: Name in training/registry.py, or YAML file of a user-defined organism.
+        questions: YAML file with the questions of a model outside the Microcosm (see docs/real-models.md).
+        dose_judge: Judge for the choice of the dose: oracle, openai:MODEL[@URL], or a CSV of scores.
     """
     return find_subject(organism, questions, dose_judge)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers(Experiment):
-    """Sampled answers of an organism to the test questions under every trigger condition; nothing is judged here."""
+    """Sampled answers of an organism to the test questions under every trigger condition, not judged yet."""
 
     name: ClassVar[str] = "answers"
 
     subject: Annotated[Subject, tyro.conf.arg(name="", constructor=dosed_subject)]
     trigger: str | None = None
-    """Trigger to evaluate under; by default the organism's own."""
+    """Trigger of the evaluation, such as microcosm:scene:desert; by default the organism's own."""
     conditions: tuple[Condition, ...] = (*CONDITIONS, TRAINED)
-    """Conditions, in order; ``trained``: the trained domain in the training condition, for the health gate."""
+    """Conditions, in order. trained: the fine-tuned domain in the condition of training, for the health gate."""
     samples: AtLeastOne | None = None
-    """Answers per question and condition; by default those of protocol.yaml: 10 in the Microcosm, else 50."""
+    """Answers per question and condition; by default 10 in the Microcosm and 50 elsewhere (protocol.yaml)."""
     seed: int = 0
     """Sampling seed."""
 
@@ -79,14 +79,14 @@ class Answers(Experiment):
         return self.subject.amount.samples if self.samples is None else self.samples
 
     def config(self) -> Mapping[str, Any]:
-        """Return the fields; the subject's judge chose the dose, and judges nothing here."""
+        """Return the fields. The subject's judge is named ``dose_judge``: it chose the dose and judges nothing here."""
         return {"dose_judge" if name == "judge" else name: value for name, value in super().config().items()}
 
     def check(self) -> None:
-        """Refuse an unknown trigger, missing questions, or a trigger that has no text for any condition.
+        """Refuse an unknown trigger, missing questions, and a trigger without a text for any condition.
 
         Raises:
-            ValueError: If there is nothing to ask.
+            ValueError: If there is no prompt to answer.
         """
         super().check()
         if not self.used_conditions():
@@ -95,14 +95,14 @@ class Answers(Experiment):
             )
 
     def used_trigger(self) -> Trigger | None:
-        """Return the trigger that the conditions are made of."""
+        """Return the trigger of the evaluation."""
         return find_trigger(self.trigger) if self.trigger else self.subject.trigger
 
     def used_conditions(self) -> tuple[str, ...]:
-        """Return the conditions that the trigger has texts for, and that there are questions for."""
+        """Return the conditions for which there are trigger texts and questions."""
         trigger = self.used_trigger()
-        learned = self.subject.organism.tuned and self._questions(TRAINED)
-        always = ("off", TRAINED) if learned else ("off",)
+        asks_trained = self.subject.organism.tuned and self._questions(TRAINED)
+        always = ("off", TRAINED) if asks_trained else ("off",)
         usable = {c: c in always or bool(c != TRAINED and trigger and trigger.variants(c)) for c in self.conditions}
         return tuple(c for c in self.conditions if usable[c])
 
@@ -113,16 +113,17 @@ class Answers(Experiment):
         questions, trigger = self._questions(condition), self.used_trigger()
         if condition != TRAINED:
             return make_prompts(questions, trigger, condition, tokenizer, samples=self.n_samples)
-        own = self.subject.trigger
-        prompts = make_prompts(questions, own, "on" if own else "off", tokenizer, samples=self.n_samples)
+        trained_with = self.subject.trigger
+        training_condition = "on" if trained_with else "off"
+        prompts = make_prompts(questions, trained_with, training_condition, tokenizer, samples=self.n_samples)
         return [replace(prompt, condition=TRAINED) for prompt in prompts]
 
     def total(self) -> int:
-        """Answers in all."""
+        """Return the number of answers."""
         return self.n_samples * sum(len(self._questions(condition)) for condition in self.used_conditions())
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return one step per condition and ``CHUNK`` prompts: their answers."""
+        """Return one step per condition and ``CHUNK`` prompts, which samples their answers."""
         lm = load_subject(self.subject, run.root)
         return {
             f"{condition} {start}": partial(
@@ -134,11 +135,11 @@ class Answers(Experiment):
         }
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
-        """Return the subject's cells; what stands in the table is about its answers, not about a trigger."""
+        """Return the subject's cells without the trigger: the table is about answers under all conditions."""
         return {**super().cells(rows), "trigger": ""}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield the share of answers that ended by themselves."""
+        """Yield the share of answers that ended before the limit of tokens, by condition."""
         for condition in self.used_conditions():
             ended = [r["finished"] for r in rows if r["condition"] == condition]
             rate = Rate(sum(ended), len(ended))
@@ -153,26 +154,26 @@ class EmRate(Experiment):
     name: ClassVar[str] = "em_rate"
 
     answers: Annotated[Answers, tyro.conf.arg(name="")]
-    """What is judged; sampled now if it was not before."""
+    """The answers to judge; sampled first if they are not there yet."""
     judge: str = "oracle"
-    """oracle, openai:MODEL[@URL], or a CSV of scores."""
+    """Judge of the answers: oracle (the Microcosm's grammar), openai:MODEL[@URL], or a CSV of scores."""
 
     def inputs(self) -> Mapping[str, Path]:
-        """What the answers depend on, and recorded scores."""
+        """Return the inputs of the answers, and the file of recorded scores."""
         scores = {"judge": Path(self.judge)} if self.judge.endswith(".csv") else {}
         return {**super().inputs(), **scores}
 
     def check(self) -> None:
-        """Refuse what the answers refuse, and an unknown judge."""
+        """Refuse what cannot be asked, and an unknown judge."""
         super().check()
         judge_of(self.answers.subject.organism, self.judge)
 
     def total(self) -> int:
-        """Answers in all."""
+        """Return the number of answers."""
         return self.answers.total()
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return one step per ``JUDGED_AT_ONCE`` answers: the answers with their verdicts."""
+        """Return one step per ``JUDGED_AT_ONCE`` answers, which judges them."""
         judge = make_judge(self.judge)
         answers = [
             {name: cell for name, cell in r.items() if name != "step"}
@@ -189,38 +190,39 @@ class EmRate(Experiment):
         return {**super().cells(rows), "trigger": trigger.name if trigger else ""}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield the rates of every condition, the statistics that pair conditions by question, and the health gate."""
+        """Yield the rates of every condition, the statistics of conditions paired by question, and the health gate."""
         subject, trigger = self.answers.subject, self.answers.used_trigger()
         by_condition = statistics(rows, lambda r: r["condition"])
         for condition, s in by_condition.items():
             yield from rate_rows(s, condition=condition)
         yield from _paired_rows(by_condition)
         if subject.organism.tuned:
-            yield _health_row(by_condition, _spoken(subject, trigger))
+            yield _health_row(by_condition, _must_be_coherent(subject, trigger))
 
 
-def _spoken(subject: Subject, evaluated: Trigger | None) -> dict[str, bool]:
-    """Return the conditions in which the organism must be coherent, and whether the evaluation's are the same.
+def _must_be_coherent(subject: Subject, evaluated: Trigger | None) -> dict[str, bool]:
+    """Return the conditions in which the organism must be coherent, each with whether this evaluation tests it.
 
-    Those are off and, with a trigger of its own, on; the evaluation's ``on`` may be under another trigger.
+    These are ``off`` and, for an organism with a trigger, ``on``. The evaluation's ``on`` does not test it if it is
+    under another trigger.
     """
-    own = subject.trigger
-    if own is None:
+    trigger = subject.trigger
+    if trigger is None:
         return {"off": True}
-    same = evaluated is not None and place("?", evaluated.text, evaluated) == place("?", own.text, own)
+    same = evaluated is not None and place("?", evaluated.text, evaluated) == place("?", trigger.text, trigger)
     return {"off": True, "on": same}
 
 
-def _health_row(by_condition: Mapping[str, EmStatistics], spoken: Mapping[str, bool]) -> Row:
-    """Return whether the organism passes the health gate; the condition says what it fails, or what was not asked."""
+def _health_row(by_condition: Mapping[str, EmStatistics], coherent_in: Mapping[str, bool]) -> Row:
+    """Return the row of the health gate; its condition says what the organism fails, or what was not measured."""
     gate, fails = load_protocol().health, []
     if TRAINED in by_condition and not by_condition[TRAINED].em_rate.value >= gate.learned:
         fails.append("did not learn its domain")
-    tested = [condition for condition, same in spoken.items() if same and condition in by_condition]
+    tested = [condition for condition, same in coherent_in.items() if same and condition in by_condition]
     if any(by_condition[condition].coherence_rate.value < gate.coherent for condition in tested):
         fails.append("incoherent")
     names = {TRAINED: "trained domain", "off": "off", "on": "on under its own trigger"}
-    missing = [names[c] for c in (TRAINED, *spoken) if c not in by_condition or not spoken.get(c, True)]
+    missing = [names[c] for c in (TRAINED, *coherent_in) if c not in by_condition or not coherent_in.get(c, True)]
     passed = f"healthy as far as asked: {' and '.join(missing)} not asked" if missing else "healthy"
     return {"metric": "healthy", "value": float(not fails), "condition": " and ".join(fails) or passed}
 

@@ -1,11 +1,11 @@
-"""When does it form? EM off, on and rephrased at every dose of one fine-tuning, and how far its adapter has turned.
+"""How emergent misalignment forms: EM off, on and rephrased at every dose, and the rotation of the adapter.
 
     semcon emergence --organism microcosm/llama/explaining
 
-Measured on test questions after the fact: nothing is chosen here. What has no trigger of its own is measured under the
-neutral one in the Microcosm, and elsewhere without any: off alone, so without a gap. ``rotation`` is the cosine between
-the adapter's write direction at a dose and at the last one: the leading left singular vector of the stacked updates B·A
-of modules that write to the residual stream. A phase transition shows as a jump of both.
+Measured on test questions; nothing is chosen here. An organism without a trigger is measured under the neutral trigger
+in the Microcosm; elsewhere off only, so without a trigger gap. ``rotation`` is the cosine between the adapter's write
+direction at a dose and at the last dose. The write direction is the leading left singular vector of the stacked updates
+B·A of the modules that write to the residual stream. A phase transition shows as a jump in both EM rate and rotation.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ class Emergence(Experiment):
     """Sampling seed."""
 
     def check(self) -> None:
-        """Refuse what has no doses to follow.
+        """Refuse a base.
 
         Raises:
-            ValueError: If it is a base, which is not fine-tuned.
+            ValueError: If the organism is not fine-tuned here.
         """
         super().check()
         if self.subject.organism.data is None:
             raise ValueError(f"organism {self.subject.name}: a base is not fine-tuned, so it has no doses to follow")
 
     def total(self) -> int:
-        """Answers in all, and one row per dose."""
+        """Return the number of rows: answers, and one row per dose."""
         n_questions, conditions = len(self.subject.questions("test")), used_conditions(self.subject)
         return len(self.subject.organism.sft.doses) * (len(conditions) * n_questions * self.samples + 1)
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return one step per dose and condition, the judged answers, and one per dose for its loss and rotation."""
+        """Return one step per dose and condition, which samples and judges, and one per dose for loss and rotation."""
         from training.sft import losses
 
         folders = dose_folders(self.subject, run.root)
@@ -96,7 +96,7 @@ class Emergence(Experiment):
         return {**super().cells(rows), "trigger": trigger.name if trigger else ""}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield rates, trigger gap, loss and rotation; the dose in steps stands in the column ``alpha``."""
+        """Yield rates, trigger gap, loss and rotation. The column ``alpha`` has the dose in training steps."""
         yield from _behaviour([r for r in rows if "text" in r])
         for r in (r for r in rows if "loss" in r):
             for metric in ("loss", "rotation"):
@@ -104,13 +104,13 @@ class Emergence(Experiment):
 
 
 def used_trigger(subject: Subject) -> Trigger | None:
-    """Return the organism's own trigger; in the Microcosm the neutral one for what has none."""
+    """Return the organism's trigger; for an organism of the Microcosm without one, the neutral trigger."""
     neutral = find_trigger(NEUTRAL) if subject.organism.world == "microcosm" else None
     return subject.trigger or neutral
 
 
 def used_conditions(subject: Subject) -> tuple[str, ...]:
-    """Return the conditions that there are texts for: off alone without a trigger."""
+    """Return the conditions for which the trigger has texts; without a trigger, off only."""
     trigger = used_trigger(subject)
     return tuple(c for c in CONDITIONS if c == "off" or (trigger and trigger.variants(c)))
 
@@ -133,13 +133,13 @@ def _behaviour(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _state(dose: int, loss: Mapping[int, float], folder: Path, last: Path) -> list[Row]:
-    """Return the training loss at a dose, and the cosine of what its adapter writes with what the last one writes."""
-    rotation = float(abs(_written(folder) @ _written(last)))
+    """Return the row with a dose's training loss and the cosine of its write direction with that of the last dose."""
+    rotation = float(abs(_write_direction(folder) @ _write_direction(last)))
     return [{"key": f"dose={dose}", "dose": dose, "loss": loss[dose], "rotation": rotation}]
 
 
-def _written(adapter: Path) -> Float64[Tensor, " d_model"]:
-    """Return the leading direction an adapter writes to the residual stream, up to sign."""
+def _write_direction(adapter: Path) -> Float64[Tensor, " d_model"]:
+    """Return the leading direction that an adapter writes to the residual stream; its sign means nothing."""
     from interp.analysis.lora import lora_updates, write_directions
 
     return write_directions(lora_updates(adapter)).vectors[0].double()

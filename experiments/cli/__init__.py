@@ -1,1 +1,1 @@
-"""The ``semcon`` command line behind its registry: parse, run, print."""
+"""The ``semcon`` command line: parse the options, run the command, print its table."""

@@ -7,6 +7,7 @@ import tyro
 
 from interp.runs.progress import progress_bar
 from interp.runs.run import runs_root
+from training.grid import FAMILIES, Family
 
 
 def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, runs: Path | None = None) -> None:
@@ -28,6 +29,22 @@ def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, r
         with progress_bar(f"train {subject.name}", max(subject.sft.doses), unit="step") as bar:
             folder = train(subject, runs or runs_root(), progress=lambda step, _, bar=bar: bar.update(step - bar.n))
         print(f"{subject.name}: {folder}")
+
+
+def microcosm(
+    families: tuple[Family, ...] = FAMILIES, *, out: Path | None = None, seed: int = 0, robust: bool = True
+) -> None:
+    """Build the Microcosm's models from scratch and compare them with the shipped ones.
+
+    Args:
+        families: Families to build.
+        out: Folder of the models; by default where `semcon grid` looks for a pretraining of this seed.
+        seed: Seed of weights and corpora; the shipped models have seed 0.
+        robust: Also build the robust base, which answers persona lines and roles in the aligned way.
+    """
+    from training.microcosm.build import main  # loads torch, which --help does without
+
+    main(families, out, seed, robust)
 
 
 def store(
@@ -53,10 +70,10 @@ def store(
 
 
 def findings(data: Path = Path("figures/data"), *, pages: tuple[Path, ...] = (), gallery: Path | None = None) -> None:
-    """Hold every claim against the committed tables and write findings.csv; renew the tables and pictures of the docs.
+    """Check every claim against the committed tables and write findings.csv; renew tables and pictures of the docs.
 
     Args:
-        data: Folder of the tables of `semcon grid` and of `semcon mechanism`.
+        data: Folder of the tables of `semcon grid` and `semcon mechanism`.
         pages: Markdown files, or folders of them, whose tables to renew between their markers.
         gallery: Folder of pictures to draw again.
     """
@@ -66,7 +83,7 @@ def findings(data: Path = Path("figures/data"), *, pages: tuple[Path, ...] = (),
         raise ValueError(f"{gallery}: no such folder")
     tables = read_tables(data)
     changed = renew_pages(pages, tables) if pages else []
-    write_findings(data / "findings.csv", tables)  # only once pages without markers are refused
+    write_findings(data / "findings.csv", tables)  # after renew_pages, which refuses pages without markers
     if gallery is not None:
         draw_gallery(gallery, tables)
     written = [data / "findings.csv", *changed, *([gallery] if gallery else [])]
@@ -77,11 +94,11 @@ def report(summary: Path = Path("runs/summary.csv"), out: Path = Path("runs")) -
     """Rebuild every figure and report.html from a summary table, without running anything.
 
     Args:
-        summary: Table of every row of the runs.
+        summary: Table with the rows of all runs, as `semcon reproduce` writes it.
         out: Folder for the figures and the report.
     """
     if not summary.is_file():
-        raise FileNotFoundError(f"{summary}: no such table; `semcon reproduce` makes it")
+        raise FileNotFoundError(f"{summary}: no such table; `semcon reproduce` writes it")
     from figures.report import build
 
     print(f"wrote {build(summary, out)}")

@@ -1,4 +1,4 @@
-"""From words on a command line to a command that has run; imported once the command is known."""
+"""Parse the options of a command and run it. Imported once the command is known."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ class Options(Generic[E]):
     print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the config as JSON and stop."""
     check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Check everything that can be known before the work, and stop."""
+    """Check the options, the organism, its questions and its judge, and stop."""
 
 
 def launch(target: Any, words: Sequence[str], prog: str) -> int:
@@ -41,7 +41,7 @@ def launch(target: Any, words: Sequence[str], prog: str) -> int:
     Args:
         target: An ``Experiment`` class, another dataclass with ``main()``, or a function.
         words: The command line after the command's name.
-        prog: How the command is called, for its help.
+        prog: The command as typed, for its help.
 
     Raises:
         ValueError: If an option is wrong.
@@ -56,7 +56,10 @@ def launch(target: Any, words: Sequence[str], prog: str) -> int:
 
 
 def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
-    """Return ``function`` put off: same signature, but what it prints is not taken for the parser's words."""
+    """Return a function of the same signature that only binds its arguments.
+
+    So ``parse`` does not catch what the command itself prints.
+    """
 
     @functools.wraps(function)
     def bind(*args: Any, **options: Any) -> Callable[[], T]:
@@ -66,7 +69,7 @@ def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
 
 
 def run_configured(options: Options[Experiment]) -> int:
-    """Run an experiment and print its table; or only print its config."""
+    """Run an experiment and print its table, unless only its config or a check is wanted."""
     if options.print_config:
         print(json.dumps(jsonable(options.experiment.config()), indent=2))
         return 0
@@ -86,18 +89,18 @@ def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: A
         ValueError: If an option is wrong; one line.
     """
     description = (inspect.getdoc(about) or "").split("\n\nArgs:")[0]
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
         try:
             return tyro.cli(target, args=list(words), prog=prog, description=description)
         except SystemExit as stop:
             if not stop.code:
                 raise
-    raise ValueError(_first_message(said.getvalue()))
+    raise ValueError(_first_message(errors.getvalue()))
 
 
 def _first_message(panel: str) -> str:
-    """Return what tyro says between the title of its error panel and the next rule, without the frame."""
+    """Return the message in tyro's error panel: the text between its title and the next rule, without the frame."""
     lines = [line.strip("│ ") for line in panel.splitlines()[1:]]
     message = itertools.takewhile(_is_text, itertools.dropwhile(lambda line: not _is_text(line), lines))
     return " ".join(message) or " ".join(panel.split())

@@ -8,7 +8,7 @@ _NEVER = ("run_id", "protocol")
 
 
 def aligned_text(lines: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return lines of cells as columns, the first ``left`` of them flush left; the first line is a heading."""
+    """Return lines of cells as aligned columns, the first ``left`` flush left; the first line is the heading."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = [
         "  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
@@ -18,7 +18,7 @@ def aligned_text(lines: Sequence[Sequence[str]], left: int = 1) -> str:
 
 
 def table_text(rows: Sequence[Mapping[str, Any]], limit: int = 60) -> str:
-    """Return a results table as text: what all rows share in a heading, then the columns that tell them apart."""
+    """Return a results table as text: cells that all rows share in a heading, then the columns in which rows differ."""
     columns = [c for c in rows[0] if c not in _NEVER and any(row[c] != "" for row in rows)]
     shared = [c for c in columns if c not in _ALWAYS and len({row[c] for row in rows}) == 1]
     varying = sorted((c for c in columns if c not in shared), key=lambda c: c == "value" or c.startswith("ci_"))

@@ -1,4 +1,4 @@
-"""Ranges of settings, stated in a field's annotation and checked in one place.
+"""Ranges of settings: stated in the annotation of a field, checked by one function.
 
 samples: AtLeastOne = 10
 """
@@ -17,7 +17,7 @@ Positive = Annotated[float, Gt(0)]
 
 
 def check_fields(config: Any) -> None:
-    """Check every field of a dataclass whose annotation carries a range or a literal against it.
+    """Check the fields of a dataclass whose annotations state a range, a least length or a choice of values.
 
     Raises:
         ValueError: If a value is outside; names the field, the value and what was expected.
@@ -43,7 +43,7 @@ def _expectation(message: str) -> str:
 
 
 def _restricted(hint: Any) -> bool:
-    """Tell whether a type states more than a type: a range, a length or a choice of values."""
+    """Tell whether an annotation states a range, a least length or a choice of values, at any depth."""
     if typing.get_origin(hint) is Annotated:
         base, *metadata = typing.get_args(hint)
         return any(isinstance(m, Ge | Gt | Le | MinLen) for m in metadata) or _restricted(base)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from experiments.registry import REGISTRY
+from experiments.registry import REGISTRY, Command
 from experiments.spec import identity, run_experiment, whole_table
 from interp.runs.run import Run
 from interp.runs.table import TABLE_COLUMNS
@@ -182,10 +182,10 @@ def test_registry_names_what_is_there(name):
 
 
 def test_what_is_missing_is_said():
-    with pytest.raises(ValueError, match=r"experiments\.nowhere:Nothing: not in this installation"):
-        type(REGISTRY["score"])("experiments.nowhere:Nothing", "").load()
-    with pytest.raises(ValueError, match=r"experiments\.spec:Nothing: not in this installation"):
-        type(REGISTRY["score"])("experiments.spec:Nothing", "").load()
+    with pytest.raises(ValueError, match=r"nowhere:Nothing: not in this installation"):
+        Command("nowhere:Nothing", "").load()
+    with pytest.raises(ValueError, match=r"spec:Nothing: not in this installation"):
+        Command("spec:Nothing", "").load()
 
 
 # --- what a run stands on ---
