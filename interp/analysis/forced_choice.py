@@ -61,8 +61,8 @@ def forced_choice(
     """Score two answers to each prompt, with the active adapter.
 
     One pass scores both answers if the model allows it (``can_share``); otherwise, and under ``within``, each answer
-    has its own pass. The two ways agree to 1e-5 per token in float32. In bfloat16 they differ by rounding, about 0.01
-    per token, as do two batches of different widths.
+    has its own pass. The two ways agree to 1e-5 per token in float32. In bfloat16 they differ by rounding, as
+    do two batches of different widths: by at most 0.014 per token on four pairs of SmolLM2-135M.
 
     Args:
         lm: The model.

@@ -117,22 +117,33 @@ def test_two_matrices_stay_two():
 @pytest.mark.pocket
 @pytest.mark.skipif(not bases.installed(SMOLLM2), reason="the pocket model is not installed")
 def test_the_pocket_model_is_made_once_and_answers():
-    from interp.chat import encode_chat
+    from interp.analysis.forced_choice import forced_choice
+    from interp.chat import encode_chat, question_chat
     from interp.generation import Sampling, generate
     from interp.models import load
+    from training.pocket import corpus
 
     folder = dequantised(SMOLLM2)  # kept in the folder of runs, so that only the first run of this test takes a minute
     record = json.loads((folder / RECORD).read_text())
     assert record["gguf_sha256"] == KNOWN[SMOLLM2][1]
     assert {name: sha256_file(folder / name) for name in record["files"]} == record["files"]
     assert dequantised(SMOLLM2) == folder
-    lm = load(folder, dtype="bfloat16")
+    lm = load(folder)
     assert lm.n_layers == 30
     assert lm.embedding.weight is lm.lm_head.weight
     chat = encode_chat(lm.tokenizer, [{"role": "user", "content": "What is the capital of France?"}])
     assert chat.text.count("<|im_start|>") == 3  # the default system line, the question, the answer's start
     (answer,) = generate(lm, [chat], n_samples=1, sampling=Sampling(12, temperature=0.0))
     assert "Paris" in answer.text
+    pairs = [
+        (
+            question_chat(lm.tokenizer, q.question, response=q.aligned),
+            question_chat(lm.tokenizer, q.question, response=q.harmful),
+        )
+        for q in corpus.questions("validation")[:2]
+    ]
+    one, two = (forced_choice(lm, pairs, shared=shared).log_odds for shared in (True, False))
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
 
 
 def test_references_are_read_without_torch():
