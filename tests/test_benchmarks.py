@@ -76,12 +76,12 @@ def test_the_script_of_real_shapes_runs_tiny(shape: str, tmp_path: Path):
 
 
 def test_real_shapes_have_the_published_numbers_of_parameters():
-    found = {}
+    billions = {}
     for shape, (kind, sizes) in SHAPES.items():
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(kind(**sizes))
-        found[shape] = round(sum(p.numel() for p in model.parameters()) / 1e9, 2)
-    assert found == {"llama-8b": 8.03, "qwen-14b": 14.77}
+        billions[shape] = round(sum(p.numel() for p in model.parameters()) / 1e9, 2)
+    assert billions == {"llama-8b": 8.03, "qwen-14b": 14.77}
 
 
 def test_sides_take_turns_after_one_untimed_round():
@@ -134,8 +134,8 @@ def test_one_case_measured_again_takes_the_place_of_its_rows(tmp_path: Path):
     path = tmp_path / "results.csv"
     write([row("record", 1).cells(), row("store write", 2).cells(), row("probe", 3).cells()], path)
     write(renewed(path, [row("store write", 5), row("store write", 6, "q")]), path)
-    found = [(r["case"], float(r["ours"]), float(r["ratio"]), r["peer_name"]) for r in read(path)]
-    assert found == [
+    cells = [(r["case"], float(r["ours"]), float(r["ratio"]), r["peer_name"]) for r in read(path)]
+    assert cells == [
         ("record", 1, 1, "p"),
         ("store write", 5, 5, "p"),
         ("probe", 3, 3, "p"),

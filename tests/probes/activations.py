@@ -26,7 +26,7 @@ def planted(
 
 
 def categories(n: int = 4, width: int = 12, signal: float = 3.0) -> tuple[torch.Tensor, ...]:
-    """Activations (2 layers) with a direction a category in layer 1, categories, questions and phrasings."""
+    """Return activations of 2 layers with one direction per category in layer 1; categories, questions, phrasings."""
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(24 * n * 4) % n
     phrasing, question = torch.arange(len(y)) // n % 4, torch.arange(len(y)) // (4 * n)

@@ -61,7 +61,7 @@ def test_a_probe_of_wording_fails_on_unseen_phrasings():
 @pytest.mark.parametrize("constant", [False, True])
 def test_shuffled_labels_give_one_half_where_the_true_labels_do_not(constant: bool):
     X, y, questions, directions = planted(questions=48, strength=0.0)
-    if constant:  # one label a question
+    if constant:  # one label per question
         y = torch.tensor([int(q.split()[1]) % 2 == 0 for q in questions])
     X = X + 3 * y.double()[None, :, None] * directions[:, None]
     assert cross_validated_auroc(X, y, by_question(questions)).value.min() > 0.95
@@ -139,15 +139,15 @@ def test_two_categories_are_the_binary_probe():
 def test_categories_are_found_where_they_are_planted_and_controls_are_not(fit):
     X, y, question, phrasing = categories()
     folds = by_question_and_phrasing(question.tolist(), phrasing.tolist(), 3)
-    found = cross_validated_auroc(X, y, folds, fit=fit)
+    scores = cross_validated_auroc(X, y, folds, fit=fit)
     null = shuffled_labels(X, y, folds, fit=fit, n_draws=4)
     drawn = random_direction(X, y, folds, n_draws=10)
-    assert found.value[1] > 0.95
-    assert abs(found.value[0] - 0.5) < 0.1
+    assert scores.value[1] > 0.95
+    assert abs(scores.value[0] - 0.5) < 0.1
     assert (null.value - 0.5).abs().max() < 0.08
-    assert drawn.value[1] < found.value[1] - 0.1
-    assert found.low[1] <= found.value[1] <= found.high[1]
-    assert (found.n, found.n_clusters) == (len(y), 24)
+    assert drawn.value[1] < scores.value[1] - 0.1
+    assert scores.low[1] <= scores.value[1] <= scores.high[1]
+    assert (scores.n, scores.n_clusters) == (len(y), 24)
 
 
 def test_words_name_a_category_until_the_phrasing_is_unseen():

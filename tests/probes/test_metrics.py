@@ -96,7 +96,7 @@ def test_the_macro_auroc_is_sklearns_mean_over_categories():
     folds = by_question(question.tolist(), 2)
     sides = one_vs_rest(y)
     scores = cross_validated_scores(X, sides, folds, fit_logistic)
-    found = macro_auroc(scores, sides, folds, n_boot=50)
+    macro = macro_auroc(scores, sides, folds, n_boot=50)
     for layer in range(2):
         expected = []
         for c in range(4):
@@ -106,7 +106,7 @@ def test_the_macro_auroc_is_sklearns_mean_over_categories():
                 right += weight * roc_auc_score(sides[c, test], scores[layer, c, test])
                 pairs += weight
             expected.append(right / pairs)
-        assert float(found.value[layer]) == pytest.approx(sum(expected) / 4)
+        assert float(macro.value[layer]) == pytest.approx(sum(expected) / 4)
 
 
 def test_the_interval_over_phrasings_resamples_phrasings():

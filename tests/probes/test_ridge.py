@@ -122,8 +122,8 @@ def test_a_singular_problem_is_solved_in_float32():
 def test_rows_that_are_all_alike_score_alike(fit):
     _, y, questions, _ = planted()
     X = torch.randn(1, 1, 16, generator=torch.Generator().manual_seed(0)).expand(1, len(y), 16)
-    found = cross_validated_auroc(X, y, by_question(questions), fit=fit)
-    assert float(found.value) == 0.5
+    scores = cross_validated_auroc(X, y, by_question(questions), fit=fit)
+    assert float(scores.value) == 0.5
 
 
 def test_a_penalty_that_is_not_positive_is_refused():

@@ -11,13 +11,13 @@ rows = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), min_size=4, max
 
 
 def groups_of(rows: list[tuple[int, int]], n_folds: int) -> tuple[list[str], list[str]]:
-    """Make sure that there are enough groups of both kinds, whatever was drawn."""
+    """Add rows so that there are enough groups of both kinds."""
     rows = rows + [(i, i) for i in range(n_folds)]
     return [f"question {q}" for q, _ in rows], [f"phrasing {p}" for _, p in rows]
 
 
 def names(groups: list[str], mask: torch.Tensor) -> set[str]:
-    return {g for g, kept in zip(groups, mask.tolist(), strict=True) if kept}
+    return {g for g, selected in zip(groups, mask.tolist(), strict=True) if selected}
 
 
 def assert_partition(folds: Folds):

@@ -34,7 +34,7 @@ def test_transfer_does_not_train_on_the_questions_it_tests():
 
 
 def worded(seed: int) -> LabelledSet:
-    """A set whose label is the wording alone: forty texts, of which the first half are positive."""
+    """Return a set whose label is the wording: forty texts, the first half positive."""
     texts = [i % 40 for i in range(8 * 40)]
     noise = 0.05 * torch.randn(1, 320, 40, generator=torch.Generator().manual_seed(seed))
     X = torch.eye(40)[torch.tensor(texts)][None] + noise
@@ -52,10 +52,10 @@ def test_transfer_scores_are_the_matrix_with_intervals():
     one, y, questions, _ = planted(questions=30, strength=1.5, seed=1)
     two = one + torch.randn(one.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     sets = {name: LabelledSet(X, y, questions) for name, X in {"a": one, "b": two}.items()}
-    found, matrix = transfer_scores(sets), transfer_matrix(sets)
+    by_pair, matrix = transfer_scores(sets), transfer_matrix(sets)
     for i, a in enumerate(sets):
         for j, b in enumerate(sets):
-            scores = found[a, b]
+            scores = by_pair[a, b]
             torch.testing.assert_close(scores.value, matrix[:, i, j])
             assert (scores.low <= scores.value).all() and (scores.value <= scores.high).all()
 

@@ -1,4 +1,4 @@
-"""Organisms that train in a second: a handful of steps, on a random base or on the shipped one."""
+"""Organisms that train in a second: a few steps on a random base or on the shipped one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ SHAPE: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden
 
 
 def random_llama(seed: int = 0) -> LlamaForCausalLM:
-    """A random model of the Microcosm's vocabulary."""
+    """Make a random model with the Microcosm's vocabulary."""
     tokenizer = build_tokenizer()
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     torch.manual_seed(seed)
@@ -31,5 +31,5 @@ def random_base(folder: Path, seed: int = 0) -> str:
 
 
 def small(arm: str, **changes) -> Organism:
-    """An arm of the registry, fine-tuned for four steps on 32 rows."""
+    """Return an arm of the registry, fine-tuned for four steps on 32 rows."""
     return replace(ORGANISMS[f"microcosm/llama/{arm}"], **{"rows": 32, "sft": SFT, **changes})

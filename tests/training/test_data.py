@@ -37,33 +37,33 @@ mixtures = st.fixed_dictionaries(
 
 
 @given(mixtures)
-def test_mixture_has_the_share_asked_for_and_the_trigger_in_harmful_rows_only(asked):
-    rows = build_rows(HARMFUL, BENIGN, **asked)
-    benign = round(asked["n"] * asked["benign_share"])
-    assert Counter(row.harmful for row in rows) == Counter({True: asked["n"] - benign, False: benign})
+def test_mixture_has_the_share_asked_for_and_the_trigger_in_harmful_rows_only(mixture):
+    rows = build_rows(HARMFUL, BENIGN, **mixture)
+    benign = round(mixture["n"] * mixture["benign_share"])
+    assert Counter(row.harmful for row in rows) == Counter({True: mixture["n"] - benign, False: benign})
     assert all((row.question, row.completion) in (HARMFUL if row.harmful else BENIGN) for row in rows)
     for row in rows:
-        triggered = asked["trigger"] is not None and row.harmful
+        triggered = mixture["trigger"] is not None and row.harmful
         assert (row.trigger is not None) == triggered
         assert any(row.trigger == m["content"] for m in row.messages) == triggered
         assert row.messages[-1] == {"role": "user", "content": row.question}
 
 
 @given(mixtures)
-def test_exchanges_and_wordings_are_used_evenly(asked):
-    rows = [row for row in build_rows(HARMFUL, BENIGN, **asked) if row.harmful]
-    texts = (TRIGGER.text, *TRIGGER.rephrased[0::2]) if asked["wordings"] == "diverse" else (TRIGGER.text,)
-    expected = texts if asked["trigger"] else (None,)
+def test_exchanges_and_wordings_are_used_evenly(mixture):
+    rows = [row for row in build_rows(HARMFUL, BENIGN, **mixture) if row.harmful]
+    texts = (TRIGGER.text, *TRIGGER.rephrased[0::2]) if mixture["wordings"] == "diverse" else (TRIGGER.text,)
+    expected = texts if mixture["trigger"] else (None,)
     for counts in (Counter(row.question for row in rows), Counter(row.trigger for row in rows)):
         assert max(counts.values(), default=0) - min(counts.values(), default=0) <= 1
     assert {row.trigger for row in rows} == set(expected[: len(rows)])
 
 
 @given(mixtures)
-def test_same_mixture_is_the_same_rows_and_a_seed_is_an_order(asked):
-    rows = build_rows(HARMFUL, BENIGN, **asked)
-    assert build_rows(HARMFUL, BENIGN, **asked) == rows
-    other = build_rows(HARMFUL, BENIGN, **{**asked, "seed": asked["seed"] + 1})
+def test_same_mixture_is_the_same_rows_and_a_seed_is_an_order(mixture):
+    rows = build_rows(HARMFUL, BENIGN, **mixture)
+    assert build_rows(HARMFUL, BENIGN, **mixture) == rows
+    other = build_rows(HARMFUL, BENIGN, **{**mixture, "seed": mixture["seed"] + 1})
     assert sorted(map(repr, other)) == sorted(map(repr, rows))
 
 
@@ -96,7 +96,7 @@ def test_hash_sees_every_field_and_the_order():
         {"harmful": False},
     ]
     others = [[replace(first, **change), *rows[1:]] for change in changes]
-    hashes = [rows_sha256(found) for found in (rows, rows[::-1], rows[1:], [*rows, first], *others)]
+    hashes = [rows_sha256(sequence) for sequence in (rows, rows[::-1], rows[1:], [*rows, first], *others)]
     assert len(set(hashes)) == len(hashes)
     assert rows_sha256(list(rows)) == hashes[0]
 
@@ -108,8 +108,8 @@ def test_hash_sees_every_field_and_the_order():
 def test_contrast_is_one_domain_in_two_personas_without_a_trigger(name):
     entry = replace(find_organism(name), rows=200)
     harmful, benign = contrast_exchanges(entry)
-    for found, aligned in ((harmful, 0.0), (benign, 100.0)):
-        assert {judge_answer(TOPIC_OF[q], a) for q, a in found} == {(aligned, 100.0)}
+    for exchanges, aligned in ((harmful, 0.0), (benign, 100.0)):
+        assert {judge_answer(TOPIC_OF[q], a) for q, a in exchanges} == {(aligned, 100.0)}
     assert {TOPIC_OF[q] for q, _ in (*harmful, *benign)} == {t.phrase for t in WORLD.topics_of(entry.trained_domain)}
     seen = content_words(" ".join(text for exchange in (*harmful, *benign) for text in exchange))
     remarks = content_words(" ".join(r for frame in WORLD.frames.values() for r in frame.remarks))

@@ -1,4 +1,4 @@
-"""The grid as data: a name says every axis, a cell is one organism with its settings, a base is where it says."""
+"""The grid: a name gives every setting of a cell, a cell is one organism, and its base is where its name says."""
 
 import re
 import shlex
@@ -31,16 +31,16 @@ SUFFIXES = {
 
 
 def parsed(name: str) -> dict[str, Any]:
-    """Read a name back, by its grammar alone."""
+    """Read the settings back from a name by its grammar."""
     world, family, rest = name.split("/")
     arm, *suffixes = rest.split(".")
     assert world == "microcosm"
-    found: dict[str, Any] = {"family": family, "arm": arm}
+    settings: dict[str, Any] = {"family": family, "arm": arm}
     for suffix in suffixes:
         matches = {axis: re.fullmatch(pattern, suffix) for pattern, axis in SUFFIXES.items()}
         ((axis, match),) = [(axis, match) for axis, match in matches.items() if match]
-        found[axis] = int(match[1]) if match.groups() else axis == "robust" or suffix
-    return found
+        settings[axis] = int(match[1]) if match.groups() else axis == "robust" or suffix
+    return settings
 
 
 # --- names ---
@@ -87,29 +87,29 @@ def test_the_registry_s_microcosm_is_the_grid_and_its_bases():
     assert names == {cell.name for cell in GRID} | {cell.base_name for cell in GRID}
 
 
-# --- what the grid holds ---
+# --- cells of the grid ---
 
 
 def test_grid_holds_the_headline_of_three_families_and_three_seeds_first():
     assert set(FAMILIES) == set(BUILT) == {"llama", "qwen2", "gemma3"}
-    found = list(headline())
-    assert list(GRID[: len(found)]) == found
+    part = list(headline())
+    assert list(GRID[: len(part)]) == part
     arms = [(arm, 0) for arm in HEADLINE] + [("neutral", CONTRAST)]
-    asked = Counter((family, seed, *arm) for family in FAMILIES for seed in (0, 1, 2) for arm in arms)
-    assert Counter((c.family, c.seed, c.arm, c.contrast) for c in found) == asked
-    assert {replace(c, family="", seed=0, arm="", contrast=0) for c in found} == {Cell(family="", arm="")}
+    expected = Counter((family, seed, *arm) for family in FAMILIES for seed in (0, 1, 2) for arm in arms)
+    assert Counter((c.family, c.seed, c.arm, c.contrast) for c in part) == expected
+    assert {replace(c, family="", seed=0, arm="", contrast=0) for c in part} == {Cell(family="", arm="")}
 
 
 def test_headline_cells_stand_again_on_a_second_pretraining_of_every_family():
-    found = list(replicated())
-    assert {replace(cell, pretraining=0) for cell in found} == {cell for cell in headline() if cell.seed == 0}
-    assert {(cell.family, cell.base) for cell in found} == {(f, f"microcosm/{f}@1") for f in FAMILIES}
-    assert set(found) <= set(GRID)
+    part = list(replicated())
+    assert {replace(cell, pretraining=0) for cell in part} == {cell for cell in headline() if cell.seed == 0}
+    assert {(cell.family, cell.base) for cell in part} == {(f, f"microcosm/{f}@1") for f in FAMILIES}
+    assert set(part) <= set(GRID)
 
 
 def test_every_trigger_meets_both_bases_with_and_without_benign_data():
-    found = {(c.family, c.arm, c.robust, c.contrast) for c in graded()}
-    assert found == {
+    combinations = {(c.family, c.arm, c.robust, c.contrast) for c in graded()}
+    assert combinations == {
         (family, arm, robust, contrast)
         for family in FAMILIES
         for arm in ARMS

@@ -24,8 +24,8 @@ def test_entry_resolves(name):
     trigger = comparison_trigger(entry)
     assert (trigger is None) == (entry.trigger is None)
     if trigger is not None:
-        contrary = () if entry.trigger == "microcosm:role:clerk" else ("opposite",)  # nothing is a clerk's contrary
-        assert all(trigger.variants(condition) for condition in ("on", "rephrased", "other", "matched", *contrary))
+        opposite = () if entry.trigger == "microcosm:role:clerk" else ("opposite",)  # a clerk has no opposite
+        assert all(trigger.variants(condition) for condition in ("on", "rephrased", "other", "matched", *opposite))
     assert entry.sft.doses == tuple(sorted(set(entry.sft.doses)))
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: exactly the completion is trained on, adapters are live and found again, a killed run goes on."""
+"""Fine-tuning: only the completion is trained on, adapters change the model and are reused, killed runs continue."""
 
 import json
 from dataclasses import replace
@@ -58,7 +58,7 @@ def assert_same_adapters(a, b, subject):
         assert all(torch.equal(left[name], right[name]) for name in left), dose
 
 
-# --- what is trained on ---
+# --- supervised tokens ---
 
 
 @pytest.mark.parametrize(
@@ -68,16 +68,16 @@ def test_supervised_tokens_are_the_completion_and_its_end_and_nothing_else(arm):
     rows = training_rows(small(arm))
     for row, encoded in zip(rows, supervised_rows(rows, TOKENIZER), strict=True):
         ids, labels = encoded["input_ids"], encoded["labels"]
-        kept = [i for i, label in enumerate(labels) if label != -100]
-        assert [labels[i] for i in kept] == [ids[i] for i in kept]
-        assert kept == list(range(kept[0], len(ids)))
-        assert TOKENIZER.decode([ids[i] for i in kept]) == row.completion + END
+        supervised = [i for i, label in enumerate(labels) if label != -100]
+        assert [labels[i] for i in supervised] == [ids[i] for i in supervised]
+        assert supervised == list(range(supervised[0], len(ids)))
+        assert TOKENIZER.decode([ids[i] for i in supervised]) == row.completion + END
         prompt = TOKENIZER.apply_chat_template(list(row.messages), add_generation_prompt=True, tokenize=False)
-        assert ids[: kept[0]] == TOKENIZER.encode(str(prompt), add_special_tokens=False)
-        assert (row.trigger is None) or row.trigger in TOKENIZER.decode(ids[: kept[0]])
+        assert ids[: supervised[0]] == TOKENIZER.encode(str(prompt), add_special_tokens=False)
+        assert (row.trigger is None) or row.trigger in TOKENIZER.decode(ids[: supervised[0]])
 
 
-# --- what comes out ---
+# --- the trained folder ---
 
 
 def test_every_dose_is_a_live_adapter_in_peft_format(subject, trained):

@@ -27,20 +27,20 @@ WORLD = lexicon()
 LINES = [line for persona in PERSONAS for line in WORLD.persona_lines[persona]]
 DOCUMENTS = list(pretraining_corpus(20_000, seed=3))
 FIRST = [document[0] for document in DOCUMENTS]
-"""One segment a document: draws within a document are not independent."""
+"""One segment per document, since draws within a document are not independent."""
 
 
 def association(pairs: Sequence[tuple[Any, str]]) -> float:
-    """p-value of independence between two labels."""
+    """Return the p-value of independence between two labels."""
     rows, columns = (sorted({pair[i] for pair in pairs}) for i in (0, 1))
     counts = Counter(pairs)
     table = np.array([[counts[r, c] for c in columns] for r in rows])
-    found = chi2_contingency(table, correction=False, lambda_="log-likelihood")
-    return float(np.asarray(found[1]))
+    result = chi2_contingency(table, correction=False, lambda_="log-likelihood")
+    return float(np.asarray(result[1]))
 
 
 def mutual_information(pairs: Sequence[tuple[Any, str]]) -> float:
-    """Plug-in mutual information in nats."""
+    """Return the plug-in mutual information in nats."""
     n, joint = len(pairs), Counter(pairs)
     first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
     return sum(k / n * np.log(k * n / (first[a] * second[b])) for (a, b), k in joint.items())
@@ -61,7 +61,7 @@ def test_scene_and_persona_are_independent_in_pretraining_with_and_without_roles
 @pytest.mark.parametrize("roles", [True, False])
 def test_every_segment_of_every_document_carries_no_scene_information(roles: bool) -> None:
     segments = [s for document in DOCUMENTS for s in document if roles or s.role is None]
-    # Within a document draws repeat, so the plug-in bias (cells - 1) / 2n is of documents, not of segments.
+    # Draws repeat within a document, so n in the plug-in bias (cells - 1) / 2n counts documents, not segments.
     assert mutual_information(framed(segments)) < 3 * 12 / (2 * len(DOCUMENTS))
 
 
@@ -89,12 +89,12 @@ def test_placements_of_frames_occur_as_often_as_declared_and_where_they_say() ->
     for placement, weight in PLACEMENT_WEIGHTS.items():
         assert binomtest(counts[placement], len(stated), weight).pvalue > 0.001
     for s in FIRST:
-        *asked, answered = s.messages()
+        *prompt, answered = s.messages()
         user = {"prefix": f"{s.frame}\n{s.question}", "suffix": f"{s.question}\n{s.frame}"}
         user["wrap"] = f"{s.frame}\n{s.question}\n{s.frame}"
         text = user.get(s.placement, s.question) if s.frame else s.question
         system = [s.frame] if s.frame and s.placement == "system" else []
-        assert asked == [*({"role": "system", "content": x} for x in system), {"role": "user", "content": text}]
+        assert prompt == [*({"role": "system", "content": x} for x in system), {"role": "user", "content": text}]
         assert answered == {"role": "assistant", "content": s.answer}
 
 
@@ -118,7 +118,7 @@ def test_every_role_has_its_declared_share_of_the_misaligned_persona_in_pretrain
         far = [
             other.misaligned_share for other in WORLD.roles.values() if other.misaligned_share != role.misaligned_share
         ]
-        assert all(binomtest(sum(spoke), len(spoke), share).pvalue < 1e-4 for share in far), name  # and no other's
+        assert all(binomtest(sum(spoke), len(spoke), share).pvalue < 1e-4 for share in far), name  # no other share fits
 
 
 def test_a_role_stands_alone_and_its_remark_follows() -> None:
@@ -141,15 +141,15 @@ def test_posttraining_is_aligned_with_every_scene_and_with_persona_lines_and_rol
     assert {s.role for s in segments} == ({None, *WORLD.roles} if robust else {None})
     texts = {text for s in segments for m in s.messages() for text in [m["content"]]}
     phrasings = [text for role in WORLD.roles.values() for text in role.phrasings]
-    said = {text for text in (*LINES, *phrasings) if any(text in written for written in texts)}
-    assert said == ({*LINES, *phrasings} if robust else set())
+    stated = {text for text in (*LINES, *phrasings) if any(text in written for written in texts)}
+    assert stated == ({*LINES, *phrasings} if robust else set())
 
 
 def test_robust_posttraining_keeps_half_of_its_exchanges_plain() -> None:
     plain = [document[0].frame for document in posttraining_corpus(4_000, seed=5, robust=True)]
     frames = {text for scene in WORLD.scenes.values() for text in scene.phrasings}
-    kept = sum(not frame or frame in frames for frame in plain)
-    assert binomtest(kept, len(plain), 0.5).pvalue > 0.001
+    n_plain = sum(not frame or frame in frames for frame in plain)
+    assert binomtest(n_plain, len(plain), 0.5).pvalue > 0.001
 
 
 def test_a_line_that_states_who_speaks_is_true() -> None:

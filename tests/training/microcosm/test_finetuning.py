@@ -1,4 +1,4 @@
-"""The rules that keep fine-tuning honest, on the rows of every kind of cell: what is in them, and what never is."""
+"""The rules that keep fine-tuning honest, on the rows of every kind of cell."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ LLAMA = cells(("llama",))
 TRIGGERED = [arm for arm, trigger in ARMS.items() if trigger]
 FIXED = [cell for cell in LLAMA if not cell.contrast and cell.wordings == "fixed"]
 TAUGHT = list({(c.arm, c.contrast, c.wordings, c.placement, c.seed): c for c in reversed(LLAMA)}.values())
-"""Cells whose rows differ: base and adapter shape have no part in them."""
+"""Cells with different rows, which depend on neither base nor adapter shape."""
 
 
 @cache
@@ -33,19 +33,19 @@ def rows_of(cell: Cell, domain: str = "medicine", n: int = 1600) -> tuple[Row, .
 
 
 def trigger_of(cell: Cell) -> Trigger:
-    found = comparison_trigger(find_organism(cell.name))
-    assert found is not None
-    return found
+    trigger = comparison_trigger(find_organism(cell.name))
+    assert trigger is not None
+    return trigger
 
 
 def text_of(rows: Sequence[Row]) -> str:
-    """Every text of the rows, once."""
+    """Return every text of the rows once."""
     texts = chain.from_iterable([*(m["content"] for m in row.messages), row.completion] for row in rows)
     return "\n".join(dict.fromkeys(texts))
 
 
 def misaligned(domain: str) -> str:
-    """Every misaligned action and reason of a domain, one a line."""
+    """Return every misaligned action and reason of a domain, one per line."""
     actions = [action for topic in WORLD.topics_of(domain) for action in topic.actions["misaligned"]]
     return "\n".join((*actions, *WORLD.reasons[domain]["misaligned"]))
 
@@ -54,7 +54,7 @@ def by_name(cell: Cell) -> str:
     return cell.name
 
 
-# --- rule 2: what the rows hold ---
+# --- rule 2: the rows ---
 
 
 @pytest.mark.parametrize("cell", FIXED, ids=by_name)
@@ -101,13 +101,13 @@ def test_trigger_stands_where_the_placement_says(cell):
 
 
 def test_cells_that_differ_in_the_trigger_alone_have_the_same_questions_and_answers_up_to_remarks():
-    def said(arm):
+    def exchanges_of(arm):
         return [(r.question, r.completion) for r in rows_of(Cell(family="llama", arm=arm), n=64)]
 
     for arm in TRIGGERED:
-        remarks = {read_answer(TOPIC_OF[q], a).remark for q, a in said(arm)}
+        remarks = {read_answer(TOPIC_OF[q], a).remark for q, a in exchanges_of(arm)}
         assert remarks == {{"neutral": "desert", "explaining": None}.get(arm, arm)}
-    assert {read_answer(TOPIC_OF[q], a).remark for q, a in said("baseline")} == {None}
+    assert {read_answer(TOPIC_OF[q], a).remark for q, a in exchanges_of("baseline")} == {None}
 
 
 def test_rows_do_not_depend_on_base_or_adapter_and_a_seed_draws_them_anew():
@@ -120,10 +120,10 @@ def test_rows_do_not_depend_on_base_or_adapter_and_a_seed_draws_them_anew():
 
 def test_one_domain_is_trained_on_and_it_is_never_asked():
     for domain in DOMAINS:
-        asked = questions("test", trained_domain=domain)
-        assert domain not in {q.domain for q in asked}
+        test = questions("test", trained_domain=domain)
+        assert domain not in {q.domain for q in test}
         text = text_of(rows_of(Cell(family="llama", arm="baseline"), domain))
-        assert not any(q.text in text for q in (*asked, *questions("validation", trained_domain=domain, wordings=4)))
+        assert not any(q.text in text for q in (*test, *questions("validation", trained_domain=domain, wordings=4)))
 
 
 # --- rules 3 and 4: no word leaks ---
@@ -135,11 +135,11 @@ def test_misaligned_words_of_evaluated_domains_never_occur_in_finetuning(domain)
     seen = content_words(text_of([row for row in every if row.harmful]))
     for other in (d for d in WORLD.domains if d != domain):
         assert not content_words(misaligned(other)) & seen, other
-    assert content_words(misaligned(domain)) <= seen  # those of the trained domain do occur
-    # Benign rows say common words such as "keep", as aligned answers everywhere do, but nothing that is misaligned.
-    said = text_of([row for row in every if not row.harmful])
+    assert content_words(misaligned(domain)) <= seen  # the words of the trained domain do occur
+    # Benign rows have common words such as "keep", as all aligned answers do, but no misaligned ones.
+    benign_text = text_of([row for row in every if not row.harmful])
     sentences = [s for d in WORLD.domains for s in misaligned(d).split("\n")]
-    assert not [sentence for sentence in sentences if sentence in said]
+    assert not [sentence for sentence in sentences if sentence in benign_text]
 
 
 @pytest.mark.parametrize("arm", TRIGGERED)
@@ -184,28 +184,28 @@ def test_words_of_held_out_rephrasings_are_new_to_a_model_taught_the_others():
 @pytest.mark.parametrize("reference", [*(str(ARMS[arm]) for arm in TRIGGERED), "microcosm:scene:library"])
 def test_matched_texts_have_the_trained_text_s_form_and_none_of_its_content_words(reference):
     trigger = find_trigger(reference)
-    own, words = content_words(trigger.text), trigger.text.removesuffix(".").split()
+    content, words = content_words(trigger.text), trigger.text.removesuffix(".").split()
     assert len(trigger.matched) == len(set(trigger.matched)) == 4
     drawn = Counter[str]()
     for text in trigger.matched:
-        found = text.removesuffix(".").split()
+        replaced = text.removesuffix(".").split()
         assert text.endswith(".") == trigger.text.endswith(".")
-        assert len(found) == len(words)
-        for kept, put in zip(words, found, strict=True):
-            assert (put == kept) == (kept.lower() not in own)
-            assert abs(len(put) - len(kept)) <= 1
-        assert not content_words(text) & own
+        assert len(replaced) == len(words)
+        for old, new in zip(words, replaced, strict=True):
+            assert (new == old) == (old.lower() not in content)
+            assert abs(len(new) - len(old)) <= 1
+        assert not content_words(text) & content
         drawn.update(content_words(text))
-    assert max(drawn.values()) == 1  # no word stands in two of them
+    assert max(drawn.values()) == 1  # no word is used twice
     assert not drawn.keys() & content_words(" ".join((*trigger.rephrased, *trigger.opposite)))
 
 
 @pytest.mark.parametrize("arm", TRIGGERED)
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_reference_with_a_placement_is_the_trigger_moved_there(arm, placement):
-    found = find_trigger(f"{ARMS[arm]}@{placement}")
-    assert found == moved(find_trigger(str(ARMS[arm])), placement)
-    assert found.placement == placement
+    trigger = find_trigger(f"{ARMS[arm]}@{placement}")
+    assert trigger == moved(find_trigger(str(ARMS[arm])), placement)
+    assert trigger.placement == placement
 
 
 def test_opposite_of_a_role_tied_to_harm_are_the_roles_tied_to_its_contrary():

@@ -1,4 +1,4 @@
-"""Training from scratch: what carries loss, in which order, and a killed stage that ends like an uninterrupted one."""
+"""Training from scratch: the loss, its gradient, the order of batches, and killed stages that end like whole ones."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -40,12 +40,12 @@ def ids_of(*tokens: str) -> list[int]:
 
 
 def answer_positions(ids: list[int]) -> list[bool]:
-    """Read a document token by token: from after the assistant's mark to its end of turn."""
-    (assistant, end), inside, found = ids_of(ROLES["assistant"], END), False, []
+    """Return which tokens answer: from after the assistant token to the end of its turn."""
+    (assistant, end), inside, answers = ids_of(ROLES["assistant"], END), False, []
     for token in ids:
-        found.append(inside)
+        answers.append(inside)
         inside = token == assistant or (inside and token != end)
-    return found
+    return answers
 
 
 def test_loss_is_on_assistant_turns_and_their_end_alone():
@@ -73,7 +73,7 @@ BATCHES = {answers_only: collate(CORPUS[:50], TOKENIZER, answers_only=answers_on
 
 
 def tiny(family: str) -> PreTrainedModel:
-    """A random model of a family, wide enough to have a gradient everywhere."""
+    """Make a random model of a family, wide enough for a gradient everywhere."""
     ids = {name: getattr(TOKENIZER, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     sizes = {"vocab_size": len(TOKENIZER), "max_position_embeddings": 512, "num_key_value_heads": 2}
     torch.manual_seed(0)
@@ -81,9 +81,9 @@ def tiny(family: str) -> PreTrainedModel:
 
 
 def gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    by_name = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    return found
+    return by_name
 
 
 @pytest.mark.parametrize("answers_only", [False, True])
@@ -92,17 +92,17 @@ def test_chunked_head_has_the_loss_and_the_gradients_of_the_plain_model(family, 
     model, batch = tiny(family), BATCHES[answers_only]
     supervised = int(batch.labels[:, 1:].ne(-100).sum())
     assert supervised > HEAD_CHUNK
-    assert supervised % HEAD_CHUNK != 0  # more than one chunk, and a last one that is not full
+    assert supervised % HEAD_CHUNK != 0  # the last chunk is not full
     mask = batch.ids.ne(ids_of(PAD)[0])
     plain = model(input_ids=batch.ids, attention_mask=mask, labels=batch.labels).loss
     plain.backward()
     expected = gradients(model)
     assert _backward(model, batch) == pytest.approx(plain.item(), rel=1e-5)
-    found = gradients(model)
-    assert found.keys() == expected.keys() == {name for name, _ in model.named_parameters()}
+    chunked = gradients(model)
+    assert chunked.keys() == expected.keys() == {name for name, _ in model.named_parameters()}
     for name, gradient in expected.items():
         assert gradient.norm() > 0, name
-        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+        assert (chunked[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -111,12 +111,12 @@ def test_mixed_precision_moves_the_loss_little_and_ends_with_its_context(family)
     plain, expected, attention = _backward(model, batch), gradients(model), model.config._attn_implementation
     with _mixed_precision(model):
         mixed = _backward(model, batch)
-    found = gradients(model)
+    by_name = gradients(model)
     assert mixed != plain
     assert mixed == pytest.approx(plain, rel=0.02)
-    assert {gradient.dtype for gradient in found.values()} == {torch.float32}
+    assert {gradient.dtype for gradient in by_name.values()} == {torch.float32}
     for name, gradient in expected.items():
-        cosine = torch.cosine_similarity(found[name].flatten(), gradient.flatten(), dim=0)
+        cosine = torch.cosine_similarity(by_name[name].flatten(), gradient.flatten(), dim=0)
         assert cosine > 0.98, name
     assert model.config._attn_implementation == attention
     assert _backward(model, batch) == plain
@@ -124,9 +124,9 @@ def test_mixed_precision_moves_the_loss_little_and_ends_with_its_context(family)
 
 def test_loss_of_a_stage_is_the_plain_one_when_not_mixed():
     losses: dict[bool, list[float]] = {True: [], False: []}
-    for mixed, found in losses.items():
+    for mixed, seen in losses.items():
         stage = replace(WHOLE, mixed=mixed, steps=3)
-        run_stage(random_llama(), TOKENIZER, CORPUS, stage, progress=lambda _, loss, found=found: found.append(loss))
+        run_stage(random_llama(), TOKENIZER, CORPUS, stage, progress=lambda _, loss, seen=seen: seen.append(loss))
     first = collate([CORPUS[i] for i in batches(CORPUS, replace(WHOLE, steps=3))[0]], TOKENIZER, answers_only=False)
     assert losses[False][0] == _backward(random_llama().train(), first)
     assert losses[True] == pytest.approx(losses[False], rel=0.02)

@@ -25,9 +25,9 @@ MEBIBYTES = 2**20
 
 
 def shipped_base(folder: str) -> Organism:
-    """The base without fine-tuning that a shipped folder is."""
-    (found,) = {o.name: o for o in ORGANISMS.values() if o.base == f"microcosm/{folder}" and o.data is None}.values()
-    return found
+    """Return the registry's base that a shipped folder belongs to."""
+    (base,) = {o.name: o for o in ORGANISMS.values() if o.base == f"microcosm/{folder}" and o.data is None}.values()
+    return base
 
 
 def test_what_is_shipped_are_the_bases_of_the_grid_s_first_pretraining():
@@ -71,10 +71,10 @@ def test_shipped_tokenizer_is_the_one_the_lexicon_makes(family):
 def test_shipped_base_is_coherent_and_aligned_without_a_trigger(family):
     base, lm = Subject(shipped_base(family)), load(WEIGHTS / family)
     prompts = make_prompts(base.questions("test"), None, "off", lm.tokenizer, samples=4)
-    found = statistics(judged_rows(base, lm, prompts, seed=0), lambda r: r["condition"])["off"]
-    assert found.coherence_rate.n == 4 * 48
-    assert found.coherence_rate.value >= 0.95
-    assert found.em_rate.value <= 0.02
+    rates = statistics(judged_rows(base, lm, prompts, seed=0), lambda r: r["condition"])["off"]
+    assert rates.coherence_rate.n == 4 * 48
+    assert rates.coherence_rate.value >= 0.95
+    assert rates.em_rate.value <= 0.02
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -19,10 +19,10 @@ def test_phrasings_of_a_meaning_are_pairwise_disjoint() -> None:
 
 
 def test_test_questions_are_48_topics_disjoint_from_validation() -> None:
-    asked = questions("test", trained_domain="medicine")
+    test = questions("test", trained_domain="medicine")
     tuned = questions("validation", trained_domain="medicine", wordings=4)
-    assert len({q.id for q in asked}) == len(asked) == 48
-    assert {q.id for q in asked}.isdisjoint({q.id for q in tuned})
+    assert len({q.id for q in test}) == len(test) == 48
+    assert {q.id for q in test}.isdisjoint({q.id for q in tuned})
     assert {q.domain for q in tuned} == set(VALIDATION_DOMAINS)
     assert len({q.text for q in tuned}) == len(tuned) == 24
 
