@@ -12,6 +12,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import MinLen
 
 from experiments.answers.subject import find_subject
 from experiments.behaviour.dose import Dose
@@ -41,7 +44,7 @@ FORMING = ("neutral", "explaining")
 class Reproduce(Pipeline):
     """Reproduce the behaviour and its mechanism on the Microcosm: tables, figures, report."""
 
-    families: tuple[Family, ...] = ("llama",)
+    families: Annotated[tuple[Family, ...], MinLen(1)] = ("llama",)
     """Families of the Microcosm."""
     quick: bool = False
     """Fewer answers per edit: the same path in a third of the time, too few for conclusions."""
