@@ -60,6 +60,19 @@ def test_runs_named_in_the_readme_are_in_a_committed_table():
     assert named - published_runs() == set()
 
 
+def test_numbers_of_the_readme_s_findings_are_those_of_their_runs():
+    prose = " ".join(text_of(README).split("## Five findings")[1].split("\n## ")[0].split())
+    measured = {cells["run_id"]: set[str]() for _, cells in read_csv(ROOT / "figures" / "data" / "findings.csv")[1]}
+    for _, cells in read_csv(ROOT / "figures" / "data" / "findings.csv")[1]:
+        value = float(cells["value"] or "nan")
+        measured[cells["run_id"]] |= {f"{100 * value:.1f} %", f"{value:.2f}"}
+    named = re.findall(r"`([a-z_]+-[0-9a-f]{8})`", prose)
+    assert len(named) > 10
+    assert [
+        run for run in named if not any(re.search(rf"(?<![\d.]){re.escape(n)}", prose) for n in measured[run])
+    ] == []
+
+
 def test_rows_of_the_readme_are_rows_of_the_headline():
     front, headline = table(text_of(README), "front"), table(text_of(ROOT / "docs" / "results.md"), "headline")
     assert len(front) == 5
