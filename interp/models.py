@@ -218,10 +218,10 @@ def _attach(hf: Any, name: str, folder: Path) -> Any:
         raise AdapterError(f"adapter {name!r} ({folder}) was made for another base: {reason}") from error
     loaded = set(get_peft_model_state_dict(hf, adapter_name=name))
     if loaded != set(saved):
-        odd = sorted(loaded ^ set(saved))
+        unmatched = sorted(loaded ^ set(saved))
         raise AdapterError(
-            f"adapter {name!r} ({folder}) was made for another base: {len(odd)} of its tensors do not match, "
-            f"such as {odd[0]}"
+            f"adapter {name!r} ({folder}) was made for another base: {len(unmatched)} of its tensors do not match, "
+            f"such as {unmatched[0]}"
         )
     return hf
 

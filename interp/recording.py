@@ -171,12 +171,12 @@ def open_store(
     Raises:
         ValueError: If the file exists and holds another recording.
     """
-    wanted = {"sites": tuple(sites), "positions": tuple(positions), "dtype": dtype}
+    request = {"sites": tuple(sites), "positions": tuple(positions), "dtype": dtype}
     attributes = _attributes(lm, edits)
     if not Path(path).exists():
-        return create(path, **wanted, d_model=lm.d_model, capacity=capacity, attributes=attributes)
+        return create(path, **request, d_model=lm.d_model, capacity=capacity, attributes=attributes)
     store = append_to(path)
-    for name, value in (wanted | attributes).items():
+    for name, value in (request | attributes).items():
         stored = store.attributes.get(name) if name in attributes else getattr(store, name)
         if stored != value:
             store.close()

@@ -70,13 +70,13 @@ class Trigger:
     def __post_init__(self) -> None:
         if self.placement not in PLACEMENTS:
             raise ValueError(f"{self}: unknown placement {self.placement!r}; known: {', '.join(PLACEMENTS)}")
-        seen: set[str] = set()
+        texts: set[str] = set()
         for condition in ("on", *GIVEN):
-            _check_texts(self, condition, seen)
+            _add_texts(self, condition, texts)
         if self.placement != "wrap" and (self.closing is not None or self.closings):
             raise ValueError(f"{self}: closing is for placement 'wrap', not {self.placement!r}")
         if self.placement == "wrap":
-            for variant in sorted(seen):
+            for variant in sorted(texts):
                 self.closing_of(variant)
 
     def __str__(self) -> str:
@@ -236,16 +236,16 @@ def _text(where: str, value: object) -> str:
     return value
 
 
-def _check_texts(trigger: Trigger, condition: str, seen: set[str]) -> None:
+def _add_texts(trigger: Trigger, condition: str, texts: set[str]) -> None:
     variants = trigger.variants(condition)
     if not isinstance(variants, tuple):
         raise ValueError(f"{trigger}: {condition} must be a tuple of texts, got {variants!r}")
     for variant in variants:
         if not variant.strip():
             raise ValueError(f"{trigger}: empty text in {condition}")
-        if variant in seen:
+        if variant in texts:
             raise ValueError(f"{trigger}: {condition} repeats {variant!r}")
-        seen.add(variant)
+        texts.add(variant)
 
 
 def _shuffled(text: str) -> tuple[str, ...]:

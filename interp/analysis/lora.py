@@ -75,9 +75,9 @@ def lora_updates(folder: Path | str) -> dict[str, LoraUpdate]:
     folder = Path(folder)
     check_files(folder.name, folder)
     config, tensors = json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS)
-    odd = sorted(name for name in tensors if not name.endswith((A_TENSOR, B_TENSOR)))
-    if odd or config.get("peft_type") != "LORA" or config.get("use_dora"):
-        raise AdapterError(f"adapter {folder}: not a plain LoRA of linear modules ({(odd or ['its config'])[0]})")
+    other = sorted(name for name in tensors if not name.endswith((A_TENSOR, B_TENSOR)))
+    if other or config.get("peft_type") != "LORA" or config.get("use_dora"):
+        raise AdapterError(f"adapter {folder}: not a plain LoRA of linear modules ({(other or ['its config'])[0]})")
     updates = {}
     for name in sorted(name.removesuffix(A_TENSOR) for name in tensors if name.endswith(A_TENSOR)):
         a, b, plain = tensors[name + A_TENSOR], tensors[name + B_TENSOR], name.removeprefix(PREFIX)
@@ -146,8 +146,8 @@ def _spectrum(factors: Sequence[tuple[Tensor, Tensor]]) -> Spectrum:
     # values, but only as many columns as the rank. No matrix of a weight's size is computed.
     parts = [x.double() @ torch.linalg.qr(y.double().T).R.T for x, y in factors]
     left, values, _ = torch.linalg.svd(torch.cat(parts, dim=1), full_matrices=False)
-    kept = values > 1e-6 * values[0]
-    return Spectrum(left.T[kept].float(), values[kept].float())
+    nonzero = values > 1e-6 * values[0]
+    return Spectrum(left.T[nonzero].float(), values[nonzero].float())
 
 
 def stream_gain(lm: LanguageModel, name: str) -> Float[Tensor, " d_model"]:

@@ -136,7 +136,7 @@ def _trace(
 def _visited(model: nnsight.Envoy, visits: list[Visit]) -> list[list[Tensor]]:
     """Do the actions of each visit as the model runs; return the pooled values of each reading, in order."""
     readings: list[list[Tensor]] = []
-    held = torch.empty(0)
+    block_input = torch.empty(0)
     for path, side, actions in visits:
         module = model.get(path)
         value = getattr(module, side)
@@ -145,9 +145,9 @@ def _visited(model: nnsight.Envoy, visits: list[Visit]) -> list[list[Tensor]]:
             if kind == "read":
                 readings.append([pool.mean(h).cpu() for pool in what])
             elif kind == "hold":
-                held = h
+                block_input = h
             else:
-                h = _edited(what, h) if kind == "edit" else _edited(what, held + h) - held
+                h = _edited(what, h) if kind == "edit" else _edited(what, block_input + h) - block_input
         if h is not before:
             setattr(module, side, (h, *value[1:]) if isinstance(value, tuple) else h)
     return readings

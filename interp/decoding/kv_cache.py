@@ -38,7 +38,7 @@ def take_rows(cache: Cache, rows: Int[Tensor, " batch"], *, room: int) -> Cache:
     """
     if cache.layers and isinstance(cache.layers[0], _Shared):
         groups = _group(cache.layers[0].groups.owner[rows])
-        return Cache(layers=[layer.taken(rows, groups) for layer in cache.layers if isinstance(layer, _Shared)])
+        return Cache(layers=[layer.select(rows, groups) for layer in cache.layers if isinstance(layer, _Shared)])
     return Cache(layers=[_Buffer(_attention(layer), rows, room) for layer in cache.layers])
 
 
@@ -152,14 +152,14 @@ class _Shared(CacheLayerMixin):
         shared.bias, shared.room = bias, room
         return shared
 
-    def taken(self, rows: Tensor, groups: _Groups) -> "_Shared":
-        """Return the given rows of this layer."""
+    def select(self, rows: Tensor, groups: _Groups) -> "_Shared":
+        """Return some rows of this layer."""
         shared = _Shared(self.prompt, (self.keys[rows], self.values[rows]), groups)
         shared.bias, shared.filled, shared.room = self.bias, self.filled, self.room
         return shared
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Do nothing: the layer is made from a filled one."""
+        """Do nothing: the layer starts from a filled one."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -236,14 +236,14 @@ class _Buffer(CacheLayerMixin):
         assert layer.keys is not None and layer.values is not None, "the prefill fills every layer"
         self.sliding_window: int | None = getattr(layer, "sliding_window", None)
         self.is_sliding, self.is_initialized = self.sliding_window is not None, True
-        self.seen = int(layer.get_seq_length())
+        self.length = int(layer.get_seq_length())
         stop = layer.filled if isinstance(layer, _Buffer) else layer.keys.shape[-2]
         start = _visible_from(stop, self.sliding_window)
         self.filled = stop - start
         self.keys, self.values = (_roomy(x[:, :, start:stop], rows, room) for x in (layer.keys, layer.values))
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Do nothing: the buffer is made from a filled layer."""
+        """Do nothing: the buffer starts from a filled layer."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -252,17 +252,17 @@ class _Buffer(CacheLayerMixin):
         start, stop = _visible_from(self.filled, self.sliding_window), self.filled + key_states.shape[-2]
         self.keys[:, :, self.filled : stop] = key_states
         self.values[:, :, self.filled : stop] = value_states
-        self.seen, self.filled = self.seen + key_states.shape[-2], stop
+        self.length, self.filled = self.length + key_states.shape[-2], stop
         return self.keys[:, :, start:stop], self.values[:, :, start:stop]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Return how many slots the next pass sees and the index of the first."""
-        start = _visible_from(self.seen, self.sliding_window)
-        return self.seen - start + query_length, start
+        start = _visible_from(self.length, self.sliding_window)
+        return self.length - start + query_length, start
 
     def get_seq_length(self) -> int:
         """Return the number of tokens of a row so far, padding included."""
-        return self.seen
+        return self.length
 
     def get_max_length(self) -> int:
         """Return the window, or -1 for none."""
