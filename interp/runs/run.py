@@ -149,7 +149,7 @@ class Run:
             file = self.path / names[0]
             raise ValueError(f"{file}: changed since the run finished; delete {self.path} to run it again")
         for name, digests in self.manifest.get("upstream", {}).items():
-            if (folder := upstream_folder(self.root, name)) and (files := _other(digests, finished_digests(folder))):
+            if (folder := upstream_folder(self.root, name)) and (files := differing(digests, finished_digests(folder))):
                 raise ValueError(f"{folder / files[0]}: {self.path} was made from another; delete that to run it again")
 
     def stand_on(self, name: str, digests: Mapping[str, str]) -> None:
@@ -160,7 +160,7 @@ class Run:
         """
         upstream = dict(self.manifest.get("upstream", {}))
         earlier = upstream.setdefault(name, dict(digests))
-        if files := _other(earlier, digests):
+        if files := differing(earlier, digests):
             raise ValueError(f"{self.path}: made from another {files[0]} of {name}; delete the folder to run it again")
         if upstream != self.manifest.get("upstream", {}) and self._lock:
             self._record(upstream=upstream)
@@ -236,6 +236,11 @@ def note_upstream(name: str, digests: Mapping[str, str]) -> None:
         run.stand_on(name, digests)
 
 
+def manifest_id(manifest: Mapping[str, Any]) -> str:
+    """Return the run id that a manifest's own fields give."""
+    return _id({name: manifest.get(name) for name in _HASHED})
+
+
 def upstream_folder(root: Path, name: str) -> Path | None:
     """Return the folder of a run id or of a folder of adapters, None if it is not below ``root``."""
     experiment, _, digits = name.rpartition("-")
@@ -248,7 +253,7 @@ def finished_digests(folder: Path) -> dict[str, str]:
     return read_manifest(folder).get("outputs", {})
 
 
-def _other(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return the names of files that have another digest than before."""
     return [name for name in now if name in before and now[name] != before[name]]
 
