@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Annotated
@@ -96,17 +96,17 @@ class Workers:
         lines = context.SimpleQueue()
         for line in range(1, count + 1):
             lines.put(line)
-        stopped, self.stop = context.Pipe(duplex=False)  # closed here, it ends every worker
-        self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(lines, stopped))
+        self.others = set(active_children())
+        self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(lines,))
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         if error is not None:  # nobody waits for what still runs: it continues another time
-            self.stop.close()
+            for worker in set(active_children()) - self.others:
+                worker.kill()
         self.pool.shutdown(wait=True, cancel_futures=True)
-        self.stop.close()
 
     def run(self, stage: Sequence[Experiment], first: int) -> Iterator[tuple[int, list[Row] | Exception]]:
         """Yield (index, table or error) of each experiment as it ends; the index of the first is ``first``."""
@@ -133,8 +133,8 @@ def _unheard(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(lines: SimpleQueue[int], stopped: Connection) -> None:
-    threading.Thread(target=_end_with_parent, args=(stopped,), daemon=True).start()
+def _start(lines: SimpleQueue[int]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["SEMCON_BAR"] = str(lines.get())
     import torch
     from transformers.utils.logging import disable_progress_bar
@@ -143,11 +143,11 @@ def _start(lines: SimpleQueue[int], stopped: Connection) -> None:
     disable_progress_bar()
 
 
-def _end_with_parent(stopped: Connection) -> None:
-    """End this process at once when its parent says so or is killed, so that its locks are free for the next run."""
+def _end_with_parent() -> None:
+    """End this process when its parent is killed, so that its locks are free for the next run."""
     parent = parent_process()
     if parent is not None:
-        wait([parent.sentinel, stopped])
+        wait([parent.sentinel])
         os._exit(1)
 
 

@@ -1,0 +1,17 @@
+"""``semcon reproduce`` on three small cells: python -m tests.torture.command RUNS WORKERS."""
+
+import sys
+from typing import cast
+
+from experiments.__main__ import main
+from experiments.registry import REGISTRY, Command
+from tests.experiments.pipelines.reduced import TRAINED
+from training.registry import ORGANISMS
+
+if __name__ in ("__main__", "__mp_main__"):  # the workers' registry is that of the command
+    ORGANISMS[TRAINED.name] = TRAINED
+
+if __name__ == "__main__":
+    reduced = Command("tests.experiments.pipelines.reduced:Reduced", "Three small cells.")
+    cast(dict[str, Command], REGISTRY)["reproduce"] = reduced
+    sys.exit(main(["reproduce", "--runs", sys.argv[1], "--workers", sys.argv[2]]))
