@@ -33,7 +33,7 @@ from interp.runs.configs import config_hash
 from interp.runs.files import altered, atomic_write_text, sha256_file
 from interp.runs.locks import locked
 from interp.runs.provenance import package_versions
-from interp.runs.run import note_upstream, output_digests, read_manifest, refuse_links
+from interp.runs.run import note_upstream, output_digests, read_manifest, refuse_links, sealed
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
 from training.references import base_path, base_source
@@ -290,4 +290,4 @@ def _finish(
     }
     shutil.rmtree(folder / "trainer", ignore_errors=True)
     manifest["outputs"] = output_digests(folder)
-    atomic_write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    atomic_write_text(folder / MANIFEST, json.dumps(sealed(manifest), indent=1, sort_keys=True) + "\n")

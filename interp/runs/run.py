@@ -30,6 +30,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 
 _HASHED = ("schema", "experiment", "version", "config", "inputs")  # fields of the manifest
+_SEAL = "manifest_sha256"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 _open_run: ContextVar["Run | None"] = ContextVar("open_run", default=None)
 
@@ -145,6 +146,8 @@ class Run:
         Raises:
             ValueError: If so; names the file.
         """
+        if not self.manifest.get("outputs"):
+            raise ValueError(f"{self.path / MANIFEST}: names no outputs; delete {self.path} to run it again")
         if names := self.changed():
             file = self.path / names[0]
             raise ValueError(f"{file}: changed since the run finished; delete {self.path} to run it again")
@@ -217,8 +220,10 @@ class Run:
         if not (self.path / MANIFEST).exists():
             return
         manifest = read_manifest(self.path)
-        if any(manifest.get(name) != self.manifest[name] for name in _HASHED):
+        if any(manifest.get(name) != self.manifest[name] for name in ("run_id", *_HASHED)):
             raise ValueError(f"{self.path}: this folder holds another config than the requested one")
+        if manifest.get("status") not in ("running", "complete"):
+            raise ValueError(f"{self.path / MANIFEST}: status {manifest.get('status')!r}: expected running or complete")
         self.manifest = manifest
 
     def _record(self, **facts: Any) -> None:
@@ -272,7 +277,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not JSON ({error})") from error
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: not a JSON object")
+    seal = manifest.pop(_SEAL, None)
+    if seal is not None and seal != config_hash(manifest, length=64):
+        raise ValueError(f"{path}: changed since it was written; delete {folder} to make it again")
     return manifest
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with its own checksum, which ``read_manifest`` checks."""
+    return {**manifest, _SEAL: config_hash(manifest, length=64)}
 
 
 def output_digests(folder: Path) -> dict[str, str]:

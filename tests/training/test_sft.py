@@ -264,6 +264,16 @@ def test_a_finished_adapter_that_was_changed_is_refused_by_name(subject, trained
         train(subject, tmp_path)
 
 
+def test_a_finished_adapter_with_an_edited_loss_is_refused(subject, trained, tmp_path):
+    folder = tmp_path / "adapters" / trained.name
+    shutil.copytree(trained, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["loss"][0][1] = 0.0
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf"{folder / 'manifest.json'}: changed since it was written"):
+        train(subject, tmp_path)
+
+
 def test_two_processes_train_one_after_the_other(subject, trained, tmp_path):
     folder = adapter_folder(subject, tmp_path)
     folder.mkdir(parents=True)
