@@ -35,10 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt as interrupt:
         status = exit_status(interrupt)
-        print(
-            f"semcon: {'interrupted' if status == INTERRUPTED else 'terminated'}; run the same command again to continue",
-            file=sys.stderr,
-        )
+        word = "interrupted" if status == INTERRUPTED else "terminated"
+        print(f"semcon: {word}; run the same command again to continue", file=sys.stderr)
         return status
 
 
