@@ -10,7 +10,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help install reproduce pocket test check tables docs examples bench organisms clean
+.PHONY: help install reproduce pocket test torture check tables docs examples bench organisms clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -50,6 +50,9 @@ check: $(STAMP)  ## Lint, formatting, types
 tables: $(STAMP)  ## Renew the tables, claims, pictures and tree of README and docs from figures/data and the code
 	$(BIN)/semcon findings --pages README.md docs --gallery figures/gallery
 	$(BIN)/python docs/make_tree.py
+
+torture: $(STAMP)  ## Kill, fill the disk, flip bits: 100 times and more in half an hour, and lose nothing
+	$(BIN)/python -m tests.torture
 
 docs: $(STAMP)  ## Build the site into build/site; a broken link fails (to search it: python -m http.server -d build/site)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from experiments.registry import REGISTRY
+from interp.runs.process import INTERRUPTED, exit_status, orderly
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return run_command(words[0], words[1:]) if words else run_command("--help", [])
+        with orderly():
+            return run_command(words[0], words[1:]) if words else run_command("--help", [])
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has stopped reading
         return _close_quietly()
     except (ValueError, OSError) as error:
@@ -31,9 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"semcon {words[0]}: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("semcon: interrupted; run the same command again to continue", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        status = exit_status(interrupt)
+        word = "interrupted" if status == INTERRUPTED else "terminated"
+        print(f"semcon: {word}; run the same command again to continue", file=sys.stderr)
+        return status
 
 
 def _close_quietly() -> int:

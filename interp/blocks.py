@@ -1,6 +1,5 @@
 """Blocks of 256 prompts in an activation store: layout, checksums and writer."""
 
-import fcntl
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from interp.runs.files import naming, write_all
+from interp.runs.locks import hold
 from interp.sites import Site
 
 BLOCK = 256
@@ -77,9 +78,14 @@ class BlockWriter:
     def __init__(self, maps: Mapping[str, np.memmap], path: Path, layout: Layout) -> None:
         self.maps, self.path, self.layout = maps, path, layout
         self.n = int(maps["n_valid"][0])
-        self.buffers = [torch.empty(layout.block_shape, dtype=DTYPES[layout.dtype][1]) for _ in range(2)]
+        self.buffers = [torch.zeros(layout.block_shape, dtype=DTYPES[layout.dtype][1]) for _ in range(2)]
         self.hashing: tuple[int, int, Future[bytes]] | None = None
-        self.file, self.worker = _open_alone(path), ThreadPoolExecutor(1)
+        self.file = path.open("r+b", buffering=0)
+        try:
+            self.lock = hold(self.file, path)
+        except ValueError as error:
+            raise StoreError(f"{path}: another process is writing to it") from error
+        self.worker = ThreadPoolExecutor(1)
         if self.n % BLOCK:
             self._buffer[:] = as_torch(maps["values"][self.n // BLOCK], layout.dtype)
 
@@ -98,7 +104,7 @@ class BlockWriter:
             part = values[:, :, start : start + count].to(self._buffer.dtype)
             self._check_finite(part)
             self._buffer[:, :, row : row + count] = part
-            self.maps["prompts"][self.n // BLOCK, row : row + count] = hashes[start : start + count]
+            self._put("prompts", self.n * 32, hashes[start : start + count].data)
             self._advance(count)
             start += count
 
@@ -109,11 +115,17 @@ class BlockWriter:
             self._write(block, buffer, BLOCK)
 
     def _write(self, block: int, buffer: Tensor, rows: int) -> None:
+        buffer[:, :, rows:] = 0  # a buffer is used again: what it held before is not part of this block
         raw = buffer.view(torch.uint8).numpy()
         self._settle()  # frees the other buffer, and keeps the checksums in the order of the blocks
         self.hashing = (block, rows, self.worker.submit(digest_of, raw, self.maps["prompts"][block], rows))
-        self.file.seek(self.layout.offsets["values"] + block * raw.nbytes)
-        _write_all(self.file, memoryview(raw.data).cast("B"))
+        self._put("values", block * raw.nbytes, raw.data)
+
+    def _put(self, name: str, at: int, data: memoryview) -> None:
+        """Write to a data set past its map: on a full disk, a write to the map would kill the process."""
+        with naming(self.path):
+            self.file.seek(self.layout.offsets[name] + at)
+            write_all(self.file, data.cast("B"))
 
     def _settle(self) -> None:
         """Record the checksum of the block last written; its rows count from now on."""
@@ -136,7 +148,7 @@ class BlockWriter:
         if not self.file.closed:
             self.flush()
             self.worker.shutdown()
-            self.file.close()
+            self.lock.close()
 
     def _check(self, values: Tensor, prompt_hashes: Sequence[bytes]) -> None:
         sites, positions, _, d_model = self.layout.block_shape
@@ -160,21 +172,6 @@ class BlockWriter:
                 f"append: {self.layout.sites[site]} at {self.layout.positions[position]}, prompt {self.n + row}: "
                 f"not finite in {self.layout.dtype} (float16 ends at 65504, float32 and bfloat16 do not)"
             )
-
-
-def _open_alone(path: Path) -> Any:
-    file = path.open("r+b", buffering=0)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise StoreError(f"{path}: another process is writing to it") from None
-    return file
-
-
-def _write_all(file: Any, data: memoryview) -> None:
-    while data:
-        data = data[file.write(data) :]
 
 
 def digest_of(block: np.ndarray, prompts: np.ndarray, rows: int) -> bytes:

@@ -7,6 +7,7 @@ block has a SHA-256 and the number of rows that it covers; only covered rows cou
 ``values[:, s, p].reshape(-1, d_model)[: n_valid[0]]`` is one site for all prompts.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.blocks import BLOCK, DTYPES, Attributes, BlockWriter, Layout, StoreError, as_torch, digest_of
+from interp.runs.files import naming
 from interp.sites import Site, index_of
 
 FORMAT = "residual-stream activations, version 1"
@@ -145,8 +147,14 @@ def create(
     names = {"sites": list(map(str, sites)), "positions": list(positions)}
     numbers = {"d_model": d_model, "capacity": capacity, "dtype": dtype}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    _write_empty(temporary, {"format": FORMAT, **names, **numbers, "attributes": dict(attributes or {})})
-    temporary.rename(path)
+    with naming(path):
+        try:
+            _write_empty(temporary, {"format": FORMAT, **names, **numbers, "attributes": dict(attributes or {})})
+            temporary.rename(path)
+        except RuntimeError as error:  # the HDF5 library could not extend the file
+            raise OSError(errno.EIO, f"cannot be written ({error})") from error
+        finally:
+            temporary.unlink(missing_ok=True)
     return append_to(path)
 
 
@@ -288,6 +296,12 @@ def _write_empty(path: Path, header: dict[str, Any]) -> None:
     assert len(line) <= room
     with path.open("r+b") as raw:
         raw.write(line)
+        for name, (shape, dtype) in layout.shapes().items():
+            if name not in ("prompts", "values"):  # written through a map: there, a full disk would kill the process
+                raw.seek(offsets[name])
+                raw.write(bytes(int(np.prod(shape)) * np.dtype(dtype).itemsize))
+        raw.flush()
+        os.fsync(raw.fileno())
 
 
 def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> int:
@@ -296,6 +310,7 @@ def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: type[np
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)  # equal runs are equal bytes
     space, kind = h5py.h5s.create_simple(shape), h5py.h5t.py_create(np.dtype(dtype), logical=True)
     offset = h5py.h5d.create(file.id, name.encode(), kind, space, properties).get_offset()
     assert offset is not None

@@ -8,8 +8,10 @@ folder with an adapter in peft format per dose, and a manifest::
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,22 +22,27 @@ from typing import Any, cast
 import torch
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
-from transformers.trainer import TRAINER_STATE_NAME
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from interp.chat import encode_chat
 from interp.models import MANIFEST, WEIGHTS, check_live, fingerprint, load
 from interp.runs.configs import config_hash
-from interp.runs.files import atomic_write_text, sha256_file
+from interp.runs.files import altered, atomic_write_text, sha256_file
+from interp.runs.locks import locked
 from interp.runs.provenance import package_versions
+from interp.runs.run import note_upstream, output_digests, read_manifest, refuse_links, sealed
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
 from training.references import base_path, base_source
 
 Progress = Callable[[int, float], None]
 """Called as progress(step, loss in nats per supervised token)."""
+
+CHECKSUMS = "sha256.json"
+"""File of a checkpoint that names the digests of all its files."""
 
 MODULES = {
     "all": "all-linear",
@@ -97,6 +104,21 @@ class _KeepDoses(TrainerCallback):
             self.progress(state.global_step, logs["loss"])
 
 
+class _VouchForCheckpoints(TrainerCallback):
+    """Write the digests of every file of a checkpoint, and of the doses saved before it, once all of them are there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Vouch for the checkpoint that was just written."""
+        checkpoint = self.folder / "trainer" / f"checkpoint-{state.global_step}"
+        (checkpoint / CHECKSUMS).unlink(missing_ok=True)
+        folders = (checkpoint, *self.folder.glob("dose-*"))
+        digests = {f"{f.relative_to(self.folder)}/{name}": d for f in folders for name, d in output_digests(f).items()}
+        atomic_write_text(checkpoint / CHECKSUMS, json.dumps(digests, indent=1) + "\n")
+
+
 def dose_folder(folder: Path, dose: int) -> Path:
     """Return the folder of a dose's adapter."""
     return folder / f"dose-{dose}"
@@ -132,7 +154,7 @@ def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
         gradient_checkpointing=sft.dtype != "float32",
         save_strategy="steps",
         save_steps=sft.save_every,
-        save_total_limit=1,
+        save_total_limit=2,  # a kill while one is written leaves the one before
         logging_steps=1,  # a mean over steps would differ after an interruption between them
         max_length=None,  # never truncate
         dataset_num_proc=None,
@@ -169,12 +191,45 @@ def train(organism: Organism, root: Path, *, progress: Progress | None = None) -
         The organism's folder, with one adapter per dose, each checked to change the model, and ``manifest.json``.
 
     Raises:
-        ValueError: If the organism has no data, the trainer drops rows, or an adapter does not change the model.
+        ValueError: If the organism has no data, the trainer drops rows, an adapter does not change the model, or a
+            finished one was changed since.
     """
     folder = adapter_folder(organism, root)
-    if (folder / MANIFEST).exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MANIFEST).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock", wait=True), _writing(folder):
+            if not (folder / MANIFEST).exists():  # another process may have finished it in between
+                _train(organism, folder, progress)
+    note_upstream(folder.name, _verified(folder))
+    return folder
+
+
+def _verified(folder: Path) -> dict[str, str]:
+    """Return the digests of a finished organism's adapters.
+
+    Raises:
+        ValueError: If a file was changed since they were trained; names it.
+    """
+    refuse_links(folder)
+    manifest = read_manifest(folder)
+    outputs = manifest.get("outputs", {f"{d}/{WEIGHTS}": sha for d, sha in manifest.get("adapters_sha256", {}).items()})
+    if names := altered(folder, outputs):
+        raise ValueError(f"{folder / names[0]}: changed since it was trained; delete {folder} to train it again")
+    return {name: sha for name, sha in outputs.items() if name.endswith(WEIGHTS)}
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn the errors of torch and safetensors about a failed write, such as on a full disk, into an OSError."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        if not re.search(r"failed writing|file write failed|unexpected pos|os error|IoError|I/O error", str(error)):
+            raise
+        raise OSError(errno.EIO, f"cannot write the adapter ({str(error).splitlines()[0]})", str(folder)) from error
+
+
+def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
     rows = training_rows(organism)
     set_seed(organism.seed)
     lm = load(base_path(organism.base), dtype=organism.sft.dtype)
@@ -186,7 +241,7 @@ def train(organism: Organism, root: Path, *, progress: Progress | None = None) -
             train_dataset=Dataset.from_list(supervised_rows(rows, lm.tokenizer)),
             processing_class=lm.tokenizer,
             peft_config=lora_config(organism),
-            callbacks=[_KeepDoses(folder, organism.sft.doses, progress)],
+            callbacks=[_KeepDoses(folder, organism.sft.doses, progress), _VouchForCheckpoints(folder)],
         )
         trainer.remove_callback(PrinterCallback)
         n = len(cast(Dataset, trainer.train_dataset))
@@ -194,20 +249,21 @@ def train(organism: Organism, root: Path, *, progress: Progress | None = None) -
             raise ValueError(f"organism {organism.name}: the trainer kept {n} of {len(rows)} rows")
         trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
     _finish(organism, folder, rows, base_fingerprint, trainer.state.log_history)
-    return folder
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """Return the newest complete checkpoint: one whose state, the last file the trainer writes, can be read."""
+    """Return the newest checkpoint of which every file is there and unchanged, None to start again."""
     newest = sorted((folder / "trainer").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
-    return next((str(path) for path in newest if _is_json(path / TRAINER_STATE_NAME)), None)
+    return next((str(path) for path in newest if _is_whole(folder, path / CHECKSUMS)), None)
 
 
-def _is_json(path: Path) -> bool:
+def _is_whole(folder: Path, checksums: Path) -> bool:
+    """Tell whether a checkpoint is whole. The trainer itself goes on without an optimiser's state that is missing."""
     try:
-        return bool(json.loads(path.read_text()))
+        digests = json.loads(checksums.read_text())
     except (FileNotFoundError, ValueError):
         return False
+    return isinstance(digests, dict) and not altered(folder, digests)
 
 
 def _finish(
@@ -233,4 +289,5 @@ def _finish(
         "packages": package_versions(),
     }
     shutil.rmtree(folder / "trainer", ignore_errors=True)
-    atomic_write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    manifest["outputs"] = output_digests(folder)
+    atomic_write_text(folder / MANIFEST, json.dumps(sealed(manifest), indent=1, sort_keys=True) + "\n")

@@ -69,6 +69,20 @@ def store(
     print(f"{file}: intact")
 
 
+def verify(folder: Annotated[Path, tyro.conf.Positional]) -> int:
+    """Check the files of one run, or of all runs and adapters below a folder, against their digests; change nothing.
+
+    Args:
+        folder: Folder of a run, of an adapter, or of many.
+    """
+    from interp.runs.verify import faults, run_folders
+
+    folders = run_folders(folder)
+    problems = list(dict.fromkeys(line for run in folders for line in faults(run)))
+    print("\n".join(problems) or f"{folder}: {len(folders)} intact")
+    return 2 if problems else 0
+
+
 def findings(data: Path = Path("figures/data"), *, pages: tuple[Path, ...] = (), gallery: Path | None = None) -> None:
     """Check every claim against the committed tables and write findings.csv; renew tables and pictures of the docs.
 

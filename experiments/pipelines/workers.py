@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from annotated_types import MinLen
 
@@ -94,24 +96,41 @@ class Workers:
         lines = context.SimpleQueue()
         for line in range(1, count + 1):
             lines.put(line)
+        self.others = set(active_children())
         self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=(lines,))
 
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        if error is not None:  # nobody waits for what still runs: it continues another time
+            for worker in set(active_children()) - self.others:
+                worker.kill()
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     def run(self, stage: Sequence[Experiment], first: int) -> Iterator[tuple[int, list[Row] | Exception]]:
         """Yield (index, table or error) of each experiment as it ends; the index of the first is ``first``."""
-        waiting: dict[Future[list[Row]], int] = {
-            self.pool.submit(_table, experiment, self.root): first + i for i, experiment in enumerate(stage)
-        }
+        with _unheard(signal.SIGINT):  # workers inherit it: Ctrl-C reaches every process, and this one ends the others
+            waiting: dict[Future[list[Row]], int] = {
+                self.pool.submit(_table, experiment, self.root): first + i for i, experiment in enumerate(stage)
+            }
         for done in as_completed(waiting):
             error = done.exception()
+            if isinstance(error, BrokenExecutor):
+                raise OSError("a worker process was killed, maybe for lack of memory; the same command continues")
             if error is not None and not isinstance(error, Exception):
                 raise error
             yield waiting[done], error or done.result()
+
+
+@contextmanager
+def _unheard(number: signal.Signals) -> Iterator[None]:
+    """Put a signal off, in this thread and for good in the processes that it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(lines: SimpleQueue[int]) -> None:

@@ -17,8 +17,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from interp.runs.process import exit_status, orderly
+
 PROG = "python -m interp"
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT = 2
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -92,16 +94,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     args = parser().parse_args(argv)
     try:
-        return _command(args)(args)
+        with orderly():
+            return _command(args)(args)
     except BrokenPipeError:  # the reader of the pipe, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
         print(f"{PROG} {args.command}: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"{PROG} {args.command}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return exit_status(interrupt)
 
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:

@@ -30,6 +30,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 
 _HASHED = ("schema", "experiment", "version", "config", "inputs")  # fields of the manifest
+_SEAL = "manifest_sha256"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 _open_run: ContextVar["Run | None"] = ContextVar("open_run", default=None)
 
@@ -145,11 +146,13 @@ class Run:
         Raises:
             ValueError: If so; names the file.
         """
+        if not self.manifest.get("outputs"):
+            raise ValueError(f"{self.path / MANIFEST}: names no outputs; delete {self.path} to run it again")
         if names := self.changed():
             file = self.path / names[0]
             raise ValueError(f"{file}: changed since the run finished; delete {self.path} to run it again")
         for name, digests in self.manifest.get("upstream", {}).items():
-            if (folder := upstream_folder(self.root, name)) and (files := _other(digests, finished_digests(folder))):
+            if (folder := upstream_folder(self.root, name)) and (files := differing(digests, finished_digests(folder))):
                 raise ValueError(f"{folder / files[0]}: {self.path} was made from another; delete that to run it again")
 
     def stand_on(self, name: str, digests: Mapping[str, str]) -> None:
@@ -160,7 +163,7 @@ class Run:
         """
         upstream = dict(self.manifest.get("upstream", {}))
         earlier = upstream.setdefault(name, dict(digests))
-        if files := _other(earlier, digests):
+        if files := differing(earlier, digests):
             raise ValueError(f"{self.path}: made from another {files[0]} of {name}; delete the folder to run it again")
         if upstream != self.manifest.get("upstream", {}) and self._lock:
             self._record(upstream=upstream)
@@ -217,8 +220,10 @@ class Run:
         if not (self.path / MANIFEST).exists():
             return
         manifest = read_manifest(self.path)
-        if any(manifest.get(name) != self.manifest[name] for name in _HASHED):
+        if any(manifest.get(name) != self.manifest[name] for name in ("run_id", *_HASHED)):
             raise ValueError(f"{self.path}: this folder holds another config than the requested one")
+        if manifest.get("status") not in ("running", "complete"):
+            raise ValueError(f"{self.path / MANIFEST}: status {manifest.get('status')!r}: expected running or complete")
         self.manifest = manifest
 
     def _record(self, **facts: Any) -> None:
@@ -236,6 +241,11 @@ def note_upstream(name: str, digests: Mapping[str, str]) -> None:
         run.stand_on(name, digests)
 
 
+def manifest_id(manifest: Mapping[str, Any]) -> str:
+    """Return the run id that a manifest's own fields give."""
+    return _id({name: manifest.get(name) for name in _HASHED})
+
+
 def upstream_folder(root: Path, name: str) -> Path | None:
     """Return the folder of a run id or of a folder of adapters, None if it is not below ``root``."""
     experiment, _, digits = name.rpartition("-")
@@ -248,7 +258,7 @@ def finished_digests(folder: Path) -> dict[str, str]:
     return read_manifest(folder).get("outputs", {})
 
 
-def _other(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return the names of files that have another digest than before."""
     return [name for name in now if name in before and now[name] != before[name]]
 
@@ -267,7 +277,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not JSON ({error})") from error
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: not a JSON object")
+    seal = manifest.pop(_SEAL, None)
+    if seal is not None and seal != config_hash(manifest, length=64):
+        raise ValueError(f"{path}: changed since it was written; delete {folder} to make it again")
     return manifest
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with its own checksum, which ``read_manifest`` checks."""
+    return {**manifest, _SEAL: config_hash(manifest, length=64)}
 
 
 def output_digests(folder: Path) -> dict[str, str]:

@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
+from interp.runs.files import sha256_file
 from interp.sites import Site, resid_post
 from interp.store import StoreError, append_to, create, info, read_store, verify
 
@@ -178,3 +180,33 @@ def test_another_file_is_refused(path, content):
         info(path)
     with pytest.raises(StoreError, match="no such file"):
         read_store(path.with_name("absent.h5"))
+
+
+# --- equal runs are equal bytes ---
+
+
+def test_equal_recordings_are_equal_bytes_however_they_were_cut_into_sessions(tmp_path):
+    values, hashes = rows(700)
+    digests = set()
+    for n, pieces in enumerate([(700,), (300, 400), (600, 1, 99)]):
+        torch.full((10, 1000, 64), 7.0).sum()  # freed memory that is not zero
+        path, start = tmp_path / f"{n}.h5", 0
+        for size in pieces:
+            with append_to(path) if path.exists() else new(path, model="tiny") as store:
+                store.append(values[:, :, start : start + size], hashes[start : start + size])
+            start += size
+        digests.add(sha256_file(path))
+        time.sleep(1.1)  # HDF5 would write the time, in seconds
+    assert len(digests) == 1
+
+
+def test_room_that_is_not_there_is_an_error_that_names_the_store(path):
+    script = (
+        "import resource, sys, torch; from interp.sites import resid_post; from interp.store import create\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+        "try: create(sys.argv[1], sites=resid_post([0]), positions=('trigger',), d_model=8, capacity=1000)\n"
+        "except OSError as error: print(error.filename)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+    assert done.stdout.strip() == str(path), done.stderr
+    assert not list(path.parent.iterdir())

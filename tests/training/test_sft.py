@@ -1,6 +1,8 @@
 """Fine-tuning: only the completion is trained on, adapters change the model and are reused, killed runs continue."""
 
 import json
+import shutil
+import threading
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.models import AdapterError, active_adapter, fingerprint, load
+from interp.runs.locks import locked
 from tests.training.small import random_base, small
 from training import sft
 from training.data import rows_sha256, training_rows
@@ -217,3 +220,71 @@ def test_killed_between_the_last_step_and_the_manifest(longer, uninterrupted, tm
         patch.setattr(sft, "check_live", die)
         train(longer, tmp_path)
     assert_same_adapters(train(longer, tmp_path), uninterrupted, longer)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "adapter_model.safetensors"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "flipped"])
+def test_a_checkpoint_that_is_not_whole_gives_way_to_the_one_before(longer, uninterrupted, tmp_path, name, damage):
+    folder = killed(longer, tmp_path)
+    file = folder / "trainer" / "checkpoint-4" / name
+    data = file.read_bytes()
+    file.unlink()
+    if damage != "gone":
+        middle = len(data) // 2
+        rest = b"" if damage == "cut" else bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        file.write_bytes(data[:middle] + rest)
+    steps: list[int] = []
+    train(longer, tmp_path, progress=lambda step, _: steps.append(step))
+    assert steps[0] == 3  # after checkpoint-2
+    assert_same_adapters(folder, uninterrupted, longer)
+
+
+def test_without_any_whole_checkpoint_it_starts_again(longer, uninterrupted, tmp_path):
+    folder = killed(longer, tmp_path)
+    for file in folder.glob("trainer/*/optimizer.pt"):
+        file.unlink()
+    train(longer, tmp_path)
+    assert_same_adapters(folder, uninterrupted, longer)
+
+
+# --- finished adapters ---
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_finished_adapter_that_was_changed_is_refused_by_name(subject, trained, tmp_path, name):
+    folder = tmp_path / "adapters" / trained.name
+    shutil.copytree(trained, folder)
+    assert train(subject, tmp_path) == folder
+    file = folder / "dose-2" / name
+    file.write_bytes(file.read_bytes().replace(b"8", b"9", 1))
+    with pytest.raises(ValueError, match=rf"{file}: changed since it was trained; delete {folder}"):
+        train(subject, tmp_path)
+    file.unlink()
+    with pytest.raises(ValueError, match=f"{file}: changed"):
+        train(subject, tmp_path)
+
+
+def test_a_finished_adapter_with_an_edited_loss_is_refused(subject, trained, tmp_path):
+    folder = tmp_path / "adapters" / trained.name
+    shutil.copytree(trained, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["loss"][0][1] = 0.0
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=rf"{folder / 'manifest.json'}: changed since it was written"):
+        train(subject, tmp_path)
+
+
+def test_two_processes_train_one_after_the_other(subject, trained, tmp_path):
+    folder = adapter_folder(subject, tmp_path)
+    folder.mkdir(parents=True)
+    lock, steps = locked(folder / ".lock"), []
+
+    def finish_elsewhere():
+        shutil.copytree(trained, folder, dirs_exist_ok=True)
+        lock.close()
+
+    other = threading.Timer(1.0, finish_elsewhere)
+    other.start()
+    assert train(subject, tmp_path, progress=lambda step, _: steps.append(step)) == folder
+    other.join()
+    assert steps == []  # it was waited for, and found

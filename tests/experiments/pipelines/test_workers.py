@@ -1,5 +1,10 @@
 """Experiments side by side: tables in the order given, whatever ends first, and a failure that ends all or is a row."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -7,9 +12,11 @@ import pytest
 from experiments.pipelines.workers import run_stages
 from experiments.spec import Experiment, run_experiment
 from interp.models import AdapterError
+from interp.runs.locks import locked
 from interp.runs.table import Row, row
 from tests.experiments.coin import Broken, Coin
 
+ROOT = Path(__file__).parents[3]
 LOST, DEAD = Broken(seed=7), Broken(seed=8, live=False)
 STAGES: list[list[Experiment]] = [[Coin(seed=1, pause=0.1), LOST, Coin(seed=2)], [DEAD, Coin(seed=3, chunks=2)]]
 """The first ends after the third."""
@@ -44,3 +51,46 @@ def test_an_error_without_rescue_ends_the_whole_before_the_next_stage(tmp_path):
     with pytest.raises(AdapterError, match="changes no logit"):
         run_stages([[DEAD], [Coin(seed=3)]], tmp_path, "test", workers=1)
     assert not list(tmp_path.glob("coin/*"))
+
+
+# --- an interrupt ---
+
+SLOW = """
+import sys
+from pathlib import Path
+from experiments.pipelines.workers import run_stages
+from interp.runs.process import exit_status, orderly
+from tests.experiments.coin import Coin
+
+if __name__ == "__main__":
+    try:
+        with orderly():
+            run_stages([[Coin(seed=1, pause=60), Coin(seed=2, pause=60)]], Path(sys.argv[1]), "slow", workers=2)
+    except KeyboardInterrupt as interrupt:
+        print("interrupted", flush=True)
+        sys.exit(exit_status(interrupt))
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("group", [True, False], ids=["terminal", "alone"])
+def test_an_interrupt_ends_the_workers_at_once_and_frees_their_runs(tmp_path, number, status, group):
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(list(tmp_path.glob("coin/*/manifest.json"))) < 2:  # both workers are in the middle of a step of a minute
+        assert process.poll() is None
+        time.sleep(0.05)
+    (os.killpg if group and number == signal.SIGINT else os.kill)(process.pid, number)
+    output, errors = process.communicate(timeout=50)  # less than the step: nobody waited for it
+    assert (process.returncode, output) == (status, "interrupted\n"), errors
+    assert "Traceback" not in errors
+    for path in tmp_path.glob("coin/*/.lock"):
+        locked(path).close()

@@ -195,6 +195,22 @@ def test_who_waits_finds_the_run_finished(tmp_path):
     writer.communicate()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('"status": "complete"', '"status": "complite"', "status 'complite': expected running or complete"),
+        ('"status"', '"statuz"', "status None: expected running or complete"),
+        ('"run_id": "coin-', '"run_id": "coin-0', "another config"),
+    ],
+)
+def test_a_manifest_with_a_damaged_field_is_one_line(tmp_path, before, after, message):
+    path = finished(tmp_path).path / "manifest.json"
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(ValueError, match=message) as raised:
+        Run.open(tmp_path, "coin", {"train": {"seed": 3}})
+    assert "\n" not in str(raised.value)
+
+
 # --- a full disk ---
 
 

@@ -1,0 +1,40 @@
+"""A command as a process: it prints on any terminal, and SIGTERM stops it as Ctrl-C does."""
+
+import io
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit status after Ctrl-C and after SIGTERM."""
+
+
+class TerminationError(KeyboardInterrupt):
+    """SIGTERM arrived: the command ends as after Ctrl-C, with another exit status."""
+
+
+def exit_status(interrupt: KeyboardInterrupt) -> int:
+    """Return the exit status of a command that was interrupted or terminated."""
+    return TERMINATED if isinstance(interrupt, TerminationError) else INTERRUPTED
+
+
+@contextmanager
+def orderly() -> Iterator[None]:
+    """Raise ``TerminationError`` on SIGTERM; print a character that the terminal cannot show as a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can set a handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise TerminationError
