@@ -237,7 +237,7 @@ def _health_row(by_condition: Mapping[str, EmStatistics], coherent_in: Mapping[s
     gate, fails = load_protocol().health, []
     if TRAINED in by_condition and not by_condition[TRAINED].em_rate.value >= gate.learned:
         fails.append("did not learn its domain")
-    tested = [condition for condition, same in spoken.items() if same and condition in by_condition]
+    tested = [condition for condition, same in coherent_in.items() if same and condition in by_condition]
     if any(not by_condition[condition].coherence_rate.value >= gate.coherent for condition in tested):
         fails.append("incoherent")
     names = {TRAINED: "trained domain", "off": "off", "on": "on under its own trigger"}
