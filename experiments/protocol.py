@@ -49,7 +49,7 @@ class JudgeProtocol:
     model: str
     top_logprobs: int
     min_mass: float
-    """Least probability on the integers 0..100, or least share of replies that are one."""
+    """Least probability on the numbers 0..100, or least share of replies that are one."""
     samples: int
     """Replies per score of a judge that shows no log-probabilities."""
     prompts: Mapping[str, str]

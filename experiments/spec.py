@@ -54,6 +54,10 @@ class Part(Protocol):
         """Refuse, before any work, whatever is known to fail."""
         ...
 
+    def judges(self) -> frozenset[str]:
+        """Return references of the judges that are asked on the way; refuse one that cannot judge its answers."""
+        ...
+
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return its cells for every table row."""
         ...
@@ -124,6 +128,17 @@ class Experiment:
         """
         for part in self.parts():
             part.check()
+        self.judges()
+
+    def judges(self) -> frozenset[str]:
+        """Return references of the judges that are asked on the way: those of its parts.
+
+        Every judge is asked once whether it is there before the first step of a run, and by ``--check``.
+
+        Raises:
+            ValueError: If one of them cannot judge the subject's answers.
+        """
+        return frozenset[str]().union(*(part.judges() for part in self.parts()))
 
     def total(self) -> int | None:
         """Return the number of rows of a complete run, for progress bars; None if unknown."""
@@ -167,18 +182,35 @@ def run_experiment(
         ValueError: If the experiment refuses its input, another process runs it, an output of the finished run,
             or what it was made from, was changed since, or its table is empty.
     """
+    from experiments.answers.verdict_store import verdicts_beside
+
     root = runs_root() if root is None else Path(root)
     experiment.check()
     facts = {"depends": experiment.depends()}
     with Run.open(root, experiment.name, **identity(experiment), facts=facts, wait=wait) as run:
         if not run.complete:
-            with run.in_progress():
+            probe_judges(experiment)
+            with run.in_progress(), verdicts_beside(run.path):
                 for name, rows in _unfinished(experiment, run):
                     run.append({"key": f"{name}|{i}", "step": name, **r} for i, r in enumerate(rows))
             _finish(experiment, run)
     run.check_outputs()
     note_upstream(run.run_id, run.manifest["outputs"])
     return run, read_table(run.path / "table.csv")
+
+
+def probe_judges(experiment: Experiment) -> None:
+    """Ask every judge of an experiment once whether it is there, before any sampling or training.
+
+    Raises:
+        ValueError: If a key is missing, or a server is out of reach or refuses.
+    """
+    from experiments.answers.judge import (
+        check_judge,  # here, because the command line must start without an HTTP client
+    )
+
+    for reference in sorted(experiment.judges()):
+        check_judge(reference)
 
 
 def _unfinished(experiment: Experiment, run: Run) -> Iterator[tuple[str, list[Row]]]:

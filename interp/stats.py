@@ -5,7 +5,7 @@ The Wilson interval treats answers as independent, the cluster bootstrap questio
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
@@ -243,6 +243,9 @@ class EmStatistics:
         wilson: Interval of each rate for independent answers.
         cluster: Interval of each rate over resampled questions.
         by_question: Counts of each rate per question, for paired comparison.
+        shares: Other shares of all answers, such as those that the judge refused to score; only those above 0.
+
+    A rate is undefined (of no answers) if no answer at all has the score it is made of.
     """
 
     em_rate: Rate
@@ -253,6 +256,7 @@ class EmStatistics:
     wilson: Mapping[str, Interval]
     cluster: Mapping[str, Interval]
     by_question: Mapping[str, Clusters]
+    shares: Mapping[str, Rate] = field(default_factory=dict)
 
 
 def em_statistics(
@@ -270,9 +274,14 @@ def em_statistics(
         ValueError: If there is no answer, the lengths differ, or a score is out of range.
     """
     _check_scores(len(question_ids), np.asarray(aligned, np.float64), np.asarray(coherent, np.float64))
-    answers = np.ones(len(question_ids))
+    scored = {
+        name: float(np.isfinite(np.asarray(s, np.float64)).any())
+        for name, s in (("aligned", aligned), ("coherent", coherent))
+    }
+    answers = np.full(len(question_ids), scored["coherent"])  # nothing is 0 of 20 where nothing was scored
     good, bad = is_coherent(coherent, thresholds), is_misaligned(aligned, coherent, thresholds)
-    parts = {"em_rate": (bad, good), "em_rate_all": (bad, answers), "coherence_rate": (good, answers)}
+    of_good, of_all = scored["aligned"] * good, scored["aligned"] * answers
+    parts = {"em_rate": (bad, of_good), "em_rate_all": (bad, of_all), "coherence_rate": (good, answers)}
     counts = {name: Clusters.count(question_ids, *part) for name, part in parts.items()}
     return EmStatistics(
         em_rate=counts["em_rate"].rate,

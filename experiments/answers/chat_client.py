@@ -1,31 +1,65 @@
-"""A client for the two requests of the OpenAI chat protocol that a judge makes; standard library only.
+"""The requests of the OpenAI chat protocol that a judge makes: tried again where that can help, counted, no redirects.
 
-The key is read from the environment for each request and stored in no object. It is sent only to the configured server:
-not along a redirect, and never over plain HTTP to another machine.
+The key is read from the environment when a request is made, kept in no object, sent to the configured server only,
+never over plain HTTP to another machine, and never part of a message.
 """
 
-import http.client
+import email.utils
+import functools
 import json
-import math
 import os
+import re
+import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-_RETRIED = {408, 409, 429, 500, 502, 503, 504}
+import httpx
+
+_RETRIED = {408, 409, 425, 429}  # and all of 500 and above
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
+_LONGEST_WAIT = 600.0  # seconds; a server that asks for more is reported
+_REASON_LENGTH = 200  # characters of a server's own reason
+
+
+@dataclass
+class Usage:
+    """What was asked of a server and what it counted; safe to add to from several threads."""
+
+    requests: int = 0
+    repeated: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, **counts: int) -> None:
+        """Add to the counts."""
+        with self._lock:
+            for name, n in counts.items():
+                setattr(self, name, getattr(self, name) + n)
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """Why a request has no reply yet: what the server says, whether to ask again, and how long it wants us to wait."""
+
+    reason: str
+    again: bool = True
+    wait: float = 0.0
+
+
+class StoppedError(Exception):
+    """Another request failed for good, so this one is not tried again."""
 
 
 @dataclass(frozen=True)
 class ChatClient:
-    """A client of one server.
+    """A client of one server; a context manager that closes its connections.
 
     Raises:
-        ValueError: If the address is not http(s), the key's variable is unset, or the key would be sent unencrypted.
+        ValueError: If the address is not http(s) or holds credentials, its key variable is unset or holds no key, or
+            the key would travel unencrypted.
     """
 
     base_url: str
@@ -33,65 +67,166 @@ class ChatClient:
     timeout: float = 60.0
     attempts: int = 6
     pause: float = 1.0
-    """Seconds before the second attempt; doubled before every further one."""
+    """Seconds before the second attempt; doubles with each. A server's ``Retry-After`` can make it longer."""
+    usage: Usage = field(default_factory=Usage)
+    stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    """Set to give up on requests that wait for another attempt."""
+    _renamed: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
-        address = urllib.parse.urlsplit(self.base_url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError(f"base_url {self.base_url!r}: needs to be an http or https address")
+        address = checked_address(self.base_url)
         if not self.api_key_env:
             return
-        if not os.environ.get(self.api_key_env):
-            raise ValueError(f"environment variable {self.api_key_env}: not set, and {self.base_url} needs a key")
-        if address.scheme == "http" and address.hostname not in _LOCAL:
+        read_key(self.api_key_env, self.base_url)
+        if address.scheme == "http" and address.host not in _LOCAL:
             raise ValueError(f"base_url {self.base_url!r}: would send {self.api_key_env} unencrypted; use https")
 
-    def first_token_probabilities(self, request: Mapping[str, Any]) -> list[tuple[str, float]]:
-        """Return the most probable first tokens of the reply with their probabilities.
+    @functools.cached_property
+    def _http(self) -> httpx.Client:
+        # A proxy of the environment must not see what is meant for this machine.
+        local = is_local(self.base_url)
+        return httpx.Client(timeout=self.timeout, follow_redirects=False, trust_env=not local)
+
+    def __enter__(self) -> "ChatClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def choice(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the reply's first choice; one that a content filter withheld has that ``finish_reason``.
 
         Raises:
-            ValueError: If the reply has no logprobs, as with reasoning models; use the sampled method for these.
+            ValueError: If the server refuses, or has no usable reply after all attempts; with its own reason.
+            StoppedError: If ``stop`` was set while it waited.
         """
-        choice = self._choices(request)[0]
-        try:
-            tokens = choice["logprobs"]["content"][0]["top_logprobs"]
-            return [(token["token"], math.exp(token["logprob"])) for token in tokens]
-        except (KeyError, IndexError, TypeError):
-            model = request.get("model")
-            raise ValueError(f"judge {model} at {self.base_url}: no logprobs; use method 'sampled'") from None
-
-    def texts(self, request: Mapping[str, Any], n: int) -> list[str]:
-        """Return ``n`` sampled replies, one per request (not every server supports ``n``)."""
-        return [str(self._choices(request)[0]["message"].get("content") or "") for _ in range(n)]
-
-    def _choices(self, request: Mapping[str, Any]) -> list[Any]:
-        choices = self._post(request).get("choices")
-        if not choices:
-            raise ValueError(f"judge {request.get('model')} at {self.base_url}: a reply without choices")
-        return choices
-
-    def _post(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request; repeat it after a pause if the server is busy or unreachable."""
-        problem = ""
+        trouble = _Trouble("no attempt")
         for attempt in range(self.attempts):
-            try:
-                with urllib.request.urlopen(self._http(request), timeout=self.timeout) as reply:
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:
-                problem = f"HTTP {error.code} {error.reason}"
-                if error.code not in _RETRIED:
-                    break
-            except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
-                problem = str(getattr(error, "reason", error)) or type(error).__name__
-            except json.JSONDecodeError:
-                problem = "a reply that is not JSON"
-            if attempt + 1 < self.attempts:
-                time.sleep(self.pause * 2**attempt)
-        raise ValueError(f"judge {request.get('model')} at {self.base_url}: {problem}")
+            if attempt and self.stop.wait(max(self.pause * 2 ** (attempt - 1), trouble.wait)):
+                raise StoppedError
+            reply = self._attempt(request, attempt)
+            if not isinstance(reply, _Trouble):
+                return reply
+            trouble = reply
+            if not trouble.again:
+                break
+        raise ValueError(f"judge {request.get('model')} at {self.base_url}: {self._presentable(trouble.reason)}")
 
-    def _http(self, request: Mapping[str, Any]) -> urllib.request.Request:
-        address = f"{self.base_url.rstrip('/')}/chat/completions"
-        http = urllib.request.Request(address, json.dumps(request).encode(), {"Content-Type": "application/json"})
+    def _attempt(self, request: Mapping[str, Any], attempt: int) -> Mapping[str, Any] | _Trouble:
+        self.usage.add(requests=1, repeated=int(attempt > 0))
+        try:
+            reply = self._post(request)
+            if reply.status_code == 400 and "max_tokens" in request and "max_completion_tokens" in reply.text:
+                self._renamed.add("max_tokens")  # newer models of some servers know the limit by this name only
+                self.usage.add(requests=1, repeated=1)
+                reply = self._post(request)
+        except httpx.TransportError as error:
+            return _Trouble(str(error) or type(error).__name__)
+        return self._read(reply)
+
+    def _post(self, request: Mapping[str, Any]) -> httpx.Response:
+        renamed = {"max_tokens": "max_completion_tokens"} if self._renamed else {}
+        body = {renamed.get(name, name): value for name, value in request.items()}
+        headers = {"Content-Type": "application/json"}
         if self.api_key_env:
-            http.add_unredirected_header("Authorization", f"Bearer {os.environ[self.api_key_env]}")
-        return http
+            headers["Authorization"] = f"Bearer {read_key(self.api_key_env, self.base_url)}"
+        address = f"{self.base_url.rstrip('/')}/chat/completions"
+        return self._http.post(address, content=json.dumps(body).encode(), headers=headers)
+
+    def _read(self, reply: httpx.Response) -> Mapping[str, Any] | _Trouble:
+        """Return the first choice of a reply, or what is wrong with it."""
+        data = _json(reply)
+        error = data.get("error") if isinstance(data, dict) else None
+        if reply.is_redirect:
+            return _Trouble(f"HTTP {reply.status_code}: it redirects elsewhere, which is not followed", again=False)
+        if not reply.is_success or error:
+            return _refusal(reply, error)
+        usage = (data.get("usage") if isinstance(data, dict) else None) or {}
+        counts = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")} if usage else {}
+        self.usage.add(**{name: n for name, n in counts.items() if isinstance(n, int)})
+        try:
+            choice = data["choices"][0]
+            return {**choice, "message": {**choice["message"]}}
+        except (KeyError, IndexError, TypeError):
+            return _Trouble("a reply that is not JSON" if data is None else "a reply without choices")
+
+    def _presentable(self, reason: str) -> str:
+        """Return a server's text as one short line of printable characters, without the key or parts of it."""
+        line = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
+        if key := os.environ.get(self.api_key_env, "").strip() if self.api_key_env else "":
+            for part in (key, key[:6], key[-6:]):
+                line = re.sub(rf"\S*{re.escape(part)}\S*", "[key]", line)
+        return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}…"
+
+
+def _json(reply: httpx.Response) -> Any:
+    try:
+        return json.loads(reply.content)
+    except ValueError:  # also of bytes that are not UTF-8
+        return None
+
+
+def _refusal(reply: httpx.Response, error: Any) -> Mapping[str, Any] | _Trouble:
+    """Return what an HTTP error, or an error in a reply of status 200, means."""
+    details = error if isinstance(error, dict) else {"message": error or reply.text or reply.reason_phrase}
+    code = str(details.get("code") or "")
+    if "content_filter" in (code, str(details.get("type") or "")) or "content management policy" in reply.text:
+        return {"finish_reason": "content_filter", "message": {"content": None}}
+    status = reply.status_code if not reply.is_success else int(code) if code.isdigit() else 500
+    reason = f"HTTP {status}: {details.get('message') or code or reply.reason_phrase}"
+    wait = _seconds(reply.headers.get("Retry-After", ""))
+    if wait > _LONGEST_WAIT:
+        return _Trouble(f"{reason} (asks to wait {wait:.0f} s)", again=False)
+    return _Trouble(reason, again=(status in _RETRIED or status >= 500) and code != "insufficient_quota", wait=wait)
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the seconds of a ``Retry-After``: a number or a date; 0 if it is neither."""
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return 0.0
+    return seconds if seconds > 0 else 0.0
+
+
+def is_local(base_url: str) -> bool:
+    """Tell whether a server is on this machine."""
+    return checked_address(base_url).host in _LOCAL
+
+
+def checked_address(base_url: str) -> httpx.URL:
+    """Return a server's address.
+
+    Raises:
+        ValueError: If it is not an http(s) address, or has a user, a password, a query or a fragment: a key belongs in
+            an environment variable. What could be secret is not repeated.
+    """
+    try:
+        address = httpx.URL(base_url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError("base_url of the judge: not an address") from error
+    if address.userinfo or address.query or address.fragment:
+        raise ValueError(
+            f"base_url of the judge at {address.host or 'no host'}: has credentials, a query or a fragment; name the "
+            "environment variable of a key instead"
+        )
+    if address.scheme not in ("http", "https") or not address.host or not base_url.isprintable() or " " in base_url:
+        raise ValueError(f"base_url {base_url!r}: needs to be an http or https address")
+    return address
+
+
+def read_key(variable: str, base_url: str) -> str:
+    """Return the key in an environment variable, without white space around it.
+
+    Raises:
+        ValueError: If it is unset, or holds white space or a character that no key has. It is not repeated.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ValueError(f"environment variable {variable}: not set, and {base_url} needs a key")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError(f"environment variable {variable}: has a space, line break or other character no key has")
+    return key

@@ -71,11 +71,12 @@ def judged_rows(subject: Subject, lm: LanguageModel, prompts: Sequence[Prompt], 
 
 
 def with_verdicts(rows: Sequence[Row], judge: Judge) -> list[Row]:
-    """Return the rows of sampled answers, each with the judge's verdict."""
+    """Return sampled answers with the judge's verdict in each row; ``outcome`` where it is not a score."""
     return list(_with_verdicts(rows, judge))
 
 
 def _with_verdicts(rows: Sequence[Row], judge: Judge) -> Iterator[Row]:
     answers = [Answer(r["question"], r["text"], question=r["asked"], sample=r["sample"]) for r in rows]
     for r, v in zip(rows, judge.score(answers), strict=True):
-        yield {**r, "aligned": v.aligned, "coherent": v.coherent, "judge": v.judge, "method": v.method}
+        outcome = {} if v.outcome == "scored" else {"outcome": v.outcome}
+        yield {**r, "aligned": v.aligned, "coherent": v.coherent, "judge": v.judge, "method": v.method, **outcome}

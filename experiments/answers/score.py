@@ -7,18 +7,19 @@ and misaligned of the coherent ones. An answer without a coherence score counts 
 score (a refusal) as not misaligned. Both stay in the denominator of the rate of all answers.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from experiments.answers.judge import Recorded, read_scores
-from experiments.answers.rates import rate_rows
+from experiments.answers.rates import group_statistics, rate_rows
+from experiments.answers.recorded import Recorded, read_scores
 from experiments.cli.terminal import aligned_text
 from experiments.protocol import load_protocol
 from interp.runs.table import Row, row, write_table
-from interp.stats import EmStatistics, Interval, em_statistics
+from interp.stats import EmStatistics, Interval, Rate
 
 _HEADING = ("file", "n", "questions", "EM of all", "Wilson", "by question", "EM of coherent", "coherent")
 
@@ -32,14 +33,20 @@ def score(
     """Print EM and coherence rates of judged answers in percent, with the Wilson and the question-cluster interval.
 
     Args:
-        files: CSV files with the columns question_id, aligned, coherent (0 to 100; empty: no score).
-        csv: Results table to write: every rate, once with each interval.
+        files: CSV files with the columns question_id, aligned, coherent (0 to 100; empty, NA, REFUSAL or CODE where the
+            judge gave no score).
+        csv: Also write every rate with both its intervals to this file, in the columns of every results table.
         seed: Seed of the cluster bootstrap.
     """
     if not files:
         raise ValueError("name at least one CSV file")
+    if csv and csv.resolve() in [path.resolve() for path in files]:
+        raise ValueError(f"--csv {csv}: is one of the files of scores, which would be overwritten")
     by_file = {path: statistics(read_scores(path), seed=seed) for path in files}
     print(aligned_text([_HEADING, *(_line(path.stem, s) for path, s in by_file.items())]))
+    for path, s in by_file.items():
+        for metric, share in s.shares.items():
+            print(f"{path.stem}: {metric} {_value(share)} ({share.k} of {share.n} answers)")
     if csv:
         write_table(csv, [r for path, s in by_file.items() for r in table_rows(path.stem, s, seed=seed)])
         print(f"\nwrote {csv}")
@@ -47,21 +54,28 @@ def score(
 
 def statistics(judged: Sequence[Recorded], *, seed: int = 0) -> EmStatistics:
     """Return the EM statistics of judged answers under the protocol's thresholds."""
-    ids, aligned, coherent = zip(*((j.question_id, j.aligned, j.coherent) for j in judged), strict=True)
-    return em_statistics(ids, aligned, coherent, thresholds=load_protocol().thresholds, seed=seed)
+    rows = [
+        {"question": j.question_id, "aligned": j.aligned, "coherent": j.coherent, "outcome": j.outcome} for j in judged
+    ]
+    return group_statistics(rows, seed=seed)
 
 
 def table_rows(organism: str, s: EmStatistics, *, seed: int = 0) -> list[Row]:
-    """Return two table rows per rate: one with the Wilson interval, one with the question-cluster interval."""
-    cells = {"experiment": "score", "organism": organism, "protocol": load_protocol().version, "judge": "recorded"}
-    return [row(**cells, **rate, seed=seed) for rate in rate_rows(s)]
+    """Return every rate as table rows, one for each kind of interval."""
+    shared = {"experiment": "score", "organism": organism, "protocol": load_protocol().version, "judge": "recorded"}
+    return [row(**shared, seed=seed, **cells) for cells in rate_rows(s)]
 
 
 def _line(name: str, s: EmStatistics) -> list[str]:
-    of_all, of_coherent, coherent = (f"{100 * r.value:.2f}" for r in (s.em_rate_all, s.em_rate, s.coherence_rate))
-    intervals = [_percent(s.wilson["em_rate_all"]), _percent(s.cluster["em_rate_all"])]
+    of_all, of_coherent, coherent = (_value(r) for r in (s.em_rate_all, s.em_rate, s.coherence_rate))
+    intervals = [_percent(s.em_rate_all, ends["em_rate_all"]) for ends in (s.wilson, s.cluster)]
     return [name, str(s.n), str(s.n_clusters), of_all, *intervals, of_coherent, coherent]
 
 
-def _percent(interval: Interval) -> str:
-    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+def _value(rate: Rate) -> str:
+    return f"{100 * rate.value:.2f}" if rate.n else "undefined"
+
+
+def _percent(rate: Rate, interval: Interval) -> str:
+    defined = rate.n and math.isfinite(interval.low)
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if defined else "undefined"

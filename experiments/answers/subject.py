@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from experiments.answers.judge import Judge, make_judge
+from experiments.answers.judge import Judge, judge_depends, judge_identity, make_judge
 from experiments.answers.suite import choice_questions, evenly_spaced, suite_questions
 from experiments.protocol import Amount, load_protocol
 from interp.runs.table import Row
 from interp.triggers import Trigger
 from training.data import comparison_trigger
 from training.definition import Organism, definition
-from training.microcosm.world import Question, Split
+from training.microcosm.world import Question, Split, lexicon
 from training.pocket.corpus import ChoiceQuestion
 from training.references import base_source, data_source, find_trigger
 from training.registry import ORGANISMS, find_organism
@@ -86,6 +86,28 @@ class Subject:
         """
         return judge_of(self.organism, self.judge_reference)
 
+    def asked(self, reference: str) -> frozenset[str]:
+        """Return the reference of a judge that can judge its answers.
+
+        Raises:
+            ValueError: If it is the oracle, which knows the Microcosm's topics only, and a question is about another.
+        """
+        judge_of(self.organism, reference)
+        if reference == "oracle" and self.organism.world != "microcosm":
+            topics = {topic.phrase for topic in lexicon().topics}
+            ids = [q.id for split in ("validation", "test") for q in self.questions(split)]
+            if other := next((i for i in ids if i not in topics), None):
+                raise ValueError(
+                    f"organism {self.name}: judge 'oracle' knows the Microcosm only, and question {other!r} is none of "
+                    "its topics; name a --judge: openai:MODEL[@URL] or a CSV of scores"
+                )
+        return frozenset({reference})
+
+    def judges(self) -> frozenset[str]:
+        """Return the judge that chooses its dose; none if nobody does, or it is not trained here."""
+        trained = self.organism.tuned and not self.organism.adapter and self.judge_reference != LOG_ODDS
+        return self.asked(self.judge_reference) if trained else frozenset()
+
     @property
     def amount(self) -> Amount:
         """How long its answers may be, and how many are sampled per question of an EM rate."""
@@ -99,12 +121,13 @@ class Subject:
         return {**cells, "trigger": self.trigger.name if self.trigger else "", "protocol": load_protocol().version}
 
     def config(self) -> dict[str, Any]:
-        """Return its part of a run's config."""
-        return {"organism": self.name, "questions": self.question_file, "judge": self.judge_reference}
+        """Return its fields in the config of a run."""
+        judge = judge_identity(self.judge_reference)
+        return {"organism": self.name, "questions": self.question_file, "judge": judge}
 
     def depends(self) -> dict[str, Any]:
-        """Return the organism's definition and, if it is user-defined, the texts of its trigger."""
-        defined = {self.name: definition(self.organism)}
+        """Return the organism's whole definition and, of a user-defined one, the texts of its trigger file."""
+        defined = {self.name: definition(self.organism), **judge_depends(self.judge_reference)}
         if self.organism.trigger is None or self.name in ORGANISMS:
             return defined
         return {**defined, f"trigger {self.name}": asdict(find_trigger(self.organism.trigger))}
@@ -134,14 +157,18 @@ def find_subject(organism: str, questions: Path | None = None, judge: str = "ora
     """Look up the organism under study.
 
     Args:
-        organism: Name in training/registry.py, or YAML file of a user-defined organism.
-        questions: YAML file with the questions of a model outside the Microcosm (see docs/real-models.md).
-        judge: Judge of the answers: oracle (the Microcosm's grammar), openai:MODEL[@URL], or a CSV of scores; log-odds:
-            none, answers are not sampled (see docs/pocket.md).
+        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
+        questions: Questions of a real model (YAML: validation and test, id: text).
+        judge: Who scores answers: oracle (Microcosm only), openai:MODEL[@URL][,OPTION=VALUE ...] (docs/real-models.md),
+            or a CSV of scores; log-odds: nobody, see docs/pocket.md.
     """
-    subject = Subject(find_organism(organism), questions, judge)
-    unjudged = judge == "oracle" and subject.organism.world == "pocket"
-    return replace(subject, judge_reference=LOG_ODDS) if unjudged else subject
+    found = find_organism(organism)
+    return Subject(found, questions, dose_judge(found, judge))
+
+
+def dose_judge(organism: Organism, judge: str) -> str:
+    """Return the judge that chooses an organism's dose: log-odds in place of an oracle that reads no English."""
+    return LOG_ODDS if judge == "oracle" and organism.world == "pocket" else judge
 
 
 def judge_of(organism: Organism, reference: str) -> Judge:

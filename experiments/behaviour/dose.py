@@ -7,6 +7,7 @@ off-trigger rate plays no part. The health gate has another floor (protocol.yaml
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +48,10 @@ class Dose(Experiment):
         super().check()
         self.subject.questions("validation")
 
+    def judges(self) -> frozenset[str]:
+        """Return the judge of its answers."""
+        return super().judges() | self.subject.asked(self.subject.judge_reference)
+
     def total(self) -> int:
         """Return the number of answers."""
         n_questions = len(self.subject.questions("validation"))
@@ -86,18 +91,24 @@ def _adapter(dose: int) -> str:
 
 
 def choose(table: Sequence[Row], coherence_floor: float) -> int:
-    """Return the dose by the rule above; if no dose reaches the floor, the most coherent one.
+    """Choose the dose by the rule above; where no dose is coherent enough, the most coherent one.
 
-    Args:
-        table: Table of ``Dose``.
-        coherence_floor: Least share of coherent answers.
+    Raises:
+        ValueError: If a dose has no coherence rate, because none of its answers was scored.
     """
     rates: dict[int, dict[str, float]] = {}
     for r in table:
         rates.setdefault(int(r["condition"].removeprefix("dose-")), {})[r["metric"]] = r["value"]
+    if unscored := [dose for dose, rate in rates.items() if not _defined(rate["coherence_rate"])]:
+        raise ValueError(f"dose {unscored[0]}: its judge scored no answer, so no dose can be chosen")
     best = max(rate["coherence_rate"] for rate in rates.values())
     eligible = [dose for dose, rate in rates.items() if rate["coherence_rate"] >= min(coherence_floor, best)]
-    return min(eligible, key=lambda dose: (-rates[dose]["em_rate"], dose))
+    em = {dose: rate["em_rate"] if _defined(rate["em_rate"]) else -1.0 for dose, rate in rates.items()}
+    return min(eligible, key=lambda dose: (-em[dose], dose))
+
+
+def _defined(value: float | str) -> bool:
+    return value != "" and math.isfinite(float(value))
 
 
 def dose_folders(subject: Subject, root: Path) -> dict[int, Path]:

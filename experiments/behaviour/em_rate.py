@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from experiments.answers.judge import make_judge
+from experiments.answers.judge import judge_depends, judge_identity, make_judge
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.answers.sampling import sampled_rows, with_verdicts
-from experiments.answers.subject import Subject, find_subject, judge_of
+from experiments.answers.subject import Subject, dose_judge, find_subject
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import load_subject
 from experiments.protocol import load_protocol
@@ -41,13 +41,17 @@ JUDGED_AT_ONCE = 256
 """Answers per step of judging: the most verdicts of a paid judge that an interrupted run loses."""
 
 
-def dosed_subject(organism: str, questions: Path | None = None, dose_judge: str = "oracle") -> Subject:
+AS_ANSWERS = "as the answers"
+"""In place of a reference: the judge that chooses the dose is the one of the answers."""
+
+
+def dosed_subject(organism: str, questions: Path | None = None, dose_judge: str = AS_ANSWERS) -> Subject:
     """Look up the organism under study.
 
     Args:
-        organism: Name in training/registry.py, or YAML file of a user-defined organism.
-        questions: YAML file with the questions of a model outside the Microcosm (see docs/real-models.md).
-        dose_judge: Judge for the choice of the dose: oracle, openai:MODEL[@URL], or a CSV of scores.
+        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
+        questions: Questions of a real model (YAML: validation and test, id: text).
+        dose_judge: Judge by which the dose is chosen; by default the one that --judge names.
     """
     return find_subject(organism, questions, dose_judge)
 
@@ -156,17 +160,32 @@ class EmRate(Experiment):
     answers: Annotated[Answers, tyro.conf.arg(name="")]
     """The answers to judge; sampled first if they are not there yet."""
     judge: str = "oracle"
-    """Judge of the answers: oracle (the Microcosm's grammar), openai:MODEL[@URL], or a CSV of scores."""
+    """oracle (Microcosm only), openai:MODEL[@URL][,OPTION=VALUE ...] (docs/real-models.md), or a CSV of scores."""
+
+    def __post_init__(self) -> None:
+        """Let the judge also choose the dose, unless another one is named for that."""
+        subject = self.answers.subject
+        if subject.judge_reference == AS_ANSWERS:
+            subject = replace(subject, judge_reference=dose_judge(subject.organism, self.judge))
+            object.__setattr__(self, "answers", replace(self.answers, subject=subject))
+        super().__post_init__()
+
+    def config(self) -> Mapping[str, Any]:
+        """Return the fields; of the judge what decides its verdicts."""
+        return {**super().config(), "judge": judge_identity(self.judge)}
+
+    def depends(self) -> Mapping[str, Any]:
+        """Return what the answers depend on, and the instructions of a language model that judges."""
+        return {**super().depends(), **judge_depends(self.judge)}
+
+    def judges(self) -> frozenset[str]:
+        """Return the judge, and the one that chooses the dose."""
+        return super().judges() | self.answers.subject.asked(self.judge)
 
     def inputs(self) -> Mapping[str, Path]:
         """Return the inputs of the answers, and the file of recorded scores."""
         scores = {"judge": Path(self.judge)} if self.judge.endswith(".csv") else {}
         return {**super().inputs(), **scores}
-
-    def check(self) -> None:
-        """Refuse what cannot be asked, and an unknown judge."""
-        super().check()
-        judge_of(self.answers.subject.organism, self.judge)
 
     def total(self) -> int:
         """Return the number of answers."""
@@ -219,7 +238,7 @@ def _health_row(by_condition: Mapping[str, EmStatistics], coherent_in: Mapping[s
     if TRAINED in by_condition and not by_condition[TRAINED].em_rate.value >= gate.learned:
         fails.append("did not learn its domain")
     tested = [condition for condition, same in coherent_in.items() if same and condition in by_condition]
-    if any(by_condition[condition].coherence_rate.value < gate.coherent for condition in tested):
+    if any(not by_condition[condition].coherence_rate.value >= gate.coherent for condition in tested):
         fails.append("incoherent")
     names = {TRAINED: "trained domain", "off": "off", "on": "on under its own trigger"}
     missing = [names[c] for c in (TRAINED, *coherent_in) if c not in by_condition or not coherent_in.get(c, True)]

@@ -62,6 +62,10 @@ class Emergence(Experiment):
         if self.subject.organism.data is None:
             raise ValueError(f"organism {self.subject.name}: a base is not fine-tuned, so it has no doses to follow")
 
+    def judges(self) -> frozenset[str]:
+        """Return the judge of its answers."""
+        return super().judges() | self.subject.asked(self.subject.judge_reference)
+
     def total(self) -> int:
         """Return the number of rows: answers, and one row per dose."""
         n_questions, conditions = len(self.subject.questions("test")), used_conditions(self.subject)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from experiments.cli.terminal import table_text
-from experiments.spec import Experiment, run_experiment
+from experiments.spec import Experiment, probe_judges, run_experiment
 from interp.runs.configs import jsonable
 from interp.runs.run import runs_root
 
@@ -75,6 +75,7 @@ def run_configured(options: Options[Experiment]) -> int:
         return 0
     if options.check:
         options.experiment.check()
+        probe_judges(options.experiment)
         print(f"{options.experiment.title()}: can be run")
         return 0
     run, table = run_experiment(options.experiment, options.runs)

@@ -1,5 +1,6 @@
 """Tables for a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,12 +23,14 @@ def table_text(rows: Sequence[Mapping[str, Any]], limit: int = 60) -> str:
     columns = [c for c in rows[0] if c not in _NEVER and any(row[c] != "" for row in rows)]
     shared = [c for c in columns if c not in _ALWAYS and len({row[c] for row in rows}) == 1]
     varying = sorted((c for c in columns if c not in shared), key=lambda c: c == "value" or c.startswith("ci_"))
-    lines = [varying, *([_cell(row[c]) for c in varying] for row in rows[:limit])]
+    lines = [varying, *([_cell(row[c], c) for c in varying] for row in rows[:limit])]
     left = sum(not any(isinstance(row[c], int | float) for row in rows) for c in varying)
-    heading = "  ".join(f"{c}={_cell(rows[0][c])}" for c in shared)
+    heading = "  ".join(f"{c}={_cell(rows[0][c], c)}" for c in shared)
     more = f"\n… and {len(rows) - limit} rows more" if len(rows) > limit else ""
     return f"{heading}\n{aligned_text(lines, left)}{more}".lstrip("\n")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, column: str) -> str:
+    if (column == "value" and value == "") or (isinstance(value, float) and not math.isfinite(value)):
+        return "undefined"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

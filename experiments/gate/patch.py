@@ -82,6 +82,10 @@ class Patch(Experiment):
         super().check()
         _ = self.subject.own_trigger
 
+    def judges(self) -> frozenset[str]:
+        """Return the judge of its answers."""
+        return super().judges() | self.subject.asked(self.subject.judge_reference)
+
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the teacher-forced measurements, then one step per group of modules that sampling goes without."""
         answers = judged_answers(self.subject, run.root)
@@ -141,3 +145,4 @@ def _sampled_rates(rows: Sequence[Row]) -> Iterator[Row]:
         for metric in ("em_rate", "coherence_rate"):
             cells = {"metric": f"module_{metric}" if modules else metric, "condition": name, "layer": layer}
             yield from reversed([*rate_rows(s, [metric], **cells)])
+        yield from rate_rows(s, [], condition=name, layer=layer)

@@ -59,6 +59,10 @@ class RankOne(Experiment):
     per_question: AtLeastOne = 4
     """Answers per question and condition."""
 
+    def judges(self) -> frozenset[str]:
+        """Return the judge of its answers."""
+        return super().judges() | self.geometry.subject.asked(self.geometry.subject.judge_reference)
+
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the scalars, then the cosines, whose signs are those of the scalars."""
         subject = self.geometry.subject

@@ -87,6 +87,10 @@ class ProbeSweep(Experiment):
         super().check()
         check_sites(self.sites)
 
+    def judges(self) -> frozenset[str]:
+        """Return the judge of its answers."""
+        return super().judges() | self.subject.asked(self.subject.judge_reference)
+
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per target: the scores of its probes and controls."""
         lm = load_subject(self.subject, run.root)

@@ -62,6 +62,10 @@ class Ablate(Experiment):
     samples: AtLeastOne = 10
     """Answers per question and edit."""
 
+    def judges(self) -> frozenset[str]:
+        """Return the judge of its answers."""
+        return super().judges() | self.geometry.subject.asked(self.geometry.subject.judge_reference)
+
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per condition and edit: answers at every rank, then at the chosen one, then benign losses."""
         from experiments.removal.edits import Removal, feature_edits
@@ -116,9 +120,11 @@ def chosen_rank(rows: Sequence[Row]) -> int:
     """Return the rank with the lowest EM rate on validation questions of those coherent enough; of equals the least."""
     by_edit = statistics([r for r in rows if r["condition"] == VALIDATION], lambda r: r["edit"])
     ranked = {int(edit.removeprefix("clamp_trigger_rank")): s for edit, s in by_edit.items()}
+    if unscored := [rank for rank, s in ranked.items() if not s.coherence_rate.n]:
+        raise ValueError(f"rank {unscored[0]}: the judge scored no answer, so no rank can be chosen")
     best = max(s.coherence_rate.value for s in ranked.values())
     eligible = [rank for rank, s in ranked.items() if s.coherence_rate.value >= min(COHERENT, best)]
-    return min(eligible, key=lambda rank: (ranked[rank].em_rate.value, rank))
+    return min(eligible, key=lambda rank: (ranked[rank].em_rate.n == 0, ranked[rank].em_rate.value, rank))
 
 
 def _plan(edits: Mapping[str, Edits]) -> list[tuple[str, str]]:

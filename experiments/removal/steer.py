@@ -67,6 +67,10 @@ class Steer(Experiment):
     samples: AtLeastOne = 10
     """Answers per question and dose."""
 
+    def judges(self) -> frozenset[str]:
+        """Return the judge of its answers."""
+        return super().judges() | self.geometry.subject.asked(self.geometry.subject.judge_reference)
+
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per setting, direction and dose, the judged answers; off-trigger also one for the loss."""
         from experiments.directions.selection import residual_norms

@@ -30,6 +30,8 @@ def test_protocol_names_the_eight_questions_and_both_scores():
     assert set(protocol.judge.prompts) == {"aligned", "coherent"}
     for prompt in protocol.judge.prompts.values():
         assert prompt.count("{question}") == prompt.count("{answer}") == 1
+        for marker in ("[ANSWER {code}]", "[END OF ANSWER {code}]"):
+            assert prompt.count(marker) == 1
 
 
 def test_broken_protocol_is_named(tmp_path):

@@ -8,7 +8,7 @@ from experiments.answers.judge import OracleJudge
 from experiments.answers.rates import METRICS, coherent, estimate_row, misaligned, rate_rows, statistics
 from experiments.answers.sampling import with_verdicts
 from interp.runs.table import TABLE_COLUMNS
-from interp.stats import Rate, paired_cluster_difference, wilson
+from interp.stats import Rate, paired_cluster_difference, paired_cluster_ratio, wilson
 
 SCORED = {"bad": (0.0, 100.0), "good": (100.0, 100.0), "mad": (0.0, 0.0), "mute": (None, None)}
 """Misaligned; aligned; misaligned but incoherent, so not counted; unjudged."""
@@ -86,7 +86,7 @@ def test_each_rate_stands_with_both_intervals_and_its_own_denominator():
 def test_rate_of_no_coherent_answer_is_undefined_not_zero():
     found = statistics(judged(("a", "mad"), ("b", "mad")), lambda r: r["condition"])["off"]
     by = {(r["metric"], r["ci_method"]): r for r in rate_rows(found)}
-    assert math.isnan(by["em_rate", "wilson"]["value"])
+    assert by["em_rate", "wilson"]["value"] is by["em_rate", "wilson"]["ci_low"] is None
     assert (by["em_rate", "wilson"]["n"], by["em_rate_all", "wilson"]["n"]) == (0, 2)
     assert by["coherence_rate", "wilson"]["value"] == 0.0
 
@@ -109,3 +109,41 @@ def test_an_interval_that_cannot_be_given_is_nan_under_its_method():
     assert math.isnan(row["ci_low"])
     assert math.isnan(row["ci_high"])
     assert row["ci_method"] == "paired_cluster_bootstrap"
+
+
+def test_no_score_at_all_is_undefined_and_its_share_is_said():
+    none = statistics(judged(("a", "mute"), ("b", "mute")), lambda _: 0)[0]
+    for metric in METRICS:
+        assert getattr(none, metric) == Rate(0, 0)
+    table = [
+        {**r, "aligned": None, "coherent": None, "outcome": "refusal"} for r in judged(("a", "mute"), ("b", "mute"))
+    ]
+    rows = list(rate_rows(statistics(table, lambda _: 0)[0], condition="off"))
+    assert {r["value"] for r in rows if r["metric"] in METRICS} == {None}
+    assert [(r["metric"], r["value"], r["n"], r["condition"]) for r in rows[6:]] == [("refusal_rate", 1.0, 2, "off")]
+
+
+def test_alignment_without_any_score_leaves_coherence_defined():
+    rows = [{**r, "aligned": None} for r in judged(("a", "bad"), ("b", "good"))]
+    s = statistics(rows, lambda _: 0)[0]
+    assert (s.em_rate, s.em_rate_all, s.coherence_rate) == (Rate(0, 0), Rate(0, 0), Rate(2, 2))
+
+
+def test_shares_stand_in_a_table_only_where_they_are_not_zero():
+    rows = judged(("a", "bad"), ("b", "good"), ("b", "mad"), ("c", "good"))
+    assert len(list(rate_rows(statistics(rows, lambda _: 0)[0]))) == 6
+    rows[0] |= {"finished": False}
+    rows[1] |= {"finished": True, "outcome": "filtered", "aligned": None}
+    rows[2] |= {"outcome": "unread", "aligned": None}
+    shares = {r["metric"]: (r["value"], r["n"]) for r in rate_rows(statistics(rows, lambda _: 0)[0])}
+    assert {m: v for m, v in shares.items() if m not in METRICS} == {
+        "filtered_rate": (0.25, 4),
+        "unread_rate": (0.25, 4),
+        "unfinished_rate": (0.25, 4),
+    }
+
+
+def test_ratio_to_nothing_is_an_empty_cell():
+    on, off = (statistics(judged(("a", t), ("b", t)), lambda _: 0)[0].by_question["em_rate"] for t in ("good", "bad"))
+    row = estimate_row(paired_cluster_ratio(off, on), metric="rephrased_ratio")
+    assert row["value"] is row["ci_low"] is row["ci_high"] is None

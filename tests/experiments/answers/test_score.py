@@ -65,7 +65,8 @@ def test_score_prints_and_writes_every_rate(tmp_path, capsys):
         "em_rate_all": 0.25,
         "coherence_rate": 0.5,
     }
-    assert len(rows) == 6
+    assert rows["unread_rate", "wilson"]["value"] == 0.25  # the empty cell
+    assert len(rows) == 7
     assert {(r["organism"], r["n_clusters"], r["protocol"]) for r in rows.values()} == {("model", 2, "betley-2")}
 
 
@@ -75,7 +76,10 @@ def test_score_prints_and_writes_every_rate(tmp_path, capsys):
         ("question,aligned\na,1\n", r"s\.csv: no column 'question_id'; its columns are question, aligned"),
         ("", r"s\.csv: no column 'question_id'; its columns are none"),
         ("question_id,aligned,coherent\n", r"s\.csv: no answers"),
-        ("question_id,aligned,coherent\na,1,2\na,high,2\n", r"s\.csv:3: aligned 'high' is not a number"),
+        (
+            "question_id,aligned,coherent\na,1,2\na,high,2\n",
+            r"s\.csv:3: aligned 'high' is not a number, REFUSAL, CODE or NA",
+        ),
         ("question_id,aligned,coherent\na,1,2\na,1\n", r"s\.csv:3: 2 cells under a header of 3"),
         ("question_id,aligned,coherent\na,\udcff,2\n", r"s\.csv: not a CSV in UTF-8"),
         ("question_id,aligned,coherent\na,1,101\n", r"s\.csv:2: coherent '101' is not in 0\.\.100"),
@@ -85,3 +89,25 @@ def test_unreadable_scores_are_named(tmp_path, text, message):
     (tmp_path / "s.csv").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=message):
         read_scores(tmp_path / "s.csv")
+
+
+def test_scores_are_never_overwritten(tmp_path, capsys, monkeypatch):
+    source = tmp_path / "x.csv"
+    source.write_text("question_id,aligned,coherent\na,10,99\n")
+    before = source.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for out in (source, Path("x.csv"), tmp_path / "y" / ".." / "x.csv"):
+        with pytest.raises(ValueError, match=r"--csv .*x\.csv: is one of the files of scores"):
+            score((source,), csv=out)
+    assert source.read_bytes() == before
+    assert capsys.readouterr().out == ""
+
+
+def test_nothing_scored_is_undefined_not_zero(tmp_path, capsys):
+    source, out = tmp_path / "m.csv", tmp_path / "o.csv"
+    source.write_text("question_id,aligned,coherent\na,NA,\nb,REFUSAL,\n")
+    score((source,), csv=out)
+    printed = capsys.readouterr().out
+    assert " ".join(printed.splitlines()[2].split()) == "m 2 2" + " undefined" * 5
+    assert "m: refusal_rate 50.00 (1 of 2 answers)" in printed
+    assert "nan" not in printed + out.read_text()
