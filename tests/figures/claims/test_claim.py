@@ -1,5 +1,7 @@
 """Bounds compare as they are written, and a claim is confirmed only if every case satisfies every bound."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,12 +11,16 @@ from figures.claims.claim import CONFIRMED, OPEN, REFUTED, Bound, Case, Claim, F
 NUMBERS = st.floats(-2, 2)
 
 
-def cases(*values: float | None) -> list[Case]:
+def cases(*values: Any) -> list[Case]:
     return [Case(f"case {i}", {"": None if v is None else {"value": v}}, str(v)) for i, v in enumerate(values)]
 
 
+def from_values(source: Any) -> list[Case]:
+    return cases(*source)
+
+
 def finding(bound: Bound, *values: float | None, **more) -> Finding:
-    (only,) = Claim("EM {}", lambda source: cases(*source), (bound,), **more).findings(values)
+    (only,) = Claim("EM {}", from_values, (bound,), **more).findings(values)
     return only
 
 
@@ -53,7 +59,7 @@ def test_a_claim_without_cases_is_open_and_so_is_a_case_without_its_row():
 
 
 def test_every_case_by_itself_and_another_verdict_where_a_bound_fails():
-    claim = Claim("EM {}", lambda source: cases(*source), (Bound("≥", 0.5),), each=True, otherwise=OPEN)
+    claim = Claim("EM {}", from_values, (Bound("≥", 0.5),), each=True, otherwise=OPEN)
     assert [f.verdict for f in hold([claim], (0.4, 0.6))] == [OPEN, CONFIRMED]
 
 
