@@ -137,8 +137,10 @@ def _start(lines: SimpleQueue[int]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["SEMCON_BAR"] = str(lines.get())
     import torch
+    from tqdm import tqdm
     from transformers.utils.logging import disable_progress_bar
 
+    tqdm.set_lock(threading.RLock())  # its own is one of the system's, left behind by a worker that is killed
     torch.set_num_threads(1)
     disable_progress_bar()
 

@@ -54,13 +54,13 @@ class Torture:
         What was ``damaged`` may be refused in one line, or not be read at all.
         """
         status, output = finish(start(root, workers))
-        message = (output.strip().splitlines() or [""])[-1]
+        message = refusal(output)
         if status == 2:
-            return damaged and message.startswith("semcon reproduce: ") and "Traceback" not in output, message
+            return damaged and bool(message), message
         table = root / TABLE
         equal = status == 0 and table.exists() and table.read_bytes() == (self.whole / TABLE).read_bytes()
         whole = damaged or (equal and not [line for run in run_folders(root) for line in faults(run)])
-        return equal and whole, f"status {status}: {message}"
+        return equal and whole, f"status {status}: {output[-400:]}"
 
     # --- kinds ---
 
@@ -105,8 +105,8 @@ class Torture:
             while disk and self.left(2):
                 remount(disk, f"size={int(self.chance.uniform(0.02, 0.9) * size)}")
                 status, output = finish(start(disk / "runs", 2))
-                line = output.strip().splitlines()[-1]
-                named = status == 0 or (status == 2 and str(disk) in line and "Traceback" not in output)
+                line = refusal(output)
+                named = status == 0 or (status == 2 and str(disk) in line)
                 remount(disk, f"size={20 * size}")
                 survived, note = self.ends_well(disk / "runs")
                 self.count("full disk", named and survived, f"{line} / {note}")
@@ -120,17 +120,15 @@ class Torture:
             if disk and self.left():
                 remount(disk, "ro")
                 status, output = finish(start(disk / "runs", 1))
-                line = output.strip().splitlines()[-1]
-                self.count("read-only", status == 2 and str(disk) in line and "Traceback" not in output, line)
+                self.count("read-only", status == 2 and str(disk) in refusal(output), output[-400:])
 
     def two_writers(self) -> None:
         """Run the same command twice at once."""
         root = self.folder / "both"
         for process in [start(root, 2) for _ in range(2)]:
             status, output = finish(process)
-            line = (output.strip().splitlines() or [""])[-1]
-            if status not in (0, 2) or "Traceback" in output:
-                self.count("two writers", False, line)
+            if status not in (0, 2) or (status == 2 and not refusal(output)):
+                self.count("two writers", False, output[-400:])
         survived, note = self.ends_well(root)
         self.count("two writers", survived, note)
 
@@ -161,6 +159,12 @@ class Torture:
         text = manifest.read_text()
         manifest.write_text(text.replace('"status": "complete"', '"status": "running"'))
         (manifest.parent / "table.csv").unlink()
+
+
+def refusal(output: str) -> str:
+    """Return the line that a command refuses with; nothing if it refuses with more than one line."""
+    lines = [line for line in output.splitlines() if line.startswith("semcon reproduce: ")]
+    return lines[0] if len(lines) == 1 and "Traceback" not in output else ""
 
 
 def start(root: Path, workers: int) -> subprocess.Popen[str]:
