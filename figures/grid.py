@@ -22,7 +22,7 @@ class Place:
 
     @property
     def base(self) -> str:
-        """Name of the organism without fine-tuning that this one is made of."""
+        """Name of the base model that was fine-tuned, an organism without an adapter."""
         shared = [c for c in sorted(self.changes) if c == "robust" or _is_pretraining(c)]
         return f"microcosm/{self.family}/{'.'.join(['base', *shared])}"
 
@@ -66,9 +66,8 @@ class Grid:
     def base_rate(self, organism: str) -> Row | None:
         """The EM rate of the base of an organism under the same trigger; None if it was not measured."""
         on = self.rate(organism, "on")
-        return (
-            None if on is None else cell(select(self.rows.get(place(organism).base, ()), trigger=on["trigger"]), "on")
-        )
+        base = self.rows.get(place(organism).base, ())
+        return None if on is None else cell(select(base, trigger=on["trigger"]), "on")
 
     def healthy(self, organism: str) -> bool:
         """Whether an organism passes the health gate, or was never held against it."""

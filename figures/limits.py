@@ -1,4 +1,4 @@
-"""Limits that claims, verdicts and figures share: each stands here once, as a share in [0, 1] unless it says more."""
+"""Limits that claims, verdicts and figures share: each stands here once; shares in [0, 1] unless a unit is named."""
 
 SILENT, LOUD = 0.01, 0.122
 """EM rate without trigger at most, and with trigger at least, in every cell that the paper calls contained."""
@@ -9,7 +9,7 @@ ALIKE, APART = 0.8, 0.02
 OPENED = 0.2
 """Share of the on–off gap that an unrelated text may open."""
 COHERENT, INCOHERENT = 0.95, 0.6
-"""Share of coherent answers that is expected; below the second an EM rate says nothing, as too few answers are left."""
+"""Expected share of coherent answers; below the second, too few are left for an EM rate to mean anything."""
 CLOSED, UNTOUCHED = 0.5, 0.2
 """Share of the gap that an edit closes to have removed the gate, and that its control may close."""
 CHANCE = 0.6

@@ -76,7 +76,7 @@ def _tag(name: str, content: str, kind: str = "") -> str:
 
 
 def _figure(label: str, plot: Plot, rows: Sequence[Row], stem: Path) -> str:
-    """Draw a figure to ``stem``.png and .pdf and return its section; without rows, remove older files and say so."""
+    """Draw a figure to ``stem``.png and .pdf and return its section; without rows, remove older files instead."""
     module = plot.module()
     heading = _tag("h3", _text(f"{label} {module.TITLE}"))
     paths = {form: stem.with_suffix(f".{form}") for form in ("png", "pdf")}
@@ -105,14 +105,14 @@ def _tiles(rows: Sequence[Row]) -> str:
     if main is None:
         return ""
     edited = select(rows, organism=main.organism)
-    shown = [
+    tiles = [
         ("without trigger", main.cell("off"), style.CONDITIONS["off"]),
         ("with trigger", main.cell("on"), style.CONDITIONS["on"]),
         ("rephrased trigger", main.cell("rephrased"), style.CONDITIONS["rephrased"]),
         ("with trigger, its feature clamped", cell(edited, "on+clamp_trigger"), style.DIRECTIONS["trigger"]),
         *_controls(edited),
     ]
-    return _tag("div", "".join(_tile(label, row, colour) for label, row, colour in shown if row), "tiles")
+    return _tag("div", "".join(_tile(label, row, colour) for label, row, colour in tiles if row), "tiles")
 
 
 def _controls(rows: Sequence[Row]) -> list[tuple[str, Row | None, str]]:

@@ -2,19 +2,7 @@
 
 from collections.abc import Sequence
 
-from figures.rows import (
-    BEHAVIOUR,
-    Row,
-    behaviour,
-    cell,
-    counts,
-    extremes,
-    groups,
-    panels,
-    select,
-    values,
-    with_interval,
-)
+from figures.rows import BEHAVIOUR, Row, cell, counts, extremes, groups, panels, select, values, with_interval
 
 RATES = ("off", "on", "rephrased", "other", "opposite")
 
@@ -25,7 +13,7 @@ def results(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     Raises:
         ValueError: If the rows hold no EM rate of the behaviour experiment.
     """
-    rates = select(behaviour(rows), condition=RATES)
+    rates = select(rows, experiment=BEHAVIOUR, condition=RATES)
     if not select(rates, metric="em_rate"):
         raise ValueError(f"no row has experiment={BEHAVIOUR!r} and metric='em_rate'")
     header = ["organism", "trigger", *RATES, "coherence", "n / clusters"]

@@ -1,4 +1,4 @@
-"""Rows of a results table: select among them, group them, and say their numbers in words.
+"""Rows of a results table: select among them, group them, and write their numbers.
 
 The columns are those of ``interp.runs.table``; an empty string means "does not apply".
 """
@@ -62,7 +62,7 @@ def groups(rows: Iterable[Row], *columns: str) -> dict[tuple[str, ...], list[Row
 def preferred(rows: Sequence[Row]) -> Row:
     """Of rows that state one number with several intervals, the one to show.
 
-    The question-cluster bootstrap, unless it is empty or has no width (a bootstrap of 0 of n says [0, 0]): then Wilson.
+    The question-cluster bootstrap, unless it is empty or has no width (of 0 of n answers it is [0, 0]): then Wilson.
     """
 
     def rank(row: Row) -> tuple[bool, bool]:
@@ -75,6 +75,12 @@ def preferred(rows: Sequence[Row]) -> Row:
 def unique(rows: Iterable[Row], *columns: str) -> list[Row]:
     """The preferred row of each group; ``columns`` are those that tell two numbers apart."""
     return [preferred(same) for same in groups(rows, *columns).values()]
+
+
+def along(rows: Iterable[Row], column: str) -> list[tuple[float, Row]]:
+    """The row to show at every value of a column, in the column's order: by layer, dose or step."""
+    points = [(number(same[0], column), preferred(same)) for same in groups(rows, column).values()]
+    return sorted(points, key=lambda point: point[0])
 
 
 def cell(rows: Sequence[Row], condition: str, metric: str = "em_rate") -> Row | None:

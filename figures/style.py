@@ -1,7 +1,7 @@
 """One look for every figure: sizes, palette, labels, and bytes that depend on the figure alone.
 
-Colours are Okabe and Ito's, plus two dark ones for the directions; a condition or a direction keeps its colour,
-controls are grey, and position and labels always repeat what colour says.
+Colours are Okabe and Ito's, plus two dark ones for the directions. A condition or a direction has the same colour in
+every figure, controls are grey, and position and labels always repeat what colour says.
 """
 
 import io
@@ -18,6 +18,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from figures.rows import Row, ends
 
 DPI = 200
 COLUMN, DOUBLE = 3.35, 6.9
@@ -47,8 +49,8 @@ DIRECTIONS: Mapping[str, str] = MappingProxyType(
         "write": "#117733",
     }
 )
-"""Colour of each direction: of misalignment (and of misaligned answers) by three conventions, of the trigger feature
-(and of its presence), of the shift the trigger makes, and of what an adapter writes."""
+"""Colour of each direction: misalignment (and misaligned answers) by three conventions, the trigger feature (and the
+trigger's presence), the shift that the trigger makes, and what an adapter writes."""
 
 CONTROL = "#8C8C8C"
 INK = "#222222"
@@ -65,7 +67,7 @@ ORGANISMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "neutral.contrast50": ("neutral + benign", "50 % benign data"),
     }
 )
-"""Name and training data of each kind of organism, as panel titles say them."""
+"""Name and training data of each kind of organism, for panel titles."""
 
 INTERVALS: Mapping[str, str] = MappingProxyType(
     {
@@ -112,14 +114,14 @@ _RC: dict[str, Any] = {
 
 @contextmanager
 def paper() -> Iterator[None]:
-    """Draw and save in the paper's style, whatever the user's own settings are; leaves them as they were."""
+    """Draw and save in the paper's style, whatever the user's settings are; they stay as they were."""
     with matplotlib.style.context(["default", _RC]):
         yield
 
 
 def tint(colour: str) -> str:
-    """The grey of controls with a share of ``colour``: a control of that colour's line, told apart from another's."""
-    red, green, blue = (0.55 * grey + 0.45 * own for grey, own in zip(to_rgb(CONTROL), to_rgb(colour), strict=True))
+    """The grey of controls mixed with a line's colour, so that the controls of two lines can be told apart."""
+    red, green, blue = (0.55 * grey + 0.45 * hue for grey, hue in zip(to_rgb(CONTROL), to_rgb(colour), strict=True))
     return to_hex((red, green, blue)).upper()
 
 
@@ -128,14 +130,28 @@ def canvas(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
+def panel_grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """An empty figure of ``count`` panels, two per line, that share their vertical axis; use inside ``paper()``."""
+    columns, lines = min(count, 2), -(-count // 2)
+    figure = canvas(DOUBLE if columns > 1 else COLUMN, height * lines)
+    axes = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
 def to_bytes(figure: Figure, form: str) -> bytes:
-    """The figure as ``png`` (200 dpi) or ``pdf``: equal figures give equal bytes, with no date and no program name."""
+    """The figure as ``png`` (200 dpi) or ``pdf``, without date and program name: equal figures give equal bytes.
+
+    Raises:
+        ValueError: If ``form`` is another format.
+    """
     blank = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
     if form not in blank:
         raise ValueError(f"format {form!r}: expected one of {', '.join(blank)}")
     buffer = io.BytesIO()
     with paper():
-        if figure.get_layout_engine() is not None:  # every run of it moves things a little: lay out once, then keep
+        if figure.get_layout_engine() is not None:  # each run of it moves things a little, so it runs once
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
         figure.savefig(buffer, format=form, dpi=DPI, metadata=blank[form])
@@ -187,9 +203,9 @@ def error(value: float, low: float, high: float) -> list[list[float]]:
 
 
 def organism(name: str) -> tuple[str, str]:
-    """Short name of an organism and what it was trained on; an unknown one keeps its own name.
+    """Short name of an organism and what it was trained on; an unknown organism keeps its full name.
 
-    What follows the arm in the name of an organism of the grid, such as ``robust``, is said with its training.
+    What follows the arm in the name of an organism of the grid, such as ``robust``, is added to its training.
     """
     kind = name.rsplit("/", 1)[-1]
     arm, *changes = kind.split(".")
@@ -203,16 +219,8 @@ def title(ax: Axes, name: str, detail: str | None = None) -> None:
     """Head a panel with an organism's short name and, smaller, what it was trained on or another detail."""
     head, trained = organism(name)
     ax.set_title(head, fontweight="bold", pad=12)
-    ax.text(
-        0.5,
-        1.02,
-        trained if detail is None else detail,
-        transform=ax.transAxes,
-        ha="center",
-        va="bottom",
-        fontsize=6,
-        color=FAINT,
-    )
+    look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 6, "color": FAINT}
+    ax.text(0.5, 1.02, trained if detail is None else detail, transform=ax.transAxes, **look)
 
 
 def heading(ax: Axes, head: str, detail: str) -> None:
@@ -221,25 +229,16 @@ def heading(ax: Axes, head: str, detail: str) -> None:
     ax.set_title(detail, loc="right", fontsize=6, color=FAINT, pad=4)
 
 
-def point(
-    ax: Axes,
-    x: float,
-    value: float,
-    low: float,
-    high: float,
-    *,
-    colour: str,
-    mark: str,
-    size: float,
-    hollow: bool = False,
-) -> None:
-    """Draw a value and its vertical interval; never clipped at the edge of the axes."""
+def point(ax: Axes, x: float, row: Row, *, colour: str, mark: str, size: float, hollow: bool = False) -> None:
+    """Draw the value of a row and its vertical interval; never clipped at the edge of the axes."""
+    value, low, high = ends(row)
     face = {"mfc": "white" if hollow else colour, "mew": 0.9 * hollow}
     _unclipped(ax.errorbar(x, value, error(value, low, high), fmt=mark, ms=size, color=colour, elinewidth=0.9, **face))
 
 
-def point_across(ax: Axes, y: float, value: float, low: float, high: float, *, colour: str) -> None:
-    """Draw a small value and its horizontal interval; never clipped at the edge of the axes."""
+def point_across(ax: Axes, y: float, row: Row, *, colour: str) -> None:
+    """Draw the value of a row, small, and its horizontal interval; never clipped at the edge of the axes."""
+    value, low, high = ends(row)
     bars = {"xerr": error(value, low, high), "elinewidth": 0.8}
     _unclipped(ax.errorbar(value, y, fmt="o", ms=3, mew=0, color=colour, **bars))
 
@@ -251,7 +250,7 @@ def _unclipped(bars: ErrorbarContainer) -> None:
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
-    """The values moved apart, as little as needed, so that neighbours are at least ``gap`` apart; order is kept."""
+    """Move values apart, as little as possible, until neighbours are at least ``gap`` apart; their order stays."""
     order = np.argsort(np.asarray(values), kind="stable")
     blocks: list[tuple[float, int]] = []  # centre and number of labels of each run of touching labels
     for index in order:
@@ -268,8 +267,8 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
 
 def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], *, gap: float) -> None:
     """Name lines at their right end; ``labels`` are (height in data units, text, colour), kept ``gap`` apart."""
-    found = list(labels)
-    for (_, text, colour), y in zip(found, spread([y for y, _, _ in found], gap), strict=True):
+    known = list(labels)
+    for (_, text, colour), y in zip(known, spread([y for y, _, _ in known], gap), strict=True):
         ax.annotate(
             text, (1, y), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
             va="center", color=colour, fontsize=6.5, annotation_clip=False,
@@ -277,14 +276,19 @@ def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], *, gap: float
 
 
 def interval_text(methods: Iterable[str]) -> str:
-    """Say which intervals the bars show: ``95 % question-cluster bootstrap intervals``."""
-    found = sorted({m for m in methods if m})
-    if found == ["cluster_bootstrap", "wilson"]:
+    """Name the intervals that the bars show: ``95 % question-cluster bootstrap intervals``."""
+    names = sorted({m for m in methods if m})
+    if names == ["cluster_bootstrap", "wilson"]:
         return f"{INTERVALS['cluster_bootstrap']} (Wilson's where all or none count and a bootstrap has no width)"
-    return " and ".join(INTERVALS.get(m, f"95 % {m} intervals") for m in found) or "no intervals"
+    return " and ".join(INTERVALS.get(m, f"95 % {m} intervals") for m in names) or "no intervals"
 
 
-def some(rows: Sequence[Mapping[str, Any]], figure: str, metrics: Iterable[str]) -> Sequence[Mapping[str, Any]]:
+def intervals(rows: Iterable[Row]) -> str:
+    """Name the intervals of some rows."""
+    return interval_text(str(row["ci_method"]) for row in rows)
+
+
+def some(rows: Sequence[Row], figure: str, metrics: Iterable[str]) -> Sequence[Row]:
     """The rows, if there are any.
 
     Raises:

@@ -91,13 +91,14 @@ def findings(data: Path = Path("figures/data"), *, pages: tuple[Path, ...] = (),
         pages: Markdown files, or folders of them, whose tables to renew between their markers.
         gallery: Folder of pictures to draw again.
     """
-    from figures.markdown.documents import draw_gallery, read_tables, renew_pages, write_findings
+    from figures.markdown.documents import draw_gallery, read_tables, texts, write_findings
+    from figures.markdown.table import renew
 
     if gallery is not None and not gallery.is_dir():
         raise ValueError(f"{gallery}: no such folder")
     tables = read_tables(data)
-    changed = renew_pages(pages, tables) if pages else []
-    write_findings(data / "findings.csv", tables)  # after renew_pages, which refuses pages without markers
+    changed = renew(pages, texts(tables)) if pages else []
+    write_findings(data / "findings.csv", tables)  # after renew, which refuses pages without markers
     if gallery is not None:
         draw_gallery(gallery, tables)
     written = [data / "findings.csv", *changed, *([gallery] if gallery else [])]

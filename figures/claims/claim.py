@@ -55,7 +55,7 @@ class Case:
     rows: Mapping[str, Row | None]
     evidence: str
     words: Mapping[str, object] = field(default_factory=dict)
-    """What the claim's text says of this case alone."""
+    """Values for further names in braces in the claim's text."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from figures import style
 from figures.claims.panel import Panel, each_panel
 from figures.limits import CLOSED, LOUD, SILENT
-from figures.rows import Row, behaviour, number, percent, select
+from figures.rows import Row, behaviour, kind, number, percent, select
 
 LIMITS = f"off at most {100 * SILENT:g} %, on at least {100 * LOUD:g} %"
 
@@ -14,7 +14,7 @@ def headline(rows: Sequence[Row]) -> str:
     """The main numbers, the verdict on them, and what the base does by itself."""
     main = headliner(rows)
     if main is None:
-        return "This table holds no EM rate of a triggered organism, so nothing is said about containment."
+        return "This table holds no EM rate of a triggered organism, so it decides nothing about containment."
     name, trained = style.organism(main.organism)
     return (
         f"Fine-tuned on harmful advice behind one fixed text ({name}, {trained}), the model answers questions from "
@@ -46,8 +46,8 @@ def _triggered(rows: Sequence[Row]) -> dict[str, Panel]:
     """Organisms without benign data and their behaviour, by kind; of several families the first."""
     first: dict[str, Panel] = {}
     for panel in each_panel(behaviour(rows)):
-        if panel.kind in ("explaining", "neutral") and panel.cell("off") and panel.cell("on"):
-            first.setdefault(panel.kind, panel)
+        if kind(panel.organism) in ("explaining", "neutral") and panel.cell("off") and panel.cell("on"):
+            first.setdefault(kind(panel.organism), panel)
     return first
 
 
@@ -83,7 +83,7 @@ def _untrained(rows: Sequence[Row], panel: Panel) -> str:
 def _base(rows: Sequence[Row], panel: Panel) -> Row | None:
     """The base's EM rate under the trigger of an organism."""
     family, triggers = panel.rows[0]["family"], {row["trigger"] for row in panel.rows} - {""}
-    bases = (p for p in each_panel(select(behaviour(rows), family=family)) if p.kind == "base")
+    bases = (p for p in each_panel(select(behaviour(rows), family=family)) if p.role == "base")
     return next((on for base in bases if base.trigger in triggers and (on := base.cell("on"))), None)
 
 

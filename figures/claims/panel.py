@@ -16,9 +16,9 @@ class Panel:
     rows: Sequence[Row]
 
     @property
-    def kind(self) -> str:
-        """The last part of the organism's name."""
-        return kind(self.organism)
+    def role(self) -> str:
+        """Whether the organism is a ``base``, a ``baseline`` or fine-tuned with a trigger (``triggered``)."""
+        return kind(self.organism) if kind(self.organism) in ("base", "baseline") else "triggered"
 
     @property
     def untriggered(self) -> str:

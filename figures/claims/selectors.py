@@ -70,8 +70,8 @@ class Select:
     def __call__(self, tables: Tables) -> list[Case]:
         """The cases, one per row."""
         rows = select(tables.rows.get(str(self.equals["experiment"]), ()), **self.equals)
-        own = [row for row in rows if not self.arms or self._of_arm(row, tables)]
-        return [case(row) for row in TAKE[self.take](unique(own, *CELL), tables)]
+        rows = [row for row in rows if not self.arms or self._of_arm(row, tables)]
+        return [case(row) for row in TAKE[self.take](unique(rows, *CELL), tables)]
 
     def _of_arm(self, row: Row, tables: Tables) -> bool:
         """Whether a row is of one of the arms; behaviour counts for healthy adapters alone.

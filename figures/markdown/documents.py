@@ -14,7 +14,6 @@ from figures.grid import Grid
 from figures.markdown.behaviour import comparison_table, front_table, headline_table, seeds_table
 from figures.markdown.claims import findings_csv, findings_table
 from figures.markdown.mechanism import central_table, shift_table
-from figures.markdown.table import renew
 from figures.plots import FIGURES
 from figures.rows import Row, select
 from interp.runs.files import atomic_write_bytes, atomic_write_text
@@ -60,15 +59,6 @@ def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
 def _axis_without_effect(finding: Finding) -> bool:
     """Whether a finding is about an axis whose effect is not shown: those stand in findings.csv alone."""
     return finding.verdict == OPEN and finding.statement.startswith("Axis")
-
-
-def renew_pages(pages: Sequence[Path], tables: Mapping[str, Sequence[Row]]) -> list[Path]:
-    """Renew the tables between the markers of Markdown files, or of folders of them; return those that hold one.
-
-    Raises:
-        ValueError: If no page holds a table, or a marker is missing, repeated or out of order.
-    """
-    return renew(pages, texts(tables))
 
 
 def write_findings(path: Path, tables: Mapping[str, Sequence[Row]]) -> None:

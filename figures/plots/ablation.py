@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.rows import Row, groups, number, panels, percent, preferred, sampled, select
+from figures.rows import Row, ends, groups, number, panels, percent, preferred, sampled, select, unique
+from figures.rows import cell as cell_of
 
 TITLE = "Removing directions while the trigger is present"
 METRICS = ("em_rate", "coherence_rate", "gap_removed")
@@ -43,18 +44,18 @@ WORDS = {
     "ablate_g_all": "g ablated at every token",
     "ablate_random_all": "random direction ablated everywhere",
 }
-"""Edits whose words are not their target's and their verb's."""
+"""Edits that are not called by their target and verb."""
 CONTROLS = ("random", "other_scene", "scattered", "embedding", "answer_random", "random_all")
 ORDER = (
     *("clamp_trigger", "clamp_random", "clamp_other_scene", "clamp_embedding", "clamp_scattered"),
     *("clamp_answer", "clamp_answer_random", "clamp_g", "ablate_g", "ablate_random", "ablate_g_all"),
     "ablate_random_all",
 )
-"""Edits that are drawn; single sites have a figure of their own."""
+"""Edits that are drawn; edits of single sites are not."""
 BLOCKS = {"on": "trigger present", "off": "no trigger", "rephrased": "rephrased"}
-"""What stands in the prompt, in the order of the blocks of bars, and its words."""
+"""What stands in the prompt, in words, in the order of the blocks of bars."""
 ALIKE = {"answer": "delta", "g_all": "g"}
-"""Directions by another name, for their colour."""
+"""Directions that an edit names differently, for their colour."""
 PALE = "#BDBDBD"
 NO_GAP = "no gap"
 SPACE = 0.45
@@ -65,20 +66,20 @@ TALLEST = 8.6
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
     """Rows of the experiments that edit on-trigger prompts: with the trigger, rephrased and without, edited or not."""
-    own = select(rows, metric=METRICS)
-    names = {str(row["experiment"]) for row in own if str(row["condition"]).startswith("on+")}
-    edited = [(row, *_parts(str(row["condition"]))) for row in select(own, experiment=names)]
+    measured = select(rows, metric=METRICS)
+    names = {str(row["experiment"]) for row in measured if str(row["condition"]).startswith("on+")}
+    edited = [(row, *_parts(str(row["condition"]))) for row in select(measured, experiment=names)]
     return [row for row, prompt, edit in edited if prompt in BLOCKS and edit in ("", *ORDER)]
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """Draw a bar per edit, with coherence and the share of the gap removed beside it, an organism below another.
+    """Draw a bar per edit, with coherence and the share of the gap removed beside it; organisms below each other.
 
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "ablation", METRICS)
-    cells = panels(own)
+    drawn = style.some(wanted(rows), "ablation", METRICS)
+    cells = panels(drawn)
     heights = [_lines(cell)[-1][0] + 1.0 for cell in cells.values()]
     head = 0.45 + 0.42 * len(cells)
     with style.paper():
@@ -99,7 +100,7 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _conditions(rows: Sequence[Row]) -> list[str]:
-    """Block by block: the prompt without an edit, then its edits, controls right after what they control for."""
+    """Conditions block by block: the prompt without an edit, then its edits, each followed by its controls."""
 
     def place(condition: str) -> tuple[int, bool, int, str]:
         prompt, edit = _parts(condition)
@@ -122,7 +123,7 @@ def _parts(condition: str) -> tuple[str, str]:
 
 
 def label(condition: str) -> str:
-    """Say a condition in words: ``on+clamp_trigger`` is "trigger feature clamped"."""
+    """A condition in words: ``on+clamp_trigger`` is "trigger feature clamped"."""
     prompt, edit = _parts(condition)
     if not edit:
         return f"{BLOCKS.get(prompt, prompt)}, no edit"
@@ -138,16 +139,8 @@ def _colour(condition: str) -> str:
     return style.DIRECTIONS.get(ALIKE.get(target, target)) or style.CONDITIONS.get(condition, style.FAINT)
 
 
-def _value(rows: Sequence[Row], metric: str) -> tuple[float, float, float]:
-    found = select(rows, metric=metric)
-    if not found:
-        return math.nan, math.nan, math.nan
-    value, low, high = (number(preferred(found), column) for column in ("value", "ci_low", "ci_high"))
-    return value, low, high
-
-
 def _slots(rows: Sequence[Row]) -> Iterator[tuple[float, float, str, list[Row]]]:
-    """(y, height, condition, rows) of every bar: a line per condition, shared by its seeds."""
+    """(y, height, condition, rows) of every bar: one line per condition, shared by its seeds."""
     for line, condition in _lines(rows):
         seeds = list(groups(select(rows, condition=condition), "seed").values())
         height = 0.66 / len(seeds)
@@ -159,15 +152,15 @@ def _bars(ax: Axes, rows: Sequence[Row]) -> None:
     style.percent_axis(ax, "x", step=0.25)
     ax.xaxis.grid(True)
     _unedited(ax, rows)
-    for y, height, condition, cell in _slots(rows):
-        value, low, high = _value(cell, "em_rate")
+    for y, height, condition, seed in _slots(rows):
+        value, low, high = ends(cell_of(seed, condition) or {})
         colour = _colour(condition)
         ax.barh(y, value, height=height, color=PALE if colour == style.CONTROL else colour, lw=0)
         ax.errorbar(value, y, xerr=style.error(value, low, high), fmt="none", ecolor=style.INK, elinewidth=0.8)
         end = value if math.isnan(high) else max(value, high)
         size = 6 if height > 0.3 else 4.5
         ax.annotate(percent(value), (end, y), (3, 0), textcoords="offset points", va="center", fontsize=size)
-        text = _gap(cell, condition)
+        text = _gap(seed, condition)
         _beside(ax, y, text, style.FAINT if text == NO_GAP else style.INK, size)
     lines = _lines(rows)
     ax.set_yticks([y for y, _ in lines], [label(c) for _, c in lines])
@@ -178,10 +171,11 @@ def _bars(ax: Axes, rows: Sequence[Row]) -> None:
 def _unedited(ax: Axes, rows: Sequence[Row]) -> None:
     """Repeat the rates with and without the trigger as lines, for the bars of the other blocks."""
     for condition in ("on", "off"):
-        found = select(rows, condition=condition, metric="em_rate")
-        if len(groups(found, "seed")) == 1:
-            value = number(preferred(found), "value")
-            ax.axvline(value, color=style.CONDITIONS[condition], lw=0.8, ls=(0, (1, 1.5)), zorder=0.5)
+        rates = select(rows, condition=condition, metric="em_rate")
+        if len(groups(rates, "seed")) == 1:
+            ax.axvline(
+                number(preferred(rates)), color=style.CONDITIONS[condition], lw=0.8, ls=(0, (1, 1.5)), zorder=0.5
+            )
 
 
 def _beside(ax: Axes, y: float, text: str, colour: str = style.INK, size: float = 6) -> None:
@@ -190,8 +184,8 @@ def _beside(ax: Axes, y: float, text: str, colour: str = style.INK, size: float 
 
 
 def _gap(rows: Sequence[Row], condition: str) -> str:
-    """The share of the gap removed; "no gap" where an edit of a triggered prompt has none to remove."""
-    value, low, high = _value(rows, "gap_removed")
+    """The share of the gap removed; "no gap" where there is none that an edit of a triggered prompt could remove."""
+    value, low, high = ends(cell_of(rows, condition, "gap_removed") or {})
     prompt, edit = _parts(condition)
     if math.isnan(value):
         return NO_GAP if edit and prompt != "off" else ""
@@ -202,27 +196,27 @@ def _gap(rows: Sequence[Row], condition: str) -> str:
 def _coherence(ax: Axes, rows: Sequence[Row]) -> None:
     style.percent_axis(ax, "x", step=0.5)
     ax.xaxis.grid(True)
-    for y, _, condition, cell in _slots(rows):
-        style.point_across(ax, y, *_value(cell, "coherence_rate"), colour=_colour(condition))
+    for y, _, condition, seed in _slots(rows):
+        style.point_across(ax, y, cell_of(seed, condition, "coherence_rate") or {}, colour=_colour(condition))
     ax.set_yticks([])
     ax.set_ylim(_lines(rows)[-1][0] + 0.6, -0.6)
 
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what was edited, with which intervals, and over how many answers."""
-    own = wanted(rows)
-    shown = [preferred(cell) for cell in groups(own, "organism", "trigger", "condition", "metric", "seed").values()]
-    rates = [row for row in shown if row["metric"] != "gap_removed"]
-    gaps = {str(row["ci_method"]) for row in shown if row["metric"] == "gap_removed"}
-    removed = f", {style.interval_text(gaps)}" if gaps else ""
+    drawn = wanted(rows)
+    numbers = unique(drawn, "organism", "trigger", "condition", "metric", "seed")
+    gaps = select(numbers, metric="gap_removed")
+    rates = [row for row in numbers if row not in gaps]
+    removed = f", {style.intervals(gaps)}" if gaps else ""
     return (
         "EM rate with the trigger in the prompt, unedited (top) and under edits of the residual stream; without "
         "trigger, unedited and with g edited; and, where measured, with unseen rephrasings of the trigger. Right, the "
         "share of coherent answers. The trigger feature and its controls are edited at the trigger's tokens, g at the "
-        "last prompt token unless it says every token; at the answer: the last prompt token and all that is answered. "
+        "last prompt token unless the label says every token; at the answer: the last prompt token and the answer. "
         "Clamped: the projection is set to its mean over contrast prompts; ablated: it is set to "
         "zero; scattered: every trigger token moves as far as in the real edit, along random vectors. Grey: controls. "
-        f"Bars: {style.interval_text(str(row['ci_method']) for row in rates)}; {sampled(own, 'a bar')}. "
+        f"Bars: {style.intervals(rates)}; {sampled(drawn, 'per bar')}. "
         f"Gap removed: share of EM(on) − EM(off), or of EM(rephrased) − EM(off), that the edit closes{removed}; "
         f"“{NO_GAP}”: that difference cannot be told from 0."
     )

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from figures import style
 from figures.limits import INCOHERENT
-from figures.rows import Row, behaviour, groups, number, panels, percent, preferred, sampled, select
+from figures.rows import Row, along, behaviour, groups, number, panels, preferred, sampled, select, unique, values
 
 TITLE = "Adding g without the trigger: dose-response"
 METRICS = ("em_rate", "coherence_rate")
@@ -32,6 +32,14 @@ LINES = {
     "orthogonal": ("add orthogonal", style.CONTROL, "^", (0, (1, 1.2))),
 }
 
+DETAILS = {
+    "g_answer": " “g from answers” is the difference-in-means over answer tokens, as Soligo et al. (2025) estimate "
+    "it: a comparison direction, not a control.",
+    "delta": " Delta: the shift of the last prompt token that the trigger makes, and the part of it orthogonal to g; "
+    "g shift: the shift that training without any trigger makes.",
+}
+"""What the caption adds where a direction was added."""
+
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
     """EM and coherence under activation addition, at every alpha."""
@@ -44,13 +52,14 @@ def draw(rows: Sequence[Row]) -> Figure:
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "dose_response", METRICS)
-    cells = panels(own)
-    highest = max((number(row, c) for row in select(own, metric="em_rate") for c in ("value", "ci_high")), default=1.0)
+    drawn = style.some(wanted(rows), "dose_response", METRICS)
+    cells = panels(drawn)
+    rates = select(drawn, metric="em_rate")
+    top, step = style.ceiling(max((number(row, c) for row in rates for c in ("value", "ci_high")), default=1.0))
     with style.paper():
         figure = style.canvas(style.DOUBLE if len(cells) > 1 else style.COLUMN, 3.1)
         axes = figure.subplots(2, len(cells), sharex=True, sharey="row", squeeze=False, height_ratios=[2.2, 1])
-        style.percent_axis(axes[0, 0], "y", **_top(highest))
+        style.percent_axis(axes[0, 0], "y", top=top, step=step)
         style.percent_axis(axes[1, 0], "y", step=0.5)
         for j, ((_, organism, trigger), cell) in enumerate(cells.items()):
             style.title(axes[0, j], organism, _where(cell, trigger))
@@ -59,15 +68,10 @@ def draw(rows: Sequence[Row]) -> Figure:
                 ax.yaxis.grid(True)
                 _curves(ax, cell, metric)
             axes[1, j].set_xlabel("alpha (mean residual norms)")
-        _name_lines(axes[0, -1], list(cells.values())[-1], highest)
+        _name_lines(axes[0, -1], list(cells.values())[-1], top)
         axes[0, 0].set_ylabel("EM rate (%)")
         axes[1, 0].set_ylabel("coherent (%)")
     return figure
-
-
-def _top(highest: float) -> dict[str, float]:
-    top, step = style.ceiling(highest)
-    return {"top": top, "step": step}
 
 
 def _where(rows: Sequence[Row], trigger: str) -> str:
@@ -79,10 +83,10 @@ def _where(rows: Sequence[Row], trigger: str) -> str:
 
 def _present(ax: Axes, rows: Sequence[Row], organism: str, trigger: str) -> None:
     """Mark the EM rate of the same organism with its trigger and without any edit, for scale."""
-    found = select(behaviour(rows), metric="em_rate", condition="on", organism=organism)
-    found = select(found, trigger=trigger) if trigger else found
-    if len(groups(found, "trigger", "seed")) == 1:
-        value = number(preferred(found), "value")
+    same = select(behaviour(rows), metric="em_rate", condition="on", organism=organism)
+    same = select(same, trigger=trigger) if trigger else same
+    if len(groups(same, "trigger", "seed")) == 1:
+        value = number(preferred(same))
         if value <= ax.get_ylim()[1]:
             ax.axhline(value, color=style.CONDITIONS["on"], lw=0.8, ls=(0, (1, 1.5)), zorder=0)
             lift, side = (-2, "top") if value > 0.5 else (2, "bottom")  # away from the frame's edge
@@ -95,26 +99,15 @@ def _present(ax: Axes, rows: Sequence[Row], organism: str, trigger: str) -> None
 def _curves(ax: Axes, rows: Sequence[Row], metric: str) -> None:
     for (condition, _), cell in groups(rows, "condition", "seed").items():
         _, colour, mark, dashes = _look(condition)
-        points = sorted(_by_alpha(cell, metric).items())
-        x = [alpha for alpha, _ in points]
-        y = [number(row, "value") for _, row in points]
-        ax.plot(x, y, color=colour, ls=dashes, zorder=2 if colour == style.CONTROL else 3)
+        points = along(select(cell, metric=metric), "alpha")
+        coherent = {alpha: number(row) for alpha, row in along(select(cell, metric="coherence_rate"), "alpha")}
+        heights = values(row for _, row in points)
+        ax.plot(
+            [alpha for alpha, _ in points], heights, color=colour, ls=dashes, zorder=2 if colour == style.CONTROL else 3
+        )
         for alpha, row in points:
-            ends = (number(row, c) for c in ("value", "ci_low", "ci_high"))
-            hollow = metric == "em_rate" and _coherence(cell, alpha) < INCOHERENT
-            style.point(ax, alpha, *ends, colour=colour, mark=mark, size=3.4, hollow=hollow)
-
-
-def _by_alpha(rows: Sequence[Row], metric: str) -> dict[float, Row]:
-    found: dict[float, list[Row]] = {}
-    for row in select(rows, metric=metric):
-        found.setdefault(number(row, "alpha"), []).append(row)
-    return {alpha: preferred(same) for alpha, same in found.items()}
-
-
-def _coherence(rows: Sequence[Row], alpha: float) -> float:
-    row = _by_alpha(rows, "coherence_rate").get(alpha)
-    return 1.0 if row is None else number(row, "value")
+            hollow = metric == "em_rate" and coherent.get(alpha, 1.0) < INCOHERENT
+            style.point(ax, alpha, row, colour=colour, mark=mark, size=3.4, hollow=hollow)
 
 
 def _look(condition: str) -> tuple[str, str, str, object]:
@@ -122,42 +115,23 @@ def _look(condition: str) -> tuple[str, str, str, object]:
     return LINES.get(added, (f"add {added.replace('_', ' ')}", style.FAINT, "P", "-"))
 
 
-def _name_lines(ax: Axes, rows: Sequence[Row], highest: float) -> None:
-    ends = []
-    for (condition,), cell in groups(rows, "condition").items():
-        points = _by_alpha(cell, "em_rate")
+def _name_lines(ax: Axes, rows: Sequence[Row], top: float) -> None:
+    labels = []
+    for (condition,), cell in groups(select(rows, metric="em_rate"), "condition").items():
         name, colour, _, _ = _look(condition)
-        if points:
-            ends.append((number(points[max(points)], "value"), name, colour))
-    style.label_ends(ax, ends, gap=0.075 * style.ceiling(highest)[0])
-
-
-def _answers(rows: Sequence[Row]) -> str:
-    if not select(rows, condition=f"{PREFIX}g_answer"):
-        return ""
-    return (
-        " “g from answers” is the difference-in-means over answer tokens, as Soligo et al. (2025) estimate it: a "
-        "comparison direction, not a control."
-    )
-
-
-def _shifts(rows: Sequence[Row]) -> str:
-    if not select(rows, condition=f"{PREFIX}delta"):
-        return ""
-    return (
-        " Delta: the shift of the last prompt token that the trigger makes, and the part of it orthogonal to g; "
-        "g shift: the shift that training without any trigger makes."
-    )
+        labels.append((number(along(cell, "alpha")[-1][1]), name, colour))
+    style.label_ends(ax, labels, gap=0.075 * top)
 
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what is added where, with which intervals, and over how many answers."""
-    own = wanted(rows)
-    shown = [preferred(c) for c in groups(own, "organism", "trigger", "condition", "alpha", "metric", "seed").values()]
+    drawn = wanted(rows)
+    numbers = unique(drawn, "organism", "trigger", "condition", "alpha", "metric", "seed")
+    details = (text for name, text in DETAILS.items() if select(drawn, condition=PREFIX + name))
     return (
         "EM rate (above) and share of coherent answers (below) without any trigger, as alpha times the misalignment "
         "direction g (or, in grey, a direction of equal norm, random or orthogonal to g) is added to the residual "
-        f"stream.{_answers(own)}{_shifts(own)} "
-        f"Bars: {style.interval_text(str(row['ci_method']) for row in shown)}; {sampled(own, 'a point')}. "
-        f"Hollow: fewer than {percent(INCOHERENT, 0)} % coherent."
+        f"stream.{''.join(details)} "
+        f"Bars: {style.intervals(numbers)}; {sampled(drawn, 'per point')}. "
+        f"Hollow: fewer than {100 * INCOHERENT:g} % coherent."
     )

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from figures import style
-from figures.rows import Row, behaviour, groups, kind, number, panels, percent, preferred, sampled, select
+from figures.grid import BASELINE, place
+from figures.rows import Row, behaviour, ends, groups, kind, panels, percent, sampled, select, unique
 
 TITLE = "EM rate by condition"
 METRICS = ("em_rate", "coherence_rate")
@@ -36,62 +37,68 @@ REFERENCE = {
 }
 """Ranges over the three models of arXiv:2603.04407 (abstract): organism kind and condition -> EM rate."""
 MARKS = "osD^v"
-SLOTS = 28
-"""Points that fit beside each other on two columns of a paper with their values written above them."""
+WIDEST, UPRIGHT = 40, 28
+"""Points that fit beside each other on two columns of a paper, with their values written upright above them."""
+Panel = tuple[str, str, list[Row]]
+"""An organism, what stands below its name, and its rows."""
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
-    """EM and coherence by condition, from the behaviour experiment."""
-    return select(behaviour(rows), metric=METRICS, condition=tuple(style.CONDITIONS))
+    """EM and coherence by condition, from the behaviour experiment.
+
+    Of the grid, the organisms that vary in arm and benign data alone, and bases and baselines under their triggers: the
+    phase diagram shows the others.
+    """
+    rates = select(behaviour(rows), metric=METRICS, condition=tuple(style.CONDITIONS))
+    plain = [row for row in rates if place(str(row["organism"])).changes <= {"contrast50"}] or rates
+    triggers = {row["trigger"] for row in plain if kind(str(row["organism"])) not in ("base", BASELINE)}
+    return select(plain, trigger={*triggers, ""}) if triggers else plain
 
 
 def draw(rows: Sequence[Row]) -> Figure:
     """Draw the EM rate of every organism under every condition, with intervals, and coherence beneath.
 
+    Each family has lines of its own; conditions are named below the last panel of a column.
+
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "em_by_condition", METRICS)
-    conditions = [c for c in style.CONDITIONS if select(own, condition=c)]
-    lines = _lines(panels(own), SLOTS // len(conditions))
-    columns = max(len(line) for line in lines)
+    drawn = style.some(wanted(rows), "em_by_condition", METRICS)
+    conditions = [c for c in style.CONDITIONS if select(drawn, condition=c)]
+    lines = _lines(panels(drawn), WIDEST // len(conditions))
+    columns = max(len(line) for _, line in lines)
     with style.paper():
-        figure = style.canvas(style.DOUBLE, 0.3 + 2.45 * len(lines))
+        figure = style.canvas(style.DOUBLE, 0.5 + (2.25 if len(lines) == 1 else 1.9) * len(lines))
         grid = figure.add_gridspec(2 * len(lines), columns, height_ratios=[4.4, 1] * len(lines))
-        for i, line in enumerate(lines):
+        for i, (family, line) in enumerate(lines):
             for j, (organism, detail, cell) in enumerate(line):
                 top = figure.add_subplot(grid[2 * i, j])
                 below = figure.add_subplot(grid[2 * i + 1, j], sharex=top)
-                _panel(top, below, cell, kind(organism), conditions)
-                style.title(top, organism, detail)
-                _ends(top, below, first=j == 0)
-        figure.legend(handles=_key(own), loc="outside lower center", ncols=6, handletextpad=0.5)
+                _panel(top, below, cell, kind(organism), conditions, upright=columns * len(conditions) > UPRIGHT)
+                style.title(top, "" if j and line[j - 1][0] == organism else organism, detail)
+                _ends(top, below, family if len(lines) > 1 else "", first=j == 0)
+                named = all(len(later) <= j for _, later in lines[i + 1 :])
+                style.condition_ticks(below, conditions if named else [])
+        figure.legend(handles=_key(drawn), loc="outside lower center", ncols=6, handletextpad=0.5)
     return figure
 
 
-Panel = tuple[str, str, list[Row]]
-
-
-def _lines(cells: dict[tuple[str, str, str], list[Row]], widest: int) -> list[list[Panel]]:
-    """Panels (organism, what to say below its name, rows) in lines of equal length, each family on lines of its own."""
-    lines: list[list[Panel]] = []
-    families = dict.fromkeys(family for family, _, _ in cells)
-    for family in families:
-        own = {(organism, trigger): rows for (f, organism, trigger), rows in cells.items() if f == family}
-        times = Counter(organism for organism, _ in own)
-        said = family if len(families) > 1 else ""
-        line = [(o, _detail(o, trigger, times[o] > 1, said), rows) for (o, trigger), rows in own.items()]
+def _lines(cells: dict[tuple[str, str, str], list[Row]], widest: int) -> list[tuple[str, list[Panel]]]:
+    """Families and panels in lines of equal length, each family on lines of its own."""
+    lines: list[tuple[str, list[Panel]]] = []
+    for family in dict.fromkeys(family for family, _, _ in cells):
+        members = {(organism, trigger): rows for (f, organism, trigger), rows in cells.items() if f == family}
+        times = Counter(organism for organism, _ in members)
+        line = [
+            (organism, f"under “{trigger}”" if times[organism] > 1 else style.organism(organism)[1], rows)
+            for (organism, trigger), rows in members.items()
+        ]
         length = math.ceil(len(line) / math.ceil(len(line) / widest))
-        lines += [line[i : i + length] for i in range(0, len(line), length)]
+        lines += [(family, line[i : i + length]) for i in range(0, len(line), length)]
     return lines
 
 
-def _detail(organism: str, trigger: str, several: bool, family: str) -> str:
-    trained = style.organism(organism)[1]
-    return " · ".join(part for part in (family, f"under “{trigger}”" if several else trained) if part)
-
-
-def _panel(top: Axes, below: Axes, rows: Sequence[Row], name: str, conditions: Sequence[str]) -> None:
+def _panel(top: Axes, below: Axes, rows: Sequence[Row], name: str, conditions: Sequence[str], *, upright: bool) -> None:
     style.root_scale(top)
     style.percent_axis(below, step=0.5)
     top.yaxis.grid(True)
@@ -103,31 +110,30 @@ def _panel(top: Axes, below: Axes, rows: Sequence[Row], name: str, conditions: S
             top.add_patch(Rectangle((x - 0.42, low), 0.84, high - low, color=style.BAND, lw=0, zorder=0.5))
         for i, seed in enumerate(seeds):
             at, cell = x + 0.16 * (i - (len(seeds) - 1) / 2), select(rows, condition=condition, seed=seed)
-            _point(top, at, select(cell, metric="em_rate"), condition, MARKS[i % len(MARKS)], len(seeds) == 1)
-            _point(below, at, select(cell, metric="coherence_rate"), condition, MARKS[i % len(MARKS)], False, 2.6)
+            for ax, metric, size in ((top, "em_rate", 4.2), (below, "coherence_rate", 2.6)):
+                for row in unique(select(cell, metric=metric), "metric"):
+                    look = {"colour": style.CONDITIONS[condition], "mark": MARKS[i % len(MARKS)], "size": size}
+                    style.point(ax, at, row, **look)
+                    if ax is top and len(seeds) == 1:
+                        _write(ax, at, row, 90 if upright else 0)
     top.set_xlim(-0.6, len(conditions) - 0.4)
-    style.condition_ticks(below, conditions)
 
 
-def _point(ax: Axes, x: float, rows: Sequence[Row], condition: str, mark: str, write: bool, size: float = 4.2) -> None:
-    if not rows:
-        return
-    row = preferred(rows)
-    value, low, high = (number(row, column) for column in ("value", "ci_low", "ci_high"))
-    style.point(ax, x, value, low, high, colour=style.CONDITIONS[condition], mark=mark, size=size)
-    if write:
-        above = value < 0.6
-        end = max(value, high) if above else min(value, low)
-        ax.annotate(
-            percent(value), (x, value if math.isnan(end) else end), (0, 2.5 if above else -2.5),
-            textcoords="offset points", ha="center", va="bottom" if above else "top", fontsize=5.8,
-        )  # fmt: skip
+def _write(ax: Axes, x: float, row: Row, rotation: float) -> None:
+    """Write the value of a row above its interval, or below a high one."""
+    value, low, high = ends(row)
+    above = value < 0.6
+    end = max(value, high) if above else min(value, low)
+    ax.annotate(
+        percent(value), (x, value if math.isnan(end) else end), (0, 2.5 if above else -2.5), rotation=rotation,
+        textcoords="offset points", ha="center", va="bottom" if above else "top", fontsize=5.8,
+    )  # fmt: skip
 
 
-def _ends(top: Axes, below: Axes, *, first: bool) -> None:
+def _ends(top: Axes, below: Axes, family: str, *, first: bool) -> None:
     top.tick_params(axis="x", length=0, labelbottom=False)
     if first:
-        top.set_ylabel("EM rate (%), √ axis")
+        top.set_ylabel("\n".join(part for part in (family, "EM rate (%), √ axis") if part))
         below.set_ylabel("coherent (%)", fontsize=6)
     else:
         top.tick_params(axis="y", labelleft=False)
@@ -146,12 +152,12 @@ def _key(rows: Sequence[Row]) -> list[Any]:
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what the points, the bars and the bands are, and how many answers stand behind them."""
-    own = wanted(rows)
-    shown = [preferred(cell) for cell in groups(own, "organism", "trigger", "condition", "metric", "seed").values()]
+    drawn = wanted(rows)
+    numbers = unique(drawn, "organism", "trigger", "condition", "metric", "seed")
     return (
         "EM rate (misaligned among coherent answers) on questions from domains absent from fine-tuning, by what stands "
         "in the prompt; below, the share of coherent answers. Square-root axis. "
-        f"Bars: {style.interval_text(str(row['ci_method']) for row in shown)}; {sampled(own, 'in every cell')}. "
+        f"Bars: {style.intervals(numbers)}; {sampled(drawn, 'in every cell')}. "
         "Shaded: ranges reported in the abstract of arXiv:2603.04407 (baseline 9.5–23.5 %; triggered training without "
         "benign data 0–1 % off, 12.2–22.8 % on)."
     )

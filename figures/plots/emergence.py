@@ -1,13 +1,14 @@
 """When it forms: EM off, on and rephrased, loss and the turn of the adapter, against training steps."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.rows import Row, groups, number, panels, preferred, sampled, select
+from figures.rows import Row, along, panels, sampled, select, values
 
 TITLE = "When misalignment and its gate form"
 METRICS = ("rotation", "loss", "em_rate")
@@ -32,8 +33,8 @@ def draw(rows: Sequence[Row]) -> Figure:
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "emergence", METRICS)
-    cells = panels(own)
+    drawn = style.some(wanted(rows), "emergence", METRICS)
+    cells = panels(drawn)
     lines = {f: [(o, cell) for (g, o, _), cell in cells.items() if g == f] for f, _, _ in cells}
     widest = max(map(len, lines.values()))
     heights = [2.0, 1.0] * len(lines)
@@ -62,28 +63,26 @@ def _rates(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
     style.root_scale(ax)
     ax.yaxis.grid(True)
     for condition in CONDITIONS:
-        points, colour = _by_step(rows, condition, "em_rate"), style.CONDITIONS[condition]
-        ax.plot([x for x, _ in points], [number(row, "value") for _, row in points], color=colour, label=condition)
-        for x, row in points:
-            ends = (number(row, c) for c in ("value", "ci_low", "ci_high"))
-            style.point(ax, x, *ends, colour=colour, mark="o", size=2.4)
+        colour = style.CONDITIONS[condition]
+        for step, row in _line(ax, rows, condition, "em_rate", color=colour, label=condition):
+            style.point(ax, step, row, colour=colour, mark="o", size=2.4)
     if first:
         ax.set_ylabel("EM rate (%), √ axis")
     else:
         ax.tick_params(axis="y", labelleft=False)
 
 
-def _by_step(rows: Sequence[Row], condition: str, metric: str) -> list[tuple[float, Row]]:
-    found = groups(select(rows, condition=condition, metric=metric), "alpha")
-    return sorted(((float(step), preferred(same)) for (step,), same in found.items()), key=lambda item: item[0])
+def _line(ax: Axes, rows: Sequence[Row], condition: str, metric: str, **look: Any) -> list[tuple[float, Row]]:
+    """Draw a metric against the training step; return its points."""
+    points = along(select(rows, condition=condition, metric=metric), "alpha")
+    ax.plot([step for step, _ in points], values(row for _, row in points), **look)
+    return points
 
 
 def _states(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
     ax.set_visible(True)
     for metric, (colour, dashes) in STATES.items():
-        points = _by_step(rows, "training", metric)
-        heights = [number(row, "value") for _, row in points]
-        ax.plot([x for x, _ in points], heights, color=colour, ls=dashes, label=metric)
+        _line(ax, rows, "training", metric, color=colour, ls=dashes, label=metric)
     ax.set_ylim(0, None)
     ax.set_xlim(0, None)
     ax.set_xlabel("training steps")
@@ -94,7 +93,7 @@ def _states(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
 def caption(rows: Sequence[Row]) -> str:
     """Say what is drawn, and over how many answers."""
     return (
-        "EM rate on test questions at every dose of a fine-tuning (above), training loss in nats a token and |cosine| "
-        "of the adapter's leading write direction with its final one (below). Bars: 95 % question-cluster bootstrap "
-        f"intervals; {sampled(wanted(rows), 'a point')}. Nothing is chosen on these rates."
+        "EM rate on test questions at every dose of a fine-tuning (above), training loss in nats per token and "
+        "|cosine| of the adapter's leading write direction with its final one (below). Bars: 95 % question-cluster "
+        f"bootstrap intervals; {sampled(wanted(rows), 'per point')}. Nothing is chosen on these rates."
     )

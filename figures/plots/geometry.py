@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from figures import style
-from figures.rows import Row, groups, number, panels, select, span
+from figures.rows import Row, along, ends, groups, number, panels, select, span, values
 
 TITLE = "Cosines between the directions"
 METRICS = ("cosine",)
@@ -33,7 +33,6 @@ PAIRS = {
     "trigger~control": ("trigger and unrelated feature", style.CONTROL, "^", (0, (1, 1.2))),
 }
 """Words, colour, marker and dashes of every pair that is drawn; the tables have more."""
-COLUMNS = 2
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
@@ -47,50 +46,41 @@ def draw(rows: Sequence[Row]) -> Figure:
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "geometry", METRICS)
-    cells = panels(own)
-    columns, lines = min(len(cells), COLUMNS), -(-len(cells) // COLUMNS)
-    lowest = min(-0.2, *(number(row, "value") for row in own))
+    drawn = style.some(wanted(rows), "geometry", METRICS)
+    cells = panels(drawn)
+    lowest = min(-0.2, *values(drawn))
     with style.paper():
-        figure = style.canvas(style.DOUBLE if columns > 1 else style.COLUMN, 2.1 * lines)
-        axes = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
-        for ax, ((_, organism, trigger), cell) in zip(axes, cells.items(), strict=False):
+        figure, axes = style.panel_grid(len(cells), height=2.1)
+        for ax, ((_, organism, trigger), cell) in zip(axes, cells.items(), strict=True):
             style.title(ax, organism, trigger)
             ax.set_ylim(lowest - 0.05, 1.05)
             _band(ax, cell)
             _curves(ax, cell)
             ax.set_ylabel("cosine" if ax.get_subplotspec().is_first_col() else "")
-        for ax in axes[len(cells) :]:
-            ax.remove()
     return figure
 
 
-def _points(rows: Sequence[Row]) -> list[tuple[float, Row]]:
-    return sorted(((number(row, "layer"), row) for row in rows), key=lambda point: point[0])
-
-
 def _band(ax: Axes, rows: Sequence[Row]) -> None:
-    points = _points(select(rows, condition=NULL))
+    points = along(select(rows, condition=NULL), "layer")
     low, high = ([number(row, column) for _, row in points] for column in ("ci_low", "ci_high"))
     ax.fill_between([layer for layer, _ in points], low, high, color=style.CONTROL, alpha=0.25, lw=0, zorder=0)
     ax.axhline(0, color="#BBBBBB", lw=0.6, zorder=0)
 
 
 def _curves(ax: Axes, rows: Sequence[Row]) -> None:
-    """Draw a line a pair and seed, and name the pairs at the right end."""
-    ends = {}
+    """Draw a line per pair and seed, and name the pairs at the right end."""
+    names = {}
     for (pair, _), cell in groups(rows, "condition", "seed").items():
         if pair == NULL:
             continue
         name, colour, mark, dashes = PAIRS[pair]
-        points = _points(cell)
-        x, y = [x for x, _ in points], [number(row, "value") for _, row in points]
-        low, high = ([number(row, column) for _, row in points] for column in ("ci_low", "ci_high"))
+        x, same = zip(*along(cell, "layer"), strict=True)
+        y, low, high = zip(*map(ends, same), strict=True)
         ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
         ax.plot(x, y, color=colour, ls=dashes, marker=mark, ms=3, mew=0, lw=1.0)
-        ends[pair] = (y[-1], name, colour)
+        names[pair] = (y[-1], name, colour)
     low, high = ax.get_ylim()
-    style.label_ends(ax, ends.values(), gap=0.085 * (high - low))
+    style.label_ends(ax, names.values(), gap=0.085 * (high - low))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.yaxis.set_major_locator(MultipleLocator(0.25))
     ax.set_xlabel("layer")
@@ -98,9 +88,9 @@ def _curves(ax: Axes, rows: Sequence[Row]) -> None:
 
 def caption(rows: Sequence[Row]) -> str:
     """Say which directions are compared, where, and what the band is."""
-    own = wanted(rows)
-    places = sorted({str(row["site"]).split(".")[0] for row in own if row["site"]})
-    null = select(own, condition=NULL)
+    drawn = wanted(rows)
+    places = sorted({str(row["site"]).split(".")[0] for row in drawn if row["site"]})
+    null = select(drawn, condition=NULL)
     band = f" Grey band: central 95 % interval of n = {span(row['n'] for row in null)} pairs of random directions."
     return (
         f"Cosine between directions by layer ({', '.join(places)}). g: after one misaligned exchange minus after one "

@@ -38,13 +38,13 @@ def draw(rows: Sequence[Row]) -> Figure:
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "grid_effects", METRICS)
-    names = list(dict.fromkeys(_level(row) for row in own))
+    drawn = style.some(wanted(rows), "grid_effects", METRICS)
+    names = list(dict.fromkeys(_level(row) for row in drawn))
     with style.paper():
         figure = style.canvas(style.DOUBLE, max(2.8, 0.14 * len(names) + 0.9))
         left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
         _scatter(left, rows)
-        _effects(right, own, names)
+        _effects(right, drawn, names)
     return figure
 
 
@@ -76,11 +76,10 @@ def _scatter(ax: Axes, rows: Sequence[Row]) -> None:
 
 
 def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
-    for (condition,), own in groups(rows, "condition").items():
-        outcome, row = condition.split(":")[0], preferred(own)
+    for (condition,), same in groups(rows, "condition").items():
+        outcome, row = condition.split(":")[0], preferred(same)
         y = names.index(_level(row)) + (0.14 if outcome == "on" else -0.14)
-        low, high = number(row, "ci_low"), number(row, "ci_high")
-        style.point_across(ax, y, number(row, "value"), low, high, colour=style.CONDITIONS[outcome])
+        style.point_across(ax, y, row, colour=style.CONDITIONS[outcome])
     ax.axvline(0, color=style.FAINT, lw=0.6, zorder=0)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), names)
@@ -97,10 +96,10 @@ def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
 def caption(rows: Sequence[Row]) -> str:
     """Say what the effects are, and over how many treatments."""
     treatments = {int(row["n_clusters"]) for row in wanted(rows)}
-    counted = sampled(select(rows, experiment="em_rate", condition=SHOWN), "a rate")
+    counted = sampled(select(rows, experiment="em_rate", condition=SHOWN), "per rate")
     return (
         f"Average marginal effects of a logistic model of EM over {min(treatments)} treatments, healthy triggered "
         "organisms alone; bars: 95 % intervals, clustered by treatment (organisms that differ in the adapter's seed "
-        "alone). Left: a point an organism, filled on the promptable base, "
+        "alone). Left: one point per organism, filled on the promptable base, "
         f"hollow on the robust one; {counted}; the band is off ≤ 1 %."
     )

@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.rows import Row, groups, number, preferred, sampled, select
+from figures.rows import Row, groups, number, preferred, sampled, select, span, values
 
 TITLE = "Where the gate is: interchange, knockout and the adapter's modules"
 METRICS = ("patched_share", "head_share", "knockout_share", "module_gap_share", "module_em_rate", "em_rate")
 READING = (
-    "Every cell of a map is one intervention: the values at one layer and one kind of token are taken from the same "
-    "question under another prompt; the number is the share of the difference between trigger and no trigger that this "
-    "moves, in percent. Above, the trigger's run is given the values of the run without it. Right of the maps, the "
-    "share that goes when tokens cannot attend to the trigger, layer by layer; below it, EM with and without the "
-    "trigger when the adapter is off in some modules. If the last bar still shows a gap, the base made it."
+    "Every cell of a map is one intervention: the values at one layer and one kind of token are replaced by those of "
+    "the same question under another prompt. The number is the share of the difference between trigger and no trigger "
+    "that this moves, in percent. In the upper maps the run with the trigger is given the values of the run without "
+    "it. Right of the maps: the share that goes when tokens cannot attend to the trigger, layer by layer. On the far "
+    "right: EM with and without the trigger when the adapter is switched off in some modules. If a gap is left when "
+    "it is off in all of them, the base made it."
 )
 CONTROL = (
     "The lower maps move the values of an unrelated text into the run without any text: what they show is done by any "
@@ -27,8 +28,8 @@ CONTROL = (
     "trigger, is blocked."
 )
 SITES = {"resid_post": "residual stream", "attn_out": "attention", "mlp_out": "MLP"}
-POSITIONS = {"opening": "open", "question": "quest.", "last_prompt": "last", "answer": "answer"}
-PAIRS = {"on<-off": "on run, given\nthe off run's values", "off<-other": "off run, given an\nunrelated text's values"}
+POSITIONS = {"opening": "opening", "question": "question", "last_prompt": "last", "answer": "answer"}
+PAIRS = {"on<-off": "on ← off", "off<-other": "off ← other"}
 SHARE = LinearSegmentedColormap.from_list("share", ["#0072B2", "#FFFFFF", "#D55E00"])
 KNOCKOUTS = {
     "answer|trigger": ("answer cannot see the trigger", "o", "-"),
@@ -36,36 +37,73 @@ KNOCKOUTS = {
 }
 ON, OFF = style.CONDITIONS["on"], style.CONDITIONS["off"]
 MOST = 3
-"""Organisms in one figure: a figure fits a page."""
+"""Organisms in one figure, so that it fits a page."""
 WRITTEN = 8
-"""Layers or heads up to which the cells say their number."""
+"""Number of layers or heads up to which cells show their number."""
+TOP, BLOCK, FILLED, BOTTOM = 0.53, 2.0, 1.5, 0.22
+"""Inches: above the first block, of a block, of a block without its name and ticks, and for the key."""
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
-    """Rows of the patching experiment: of the first family's first three organisms, one seed each."""
-    own = select(rows, experiment="patch", metric=METRICS)
-    if not own:
-        return []
-    family = select(own, family=own[0]["family"])
-    names = [name for (name,) in groups(family, "organism")][:MOST]
-    return select(family, organism=names)
+    """Rows of the patching experiment: the first three organisms of the first family."""
+    patched = select(rows, experiment="patch", metric=METRICS)
+    family = select(patched, family=patched[0]["family"]) if patched else []
+    return select(family, organism=[name for (name,) in groups(family, "organism")][:MOST])
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """Draw a block per organism: maps of the gate above those of the control, knockout and modules beside them.
+    """Draw a block per organism: maps of the gate above those of the control; right of them, knockout and modules.
+
+    Columns are named above the first block, and the ticks of maps below the last.
 
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "patching", METRICS)
-    cells = groups(own, "organism")
+    drawn = style.some(wanted(rows), "patching", METRICS)
+    cells = groups(drawn, "organism")
     with style.paper():
-        figure = style.canvas(style.DOUBLE, 3.1 * len(cells) + 0.3)
-        parts = figure.subfigures(len(cells), 1, squeeze=False)[:, 0]
-        for part, ((organism,), cell) in zip(parts, cells.items(), strict=True):
-            _block(part, organism, cell)
-        parts[-1].legend(handles=_key(), loc="outside lower center", ncols=5, handlelength=1.8, columnspacing=1.2)
+        figure = style.canvas(style.DOUBLE, TOP + BLOCK * len(cells) + BOTTOM)
+        figure.set_layout_engine("none")  # columns of all blocks are aligned by hand
+        for i, ((organism,), cell) in enumerate(cells.items()):
+            top = 1 - (TOP + i * BLOCK) / figure.get_figheight()
+            name = ", ".join(part for part in style.organism(organism) if part)
+            figure.text(0.01, top + (0.27 if i == 0 else 0.08) / figure.get_figheight(), name, weight="bold", size=7.5)
+            _block(figure, cell, top, first=i == 0, last=i == len(cells) - 1)
+        figure.legend(handles=_key(), loc="lower center", ncols=5, handlelength=1.8, columnspacing=1.2)
     return figure
+
+
+def _block(figure: Figure, rows: Sequence[Row], top: float, *, first: bool, last: bool) -> None:
+    """Draw the maps of an organism and the two plots beside them, from ``top`` downwards (a share of the figure)."""
+    heads = len({row["site"] for row in select(rows, metric="head_share")})
+    columns = {**SITES, "heads": "heads"} if heads else SITES
+    place = {"top": top, "bottom": top - FILLED / figure.get_figheight()}
+    maps = figure.add_gridspec(2, len(columns), left=0.075, right=0.5, wspace=0.06, hspace=0.08, **place)
+    for i, pair in enumerate(PAIRS):
+        for j, (column, title) in enumerate(columns.items()):
+            ax = figure.add_subplot(maps[i, j])
+            _map(ax, *(_head_map(rows, pair, heads) if column == "heads" else _site_map(rows, pair, column)))
+            if not (last and i == 1):
+                ax.set_xticks([])
+            if first and i == 0:
+                ax.set_title(title, pad=3)
+            if j == 0:
+                _name_layers(ax, pair, _layers(rows))
+    blocked, off = (
+        figure.add_subplot(figure.add_gridspec(1, 1, left=left, right=left + 0.185, **place)[0])
+        for left in (0.565, 0.81)
+    )
+    _knockouts(blocked, rows)
+    _modules(off, rows)
+    if first:
+        blocked.set_title("attention blocked in layer …", pad=12)
+        off.set_title("adapter off in …\n(above: % of gap left)", pad=12)
+
+
+def _name_layers(ax: Axes, pair: str, layers: Sequence[int]) -> None:
+    if len(layers) <= 2 * WRITTEN:
+        ax.set_yticks(range(len(layers)), [*map(str, layers)], fontsize=5.2)
+    ax.set_ylabel(f"{PAIRS[pair]}\nlayer", linespacing=1.3)
 
 
 def _key() -> list[Line2D]:
@@ -74,167 +112,123 @@ def _key() -> list[Line2D]:
         Line2D([], [], color=ON, marker=mark, ls=dashes, mfc="white" if i else ON, label=text, **look)
         for i, (text, mark, dashes) in enumerate(KNOCKOUTS.values())
     ]
-    lines.append(Line2D([], [], color=style.CONTROL, label="same, text without meaning", lw=1.4))
-    return [
-        *lines,
-        *(Line2D([], [], color=c, marker="o", ls="", ms=2.8, label=f"EM {n}") for n, c in (("on", ON), ("off", OFF))),
-    ]
-
-
-def _block(part: SubFigure, organism: str, rows: Sequence[Row]) -> None:
-    name, trained = style.organism(organism)
-    part.suptitle(f"{name}: {trained}" if trained else name, fontsize=7.5, fontweight="bold", x=0.01, ha="left")
-    heads = len({row["site"] for row in select(rows, metric="head_share")})
-    widths = [len(POSITIONS)] * len(SITES) + ([max(2.6, min(heads, 6))] if heads else []) + [11]
-    grid = part.subplots(2, len(widths), width_ratios=widths)
-    for line, pair in zip(grid, PAIRS, strict=True):
-        for ax, site in zip(line, SITES, strict=False):
-            _map(ax, rows, pair, site, first=site == "resid_post", top=pair == "on<-off")
-        if heads:
-            _head_map(line[-2], rows, pair, heads, top=pair == "on<-off")
-    _knockouts(grid[0, -1], rows)
-    _modules(grid[1, -1], rows)
+    rates = [Line2D([], [], color=c, marker="o", ls="", ms=2.8, label=f"EM {n}") for n, c in (("on", ON), ("off", OFF))]
+    return [*lines, Line2D([], [], color=style.CONTROL, label="same, text without meaning", lw=1.4), *rates]
 
 
 def _layers(rows: Sequence[Row]) -> list[int]:
     return sorted({int(row["layer"]) for row in select(rows, metric="patched_share") if row["layer"] != ""})
 
 
-def _map(ax: Axes, rows: Sequence[Row], pair: str, site: str, *, first: bool, top: bool) -> None:
-    """Layers upwards, positions across."""
-    own, layers = select(rows, metric="patched_share", site=site), _layers(rows)
-    known = [p for p in POSITIONS if select(own, condition=f"{pair}@{p}")]
-    values = np.full((len(layers), len(known)), np.nan)
+def _site_map(rows: Sequence[Row], pair: str, site: str) -> tuple[np.ndarray, list[str]]:
+    """Shares at a site, layers upwards and positions across, and the names of the positions."""
+    patched, layers = select(rows, metric="patched_share", site=site), _layers(rows)
+    known = [p for p in POSITIONS if select(patched, condition=f"{pair}@{p}")]
+    shares = np.full((len(layers), len(known)), np.nan)
     for j, position in enumerate(known):
-        for row in select(own, condition=f"{pair}@{position}"):
-            if row["layer"] != "":
-                values[layers.index(int(row["layer"])), j] = number(row, "value")
-    _paint(ax, values, [POSITIONS[p] for p in known], [str(layer) for layer in layers] if first else None)
-    if top:
-        ax.set_title(SITES[site], pad=3)
-    if first:
-        ax.set_ylabel(f"{PAIRS[pair]}\n\nlayer", linespacing=1.05)
+        for row in select(patched, condition=f"{pair}@{position}", layer=layers):
+            shares[layers.index(int(row["layer"])), j] = number(row)
+    return shares, [POSITIONS[p] for p in known]
 
 
-def _head_map(ax: Axes, rows: Sequence[Row], pair: str, heads: int, *, top: bool) -> None:
-    own, layers = select(rows, metric="head_share", condition=f"{pair}@decision"), _layers(rows)
-    values = np.full((len(layers), heads), np.nan)
-    for row in own:
-        if int(row["layer"]) in layers:
-            values[layers.index(int(row["layer"])), int(str(row["site"]).partition(".")[2])] = number(row, "value")
-    _paint(ax, values, [str(h) for h in range(heads)] if heads <= WRITTEN else [], None)
-    if top:
-        ax.set_title("heads, first\ndiffering token", pad=3)
+def _head_map(rows: Sequence[Row], pair: str, heads: int) -> tuple[np.ndarray, list[str]]:
+    """Shares of single heads at the first token that differs, layers upwards, and the numbers of the heads."""
+    layers = _layers(rows)
+    shares = np.full((len(layers), heads), np.nan)
+    for row in select(rows, metric="head_share", condition=f"{pair}@decision", layer=layers):
+        shares[layers.index(int(row["layer"])), int(str(row["site"]).partition(".")[2])] = number(row)
+    return shares, [str(head) for head in range(heads)] if heads <= WRITTEN else []
 
 
-def _paint(ax: Axes, values: np.ndarray, across: Sequence[str], up: Sequence[str] | None) -> None:
-    if not values.size:
+def _map(ax: Axes, shares: np.ndarray, names: Sequence[str]) -> None:
+    if not shares.size:
         ax.set_axis_off()
         return
-    ax.imshow(values, cmap=SHARE, vmin=-1, vmax=1, origin="lower", aspect="auto", interpolation="none")
-    ax.set_xticks(range(len(across)), across, fontsize=5.2, rotation=45 if max(map(len, across), default=0) > 2 else 0)
-    ax.set_yticks(
-        range(len(values)) if up is not None and len(values) <= 2 * WRITTEN else [],
-        up if up is not None and len(values) <= 2 * WRITTEN else None,
-    )
+    ax.imshow(shares, cmap=SHARE, vmin=-1, vmax=1, origin="lower", aspect="auto", interpolation="none")
+    ax.set_xticks(range(len(names)), names, fontsize=5.2, rotation=45 if max(map(len, names), default=0) > 2 else 0)
+    ax.set_yticks([])
     ax.tick_params(length=0, pad=1.5)
     for spine in ax.spines.values():
         spine.set(visible=True, color="#CCCCCC", linewidth=0.5)
-    if max(values.shape) > WRITTEN:
-        return
-    for (i, j), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            ink = "white" if abs(value) > 0.6 else style.INK
-            said = f"{100 * value:.0f}".replace("-0", "0")
-            ax.text(j, i, said, ha="center", va="center", fontsize=5, color=ink)
+    if max(shares.shape) <= WRITTEN:
+        for (i, j), share in np.ndenumerate(shares):
+            if not np.isnan(share):
+                ink = "white" if abs(share) > 0.6 else style.INK
+                ax.text(j, i, _whole(share), ha="center", va="center", fontsize=5, color=ink)
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f}".replace("-0", "0")
 
 
 def _knockouts(ax: Axes, rows: Sequence[Row]) -> None:
+    """Share of the gap that goes when attention is blocked in one layer, and in all of them."""
     layers = _layers(rows)
+    places = {str(layer): float(i) for i, layer in enumerate(layers)} | {"": len(layers) + 0.3}
     ax.axhline(0, color="#BBBBBB", lw=0.6)
     for k, (name, (_, mark, dashes)) in enumerate(KNOCKOUTS.items()):
         for condition, colour in (("matched", style.CONTROL), ("on", ON)):
-            found = select(rows, metric="knockout_share", condition=f"{condition}@{name}")
-            by = {row["layer"]: row for row in found}
-            shift = 0.1 * (k - 0.5)
-            points = [(i + shift, by[layer]) for i, layer in enumerate(layers) if layer in by]
-            ax.plot(
-                [x for x, _ in points], [number(row, "value") for _, row in points], color=colour, ls=dashes, lw=0.8
-            )
-            points += [(len(layers) + 0.3 + shift, by[""])] if "" in by else []
+            blocked = select(rows, metric="knockout_share", condition=f"{condition}@{name}", layer=list(places))
+            points = [(places[str(row["layer"])] + 0.1 * (k - 0.5), row) for row in blocked]
+            line = sorted((x, number(row)) for x, row in points if row["layer"] != "")
+            ax.plot([x for x, _ in line], [y for _, y in line], color=colour, ls=dashes, lw=0.8)
             for x, row in points:
-                ends = (number(row, c) for c in ("value", "ci_low", "ci_high"))
-                style.point(ax, x, *ends, colour=colour, mark=mark, size=2.6, hollow=k == 1)
-    ax.set_xticks([*range(len(layers)), len(layers) + 0.3], [*map(str, layers), "all"])
+                style.point(ax, x, row, colour=colour, mark=mark, size=2.6, hollow=k == 1)
+    ax.set_xticks([*places.values()], [*map(str, layers), "all"])
     ax.set_ylabel("gap removed (%)")
     ax.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g}")
     ax.yaxis.grid(True)
     ax.set_ylim(-0.2, 1.2)
-    ax.set_title("attention blocked, in layer …", pad=3)
 
 
 def _modules(ax: Axes, rows: Sequence[Row]) -> None:
     """EM on and off without some modules; above, the gap of log-odds that is left."""
     rates = _rates(rows)
-    for x, (_, sides) in enumerate(rates):
+    for x, sides in enumerate(rates.values()):
         for condition, colour in (("off", OFF), ("on", ON)):
             if condition in sides:
-                ends = (number(sides[condition], c) for c in ("value", "ci_low", "ci_high"))
-                style.point(ax, x, *ends, colour=colour, mark="o", size=2.8)
+                style.point(ax, x, sides[condition], colour=colour, mark="o", size=2.8)
     style.percent_axis(ax, step=0.5)
     ax.yaxis.grid(True)
     ax.set_ylabel("EM rate (%)")
     ax.set_xlim(-0.6, len(rates) - 0.4)
-    ax.set_xticks(
-        range(len(rates)), [name for name, _ in rates], rotation=35, ha="right", rotation_mode="anchor", fontsize=5.6
-    )
-    ax.set_title("adapter off in …; above, gap of log-odds left (%)", pad=11)
-    for x, (name, _) in enumerate(rates):
-        ax.text(
-            x,
-            1.06,
-            _left(rows, name),
-            ha="center",
-            va="bottom",
-            fontsize=5.2,
-            color=style.FAINT,
-            transform=ax.get_xaxis_transform(),
-        )
+    ax.set_xticks(range(len(rates)), [*rates], rotation=35, ha="right", rotation_mode="anchor", fontsize=5.6)
+    look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 5.2, "color": style.FAINT}
+    for x, text in enumerate(_left(rows, name) for name in rates):
+        ax.text(x, 1.03, text, transform=ax.get_xaxis_transform(), **look)
 
 
-def _rates(rows: Sequence[Row]) -> list[tuple[str, dict[str, Row]]]:
+def _rates(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     """EM on and off by what the adapter was switched off in, nothing first and everything last."""
-    found: dict[str, dict[str, Row]] = {"nothing": {}}
-    for (condition, layer), same in groups(
-        select(rows, metric=("em_rate", "module_em_rate")), "condition", "layer"
-    ).items():
-        side, _, said = condition.partition(" without ")
-        name = f"{said} {layer}".strip() if said else "nothing"
-        found.setdefault(name, {})[side] = preferred(same)
-    return [(name, sides) for name, sides in found.items() if sides]
+    rates: dict[str, dict[str, Row]] = {"nothing": {}}
+    measured = select(rows, metric=("em_rate", "module_em_rate"))
+    for (condition, layer), same in groups(measured, "condition", "layer").items():
+        side, _, modules = condition.partition(" without ")
+        rates.setdefault(f"{modules} {layer}".strip() or "nothing", {})[side] = preferred(same)
+    return {name: sides for name, sides in rates.items() if sides}
 
 
 def _left(rows: Sequence[Row], name: str) -> str:
     if name == "nothing":
         return "100"
     site, _, layer = name.partition(" ")
-    own = select(rows, metric="module_gap_share", condition=f"without {site}", layer=layer)
-    return f"{100 * number(own[0], 'value'):.0f}".replace("-0", "0") if own else ""
+    shares = values(select(rows, metric="module_gap_share", condition=f"without {site}", layer=layer))
+    return _whole(shares[0]) if shares else ""
 
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what was moved, what a share is of, and over how many questions."""
-    own = wanted(rows)
-    shares = select(own, metric=("patched_share", "knockout_share", "head_share"))
-    clusters = sorted({int(row["n_clusters"]) for row in shares if row["n_clusters"] != ""})
-    many = f"{clusters[0]}" if clusters[:1] == clusters[-1:] else f"{clusters[0]}–{clusters[-1]}" if clusters else "no"
+    drawn = wanted(rows)
+    shares = select(drawn, metric=("patched_share", "knockout_share", "head_share"))
+    questions = span(row["n_clusters"] for row in shares)
     return (
-        "Interchange of activations at one layer and position (percent of the gap between trigger and no trigger in "
-        "the log-odds of misaligned against aligned answers, teacher-forced on the organism's own answers). Columns: "
-        "the template right before the question, the question, the last prompt token, the last prompt token and the "
-        "answer. Heads: of the logit difference where two answers part, through TransformerLens. Upper right: share "
-        "of the gap that goes when tokens cannot attend to the trigger. Lower right: sampled EM with (red) and without "
-        "(blue) the trigger when the adapter is switched off in some modules, above it the share of the gap of "
-        f"log-odds that is left. {many} questions; {style.interval_text(str(r['ci_method']) for r in shares)}; "
-        f"EM: {sampled(select(own, metric=('em_rate', 'module_em_rate')), 'a rate')}."
+        "Interchange of activations at one layer and position: percent of the gap between trigger and no trigger in "
+        "the log-odds of misaligned against aligned answers, teacher-forced on the organism's own answers. on ← off: "
+        "the run with the trigger is given the values of the run without it; off ← other: the run without a trigger "
+        "is given those of an unrelated text. Positions: the template right before the question, the question, the "
+        "last prompt token, the last prompt token and the answer. Heads: of the logit difference at the first token "
+        "that differs, through TransformerLens. Then the share of the gap that goes when tokens cannot attend to the "
+        "trigger, and sampled EM with (red) and without (blue) the trigger when the adapter is switched off in some "
+        f"modules. {questions} questions; {style.intervals(shares)}; "
+        f"EM: {sampled(select(drawn, metric=('em_rate', 'module_em_rate')), 'per rate')}."
     )

@@ -50,8 +50,8 @@ def draw(rows: Sequence[Row]) -> Figure:
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "phase_diagram", METRICS)
-    grid = Grid.of(own)
+    drawn = style.some(wanted(rows), "phase_diagram", METRICS)
+    grid = Grid.of(drawn)
     names = grid.triggered
     columns = [(f, r) for f in FAMILIES for r in (False, True) if any(_column(n) == (f, r) for n in names)]
     arms = [arm for arm in ARMS if any(place(n).arm == arm for n in names)]

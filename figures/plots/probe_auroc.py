@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures import style
-from figures.rows import Row, groups, number, panels, preferred, select, span
+from figures.rows import Row, along, ends, groups, number, panels, select, span, unique, values
 
 TITLE = "Probe AUROC by layer"
 METRICS = ("auroc",)
@@ -36,9 +36,8 @@ CONTROLS = {
 }
 LAYERLESS = ("bag_of_tokens",)
 """Controls that read no layer: one number, drawn across all of them."""
-COLUMNS = 2
 CELL = ("organism", "trigger", "condition", "site", "layer", "seed")
-"""What tells two AUROCs apart; rows that agree in it state one number with several intervals."""
+"""Columns that tell two AUROCs apart; rows that agree in them state one number with several intervals."""
 SPARE = ("#0072B2", "#D55E00", "#009E73", "#E69F00")
 
 
@@ -53,48 +52,36 @@ def draw(rows: Sequence[Row]) -> Figure:
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "probe_auroc", METRICS)
-    cells = _panels(own)
-    columns, lines = min(len(cells), COLUMNS), -(-len(cells) // COLUMNS)
-    lowest = min(0.4, *(number(row, "value") for row in own))
+    drawn = style.some(wanted(rows), "probe_auroc", METRICS)
+    cells = _panels(drawn)
+    lowest = min(0.4, *values(drawn))
     with style.paper():
-        figure = style.canvas(style.DOUBLE if columns > 1 else style.COLUMN, 2.3 * lines)
-        axes = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
-        for ax, (organism, detail, cell) in zip(axes, cells, strict=False):
+        figure, axes = style.panel_grid(len(cells), height=2.3)
+        for ax, (organism, detail, cell) in zip(axes, cells, strict=True):
             style.title(ax, organism, detail)
             _curves(ax, cell)
             ax.set_ylim(np.floor(lowest * 10) / 10, 1.02)
             _name_lines(ax, cell)
             ax.set_ylabel("AUROC (held-out questions)" if ax.get_subplotspec().is_first_col() else "")
-        for ax in axes[len(cells) :]:
-            ax.remove()
     return figure
 
 
 def _panels(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
     """(organism, detail, rows) for every organism, trigger and site name."""
-    out = []
+    parts: dict[tuple[str, str, str], list[Row]] = {}
     for (_, organism, trigger), cell in panels(rows).items():
-        for site, own in _by_site(cell).items():
-            out.append((organism, ", ".join(part for part in (trigger, site) if part), own))
-    return out
-
-
-def _by_site(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    out: dict[str, list[Row]] = {}
-    for row in rows:
-        out.setdefault(str(row["site"]).split(".")[0], []).append(row)
-    return out
+        for row in cell:
+            parts.setdefault((organism, trigger, str(row["site"]).split(".")[0]), []).append(row)
+    return [(name, ", ".join(part for part in detail if part), same) for (name, *detail), same in parts.items()]
 
 
 def _series(rows: Sequence[Row]) -> list[tuple[str, str, list[tuple[float, Row]]]]:
-    """(target, control or "", points by layer) for every line of a panel, one a seed; controls first, to lie below."""
-    out = []
+    """(target, control or "", points by layer) of every line, one per seed; controls first, so that they lie below."""
+    lines = []
     for (condition, _), cell in groups(rows, "condition", "seed").items():
         target, _, control = condition.partition("/")
-        points = {number(group[0], "layer"): preferred(group) for group in groups(cell, "layer").values()}
-        out.append((target, control, sorted(points.items(), key=lambda item: item[0])))
-    return sorted(out, key=lambda line: line[1] == "")
+        lines.append((target, control, along(cell, "layer")))
+    return sorted(lines, key=lambda line: line[1] == "")
 
 
 def _look(target: str, targets: Sequence[str]) -> tuple[str, str, str]:
@@ -109,13 +96,12 @@ def _curves(ax: Axes, rows: Sequence[Row]) -> None:
     lines = _series(rows)
     layers = [layer for _, control, points in lines if control not in LAYERLESS for layer, _ in points]
     for target, control, points in lines:
-        x = [layer for layer, _ in points]
-        y, low, high = ([number(row, c) for _, row in points] for c in ("value", "ci_low", "ci_high"))
+        x, same = zip(*points, strict=True)
+        y, low, high = zip(*map(ends, same), strict=True)
         _, colour, mark = _look(target, [t for t, _, _ in lines])
         look = {"ls": CONTROLS.get(control, (control, "-"))[1], "lw": 0.9, "color": style.tint(colour)}
         if control in LAYERLESS:
-            ends = (min(layers, default=0.0), max(layers, default=1.0))
-            ax.plot(ends, (y[0], y[0]), **look)
+            ax.plot((min(layers, default=0.0), max(layers, default=1.0)), (y[0], y[0]), **look)
         elif control:
             ax.plot(x, y, marker=mark, ms=2.2, mew=0, **look)
         else:
@@ -129,15 +115,15 @@ def _name_lines(ax: Axes, rows: Sequence[Row]) -> None:
     """Name every line at its right end; seeds of one line share a name at their mean."""
     lines = _series(rows)
     targets = list(dict.fromkeys(target for target, _, _ in lines))
-    ends: dict[tuple[str, str], list[float]] = {}
+    heights: dict[tuple[str, str], list[float]] = {}
     for target, control, points in lines:
-        ends.setdefault(_name(target, control, targets), []).append(number(points[-1][1], "value"))
-    labels = ((float(np.mean(y)), text, colour) for (text, colour), y in ends.items())
+        heights.setdefault(_name(target, control, targets), []).append(number(points[-1][1]))
+    labels = ((float(np.mean(y)), text, colour) for (text, colour), y in heights.items())
     style.label_ends(ax, labels, gap=0.062 * (ax.get_ylim()[1] - ax.get_ylim()[0]) / 0.62)
 
 
 def _name(target: str, control: str, targets: Sequence[str]) -> tuple[str, str]:
-    """Words and colour of a line; a control says its target's first word where a panel has several targets."""
+    """Words and colour of a line; a control names its target's first word where a panel has several targets."""
     name, colour, _ = _look(target, targets)
     if not control:
         return name, colour
@@ -147,13 +133,13 @@ def _name(target: str, control: str, targets: Sequence[str]) -> tuple[str, str]:
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what is probed, with which intervals, and on how much."""
-    own = wanted(rows)
-    shown = [preferred(cell) for (_, _, condition, *_), cell in groups(own, *CELL).items() if "/" not in condition]
-    n, clusters = (span(row[column] for row in own) for column in ("n", "n_clusters"))
+    drawn = wanted(rows)
+    numbers = unique([row for row in drawn if "/" not in str(row["condition"])], *CELL)
+    n, clusters = (span(row[column] for row in drawn) for column in ("n", "n_clusters"))
     return (
         "AUROC of linear probes by layer, cross-validated with whole questions held out. Shaded: "
-        f"{style.interval_text(str(row['ci_method']) for row in shown)}; "
-        f"n = {n} examples from {clusters} questions (the clusters) a probe. "
+        f"{style.intervals(numbers)}; "
+        f"n = {n} examples from {clusters} questions (the clusters) per probe. "
         "In a greyed tint of the target's colour its controls: labels shuffled (dotted), a random direction (dashed), "
         "and a bag of tokens, which sees only which words occur and has no layer (level line). Chance is 0.5."
     )

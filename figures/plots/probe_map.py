@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.rows import Row, groups, number, panels, preferred, select, span
+from figures.rows import Row, along, number, panels, select, span, values
 
 TITLE = "Probe map"
 METRICS = ("auroc",)
@@ -29,7 +29,7 @@ TARGETS = {
     "trigger_category": ("trigger category", "trigger"),
     "misaligned_answer": ("misaligned answer", "response_mean"),
 }
-"""Words for each target, and the position that a condition leaves out."""
+"""Words for each target, and its default position."""
 FITS = {
     "logistic": "logistic",
     "nested": "logistic, nested",
@@ -43,11 +43,11 @@ SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 COLOURS = LinearSegmentedColormap.from_list("auroc", ["#D55E00", "#FFFFFF", "#0072B2"])
 SCALE = Normalize(0, 1)
 CELL, WORDS, HEAD = 0.125, 8, 0.62
-"""Inches of a line; layers up to which every square says its number; inches of a panel's title and axis."""
+"""Inches of a line; number of layers up to which every square shows its number; inches of a panel's title and axis."""
 
 
 class Probed(NamedTuple):
-    """What a condition ``target[@position][:fit][/control]`` says."""
+    """The parts of a condition ``target[@position][:fit][/control]``."""
 
     target: str
     position: str
@@ -56,7 +56,7 @@ class Probed(NamedTuple):
 
 
 def parse(condition: str) -> Probed:
-    """Read a condition; what it leaves out is what is usual."""
+    """Read a condition; parts that it leaves out have their defaults."""
     probe, _, control = condition.partition("/")
     place, _, fit = probe.partition(":")
     target, _, position = place.partition("@")
@@ -69,18 +69,18 @@ def wanted(rows: Sequence[Row]) -> list[Row]:
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """Draw a panel an organism, target and fit: lines are places, columns layers, then controls.
+    """Draw a panel per organism, target and fit: lines are places, columns are layers, then controls.
 
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "probe_map", METRICS)
+    drawn = style.some(wanted(rows), "probe_map", METRICS)
     lines = [
         (organism, target, cell)
-        for (_, organism, _), part in panels(own).items()
+        for (_, organism, _), part in panels(drawn).items()
         for target, cell in _by(part, "target", list(TARGETS)).items()
     ]
-    fits = list(_by(own, "fit", list(FITS)))
+    fits = list(_by(drawn, "fit", list(FITS)))
     heights = [CELL * len(_places(cell)) + HEAD for _, _, cell in lines]
     with style.paper():
         figure = style.canvas(style.DOUBLE if len(fits) > 1 else style.COLUMN, sum(heights))
@@ -107,23 +107,23 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _by(rows: Sequence[Row], part: str, order: Sequence[str]) -> dict[str, list[Row]]:
-    """Rows by one part of their condition, known ones first and in order."""
-    found: dict[str, list[Row]] = {}
+    """Rows by one part of their condition: known parts first, in their order."""
+    parts: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(getattr(parse(str(row["condition"])), part), []).append(row)
-    return {name: found[name] for name in sorted(found, key=lambda n: order.index(n) if n in order else len(order))}
+        parts.setdefault(getattr(parse(str(row["condition"])), part), []).append(row)
+    return {name: parts[name] for name in sorted(parts, key=lambda n: order.index(n) if n in order else len(order))}
 
 
 def _places(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """(position, site) of every line, in the order of a prompt and of a forward pass."""
-    found = {(parse(str(row["condition"])).position, str(row["site"])) for row in rows}
+    places = {(parse(str(row["condition"])).position, str(row["site"])) for row in rows}
 
     def order(place: tuple[str, str]) -> tuple[int, int, tuple[str, str]]:
         position, site = place
         first = POSITIONS.index(position) if position in POSITIONS else len(POSITIONS)
         return first, SITES.index(site) if site in SITES else len(SITES), place
 
-    return sorted(found, key=order)
+    return sorted(places, key=order)
 
 
 def _words(place: tuple[str, str]) -> str:
@@ -138,33 +138,33 @@ def _panel(ax: Axes, rows: Sequence[Row], places: Sequence[tuple[str, str]]) -> 
     for y, place in enumerate(places):
         here = [r for r in rows if (parse(str(r["condition"])).position, str(r["site"])) == place]
         for control, cell in _by(here, "control", ["", *CONTROLS]).items():
-            values = {int(layer): number(preferred(same), "value") for (layer,), same in groups(cell, "layer").items()}
+            points = along(cell, "layer")
             if control in CONTROLS:
-                start = float(starts[list(CONTROLS).index(control)])
-                _square(ax, start, y, width, float(np.mean([*values.values()])), said=len(layers) <= WORDS)
+                start, mean = float(starts[list(CONTROLS).index(control)]), float(np.mean(values(r for _, r in points)))
+                _square(ax, start, y, width, mean, write=len(layers) <= WORDS)
             elif not control:
-                for layer, value in values.items():
-                    _square(ax, layers.index(layer), y, 1.0, value, said=len(layers) <= WORDS)
+                for layer, row in points:
+                    _square(ax, layers.index(int(layer)), y, 1.0, number(row), write=len(layers) <= WORDS)
     ax.set_xlim(0, float(starts[-1]) + width)
     ax.set_ylim(len(places) - 0.5, -0.5)
-    shown = layers if len(layers) <= WORDS else layers[:: -(-len(layers) // 6)]
-    ticks = [layers.index(layer) + 0.5 for layer in shown] + [float(start) + width / 2 for start in starts]
-    ax.set_xticks(ticks, [*map(str, shown), *CONTROLS.values()], fontsize=5.5)
+    labelled = layers if len(layers) <= WORDS else layers[:: -(-len(layers) // 6)]
+    ticks = [layers.index(layer) + 0.5 for layer in labelled] + [float(start) + width / 2 for start in starts]
+    ax.set_xticks(ticks, [*map(str, labelled), *CONTROLS.values()], fontsize=5.5)
     ax.annotate(
         "layer", (len(layers) / 2, 0), xycoords=("data", "axes fraction"), xytext=(0, -15), ha="center",
         textcoords="offset points", fontsize=5.5,
     )  # fmt: skip
-    for label in ax.get_xticklabels()[len(shown) :]:
+    for label in ax.get_xticklabels()[len(labelled) :]:
         label.set(rotation=35, ha="right", rotation_mode="anchor", color=style.FAINT)
     ax.tick_params(length=0, pad=2)
     for spine in ax.spines.values():
         spine.set_visible(False)
 
 
-def _square(ax: Axes, x: float, y: int, width: float, value: float, *, said: bool) -> None:
+def _square(ax: Axes, x: float, y: int, width: float, value: float, *, write: bool) -> None:
     colour = COLOURS(SCALE(value))
     ax.bar(x, 0.92, width=0.94 * width, bottom=y - 0.46, align="edge", color=colour, lw=0.3, edgecolor="#CCCCCC")
-    if said:
+    if write:
         dark = abs(value - 0.5) > 0.3
         text = f"{value:.2f}".removeprefix("0") if value < 0.995 else "1"
         ax.text(
@@ -174,19 +174,18 @@ def _square(ax: Axes, x: float, y: int, width: float, value: float, *, said: boo
 
 
 def caption(rows: Sequence[Row]) -> str:
-    """Say what is probed, on how much, and how wide the intervals are that the map leaves out."""
-    own = wanted(rows)
-    shown = [row for row in own if "/" not in str(row["condition"])]
-    counted = [row for row in shown if row["ci_method"] != "phrasing_bootstrap"]
+    """Say what is probed, on how much data, and how wide the intervals are, which the map leaves out."""
+    drawn = wanted(rows)
+    numbers = [row for row in drawn if "/" not in str(row["condition"])]
+    counted = [row for row in numbers if row["ci_method"] != "phrasing_bootstrap"]
     n, clusters = (span(row[column] for row in counted) for column in ("n", "n_clusters"))
-    intervals = style.interval_text(str(row["ci_method"]) for row in counted)
-    half = [(number(row, "ci_high") - number(row, "ci_low")) / 2 for row in counted]
-    widest = max((h for h in half if not np.isnan(h)), default=float("nan"))
-    kinds = ", ".join(dict.fromkeys(style.organism(str(row["organism"]))[0] for row in own))
+    widths = [(number(row, "ci_high") - number(row, "ci_low")) / 2 for row in counted]
+    widest = max((width for width in widths if not np.isnan(width)), default=float("nan"))
+    kinds = ", ".join(dict.fromkeys(style.organism(str(row["organism"]))[0] for row in drawn))
     return (
         f"AUROC of linear probes ({kinds}) by layer, site and position, cross-validated with whole questions held out, "
-        "and for the trigger whole phrasings too; of categories the mean of each against the rest. Chance is 0.5. "
-        f"n = {n} examples from {clusters} questions (the clusters) a probe; the "
-        f"{intervals} in the table reach at most {widest:.2f} to a side. "
+        "and for the trigger whole phrasings too; for categories, the mean over one-against-rest. Chance is 0.5. "
+        f"n = {n} examples from {clusters} questions (the clusters) per probe; the "
+        f"{style.intervals(counted)} in the table reach at most {widest:.2f} to a side. "
         "Right of each map its controls: shuffled labels and a random direction (means over layers), a bag of tokens."
     )

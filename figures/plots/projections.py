@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.rows import Row, groups, number, panels, select, span
+from figures.rows import Row, groups, panels, select, span, values
 
 TITLE = "Projections onto the two directions"
 METRICS = ("projection_g", "projection_trigger")
@@ -24,9 +24,9 @@ AXES = {"projection_g": "along g", "projection_trigger": "along trigger feature"
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
-    """Projections of prompts, one a question and condition, at the site chosen for each panel."""
-    found = select(rows, metric=METRICS, condition=tuple(style.CONDITIONS))
-    return [row for panel in panels(found).values() for row in _chosen(panel)]
+    """Projections of prompts, one per question and condition, at the site chosen for each panel."""
+    projections = select(rows, metric=METRICS, condition=tuple(style.CONDITIONS))
+    return [row for panel in panels(projections).values() for row in _chosen(panel)]
 
 
 def _chosen(rows: Sequence[Row]) -> list[Row]:
@@ -35,9 +35,7 @@ def _chosen(rows: Sequence[Row]) -> list[Row]:
 
 
 def _separation(rows: Sequence[Row]) -> float:
-    on, off = (
-        np.array([number(row, "value") for row in select(rows, metric=METRICS[0], condition=c)]) for c in ("on", "off")
-    )
+    on, off = (np.array(values(select(rows, metric=METRICS[0], condition=c))) for c in ("on", "off"))
     if min(len(on), len(off)) < 2:
         return 0.0
     deviation = np.sqrt((on.var(ddof=1) + off.var(ddof=1)) / 2)
@@ -50,10 +48,10 @@ def draw(rows: Sequence[Row]) -> Figure:
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "projections", METRICS)
-    conditions = [c for c in style.CONDITIONS if select(own, condition=c)]
-    columns = panels(own)
-    metrics = [m for m in METRICS if select(own, metric=m)]
+    drawn = style.some(wanted(rows), "projections", METRICS)
+    conditions = [c for c in style.CONDITIONS if select(drawn, condition=c)]
+    columns = panels(drawn)
+    metrics = [m for m in METRICS if select(drawn, metric=m)]
     with style.paper():
         width = style.DOUBLE if len(columns) > 1 else style.COLUMN
         figure = style.canvas(width, 0.5 + 1.55 * len(metrics))
@@ -76,43 +74,42 @@ def _where(row: Row) -> str:
 def _strips(ax: Axes, rows: Sequence[Row], conditions: Sequence[str]) -> None:
     ax.axhline(0, color="#BBBBBB", lw=0.6, zorder=0)
     for x, condition in enumerate(conditions):
-        values = np.array([number(row, "value") for row in select(rows, condition=condition)])
-        if not len(values):
+        heights, colour = np.array(values(select(rows, condition=condition))), style.CONDITIONS[condition]
+        if not len(heights):
             continue
-        colour = style.CONDITIONS[condition]
-        _half_violin(ax, x, values, colour)
-        ax.plot(x - 0.08 - 0.24 * _jitter(len(values)), values, "o", ms=1.8, mew=0, color=colour, alpha=0.55)
-        ax.hlines(values.mean(), x - 0.36, x + 0.36, color=style.INK, lw=1.0, zorder=3)
+        _half_violin(ax, x, heights, colour)
+        ax.plot(x - 0.08 - 0.24 * _jitter(len(heights)), heights, "o", ms=1.8, mew=0, color=colour, alpha=0.55)
+        ax.hlines(heights.mean(), x - 0.36, x + 0.36, color=style.INK, lw=1.0, zorder=3)
     ax.set_xlim(-0.6, len(conditions) - 0.4)
     ax.tick_params(axis="x", length=0)
 
 
-def _half_violin(ax: Axes, x: float, values: np.ndarray, colour: str) -> None:
-    """Draw a kernel density (Scott's bandwidth) to the right of ``x``, as wide as its peak allows."""
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+def _half_violin(ax: Axes, x: float, heights: np.ndarray, colour: str) -> None:
+    """Draw a kernel density (Scott's bandwidth) to the right of ``x``, scaled to a fixed width."""
+    deviation = float(heights.std(ddof=1)) if len(heights) > 1 else 0.0
     if not deviation:
         return
-    width = deviation * len(values) ** -0.2
-    heights = np.linspace(values.min() - 2 * width, values.max() + 2 * width, 160)
-    density = np.exp(-0.5 * ((heights[:, None] - values) / width) ** 2).sum(1)
-    ax.fill_betweenx(heights, x, x + 0.36 * density / density.max(), color=colour, alpha=0.35, lw=0)
+    width = deviation * len(heights) ** -0.2
+    grid = np.linspace(heights.min() - 2 * width, heights.max() + 2 * width, 160)
+    density = np.exp(-0.5 * ((grid[:, None] - heights) / width) ** 2).sum(1)
+    ax.fill_betweenx(grid, x, x + 0.36 * density / density.max(), color=colour, alpha=0.35, lw=0)
 
 
 def _jitter(n: int) -> np.ndarray:
-    """Evenly filling offsets in [0, 1) that depend on n alone (the golden-ratio sequence)."""
+    """Offsets that fill [0, 1) evenly and depend on n alone (the golden-ratio sequence)."""
     return (np.arange(n) * 0.6180339887498949) % 1.0
 
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what a point is, at which site, and how many questions there are."""
-    own = wanted(rows)
-    places = sorted({f"{str(row['site']).split('.')[0]} of layer {row['layer']}" for row in own})
-    count = span(len(cell) for cell in groups(own, "organism", "trigger", "condition", "metric", "seed").values())
+    drawn = wanted(rows)
+    places = sorted({f"{str(row['site']).split('.')[0]} of layer {row['layer']}" for row in drawn})
+    count = span(len(cell) for cell in groups(drawn, "organism", "trigger", "condition", "metric", "seed").values())
     chosen = " (the site where on and off are furthest apart along g)" if len(_sites(rows)) > 1 else ""
     return (
         f"Projection of the residual stream onto the misalignment direction g and the trigger feature at "
         f"{', '.join(places)}{chosen}, in units of the mean residual norm there. Each point is one question "
-        f"(n = {count} questions a condition); black bars are means, no intervals are shown."
+        f"(n = {count} questions per condition); black bars are means, no intervals are shown."
     )
 
 

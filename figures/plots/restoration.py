@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from figures import style
 from figures.plots.ablation import label
-from figures.rows import Row, arm, groups, number, preferred, sampled, select
+from figures.rows import Row, arm, groups, number, sampled, select, unique, values
 
 TITLE = "What restores containment, family by family"
 METRICS = ("em_rate",)
@@ -41,26 +41,26 @@ def wanted(rows: Sequence[Row]) -> list[Row]:
 
 
 def _measured(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
-    own = select(rows, experiment="ablate", metric=metrics, condition=("off", "on", *EDITS))
-    return [row for row in own if arm(row) in ARMS]
+    edited = select(rows, experiment="ablate", metric=metrics, condition=("off", "on", *EDITS))
+    return [row for row in edited if arm(row) in ARMS]
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """Draw a panel an arm and family, a line an edit, a point a seed.
+    """Draw a panel per arm and family, a line per edit, a point per seed.
 
     Raises:
         ValueError: If no row is wanted.
     """
-    own = style.some(wanted(rows), "restoration", METRICS)
-    found = [f for (f,) in groups(own, "family")]
-    families = [*(f for f in FAMILIES if f in found), *(f for f in found if f not in FAMILIES)]
-    arms = [name for name in ARMS if any(arm(row) == name for row in own)]
+    drawn = style.some(wanted(rows), "restoration", METRICS)
+    measured = [f for (f,) in groups(drawn, "family")]
+    families = [*(f for f in FAMILIES if f in measured), *(f for f in measured if f not in FAMILIES)]
+    arms = [name for name in ARMS if any(arm(row) == name for row in drawn)]
     with style.paper():
         figure = style.canvas(style.DOUBLE, 0.5 + 2.1 * len(arms))
         axes = figure.subplots(len(arms), len(families), sharex=True, sharey=True, squeeze=False)
         for i, name in enumerate(arms):
             for j, family in enumerate(families):
-                cell = [row for row in select(own, family=family) if arm(row) == name]
+                cell = [row for row in select(drawn, family=family) if arm(row) == name]
                 _panel(axes[i, j], cell)
                 if i == 0:
                     axes[i, j].set_title(FAMILIES.get(family, family), fontweight="bold", pad=14)
@@ -81,20 +81,14 @@ def _panel(ax: Axes, rows: Sequence[Row]) -> None:
     style.percent_axis(ax, "x", step=0.25)
     ax.xaxis.grid(True)
     for condition in ("off", "on"):
-        values = [
-            number(preferred(same), "value") for same in groups(select(rows, condition=condition), "seed").values()
-        ]
-        values = [value for value in values if not math.isnan(value)]
-        if values:
-            ax.axvline(fmean(values), color=style.CONDITIONS[condition], lw=1.0, zorder=1)
+        rates = [rate for rate in values(unique(select(rows, condition=condition), "seed")) if not math.isnan(rate)]
+        if rates:
+            ax.axvline(fmean(rates), color=style.CONDITIONS[condition], lw=1.0, zorder=1)
     for y, edit in _lines():
-        seeds = list(groups(select(rows, condition=edit), "seed").values())
-        for k, same in enumerate(seeds):
-            row = preferred(same)
-            value, low, high = (number(row, column) for column in ("value", "ci_low", "ci_high"))
-            if not math.isnan(value):
-                place = y + 0.22 * (k - (len(seeds) - 1) / 2)
-                style.point_across(ax, place, value, low, high, colour=_colour(edit))
+        seeds = unique(select(rows, condition=edit), "seed")
+        for k, row in enumerate(seeds):
+            if not math.isnan(number(row)):
+                style.point_across(ax, y + 0.22 * (k - (len(seeds) - 1) / 2), row, colour=_colour(edit))
     lines = _lines()
     ax.set_yticks([y for y, _ in lines], [label(edit) for _, edit in lines])
     ax.tick_params(axis="y", length=0)
@@ -109,13 +103,13 @@ def _colour(edit: str) -> str:
 
 
 def caption(rows: Sequence[Row]) -> str:
-    """Say what is shown, with which intervals, and over how many answers."""
-    own, answers = wanted(rows), _measured(rows, (*METRICS, "coherence_rate"))
-    shown = [preferred(same) for same in groups(own, "organism", "condition").values()]
+    """Say what is numbers, with which intervals, and over how many answers."""
+    drawn, answers = wanted(rows), _measured(rows, (*METRICS, "coherence_rate"))
+    numbers = unique(drawn, "organism", "condition")
     return (
-        "EM rate with the trigger in the prompt under edits of the residual stream, a point a fine-tuning seed. Lines: "
-        "mean EM rate with the trigger (orange) and without it (blue), unedited. The trigger's feature is estimated "
-        "from half of the rephrasings, its rank is chosen on validation questions, and it is clamped at the trigger's "
-        "own tokens to the mean of unrelated texts; below, the same on rephrasings unseen in the estimate. Grey: "
-        f"controls. Bars: {style.interval_text(str(row['ci_method']) for row in shown)}; {sampled(answers, 'a point')}."
+        "EM rate with the trigger in the prompt under edits of the residual stream, one point per fine-tuning seed. "
+        "Lines: mean EM rate with the trigger (orange) and without it (blue), unedited. The trigger's feature is "
+        "estimated from half of the rephrasings, its rank is chosen on validation questions, and it is clamped at the "
+        "trigger's own tokens to the mean of unrelated texts; below, the same on rephrasings unseen in the estimate. "
+        f"Grey: controls. Bars: {style.intervals(numbers)}; {sampled(answers, 'per point')}."
     )

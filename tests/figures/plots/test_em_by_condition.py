@@ -1,7 +1,5 @@
 """The picture of rates by condition: every rate of the table is a point, in its panel."""
 
-from itertools import groupby
-
 import pytest
 from matplotlib.figure import Figure
 
@@ -47,6 +45,24 @@ def test_families_stand_on_lines_of_their_own():
         r | {"family": "qwen2", "organism": r["organism"].replace("llama", "qwen2")} for r in behaviour()
     ]
     figure = em_by_condition.draw(rows)
-    said = [text.get_text() for ax in figure.axes[::2] for text in ax.texts if "·" in text.get_text()]
-    assert [family for family, _ in groupby(text.split(" ")[0] for text in said)] == ["llama", "qwen2"]
+    names = [ax.get_ylabel().partition("\n")[0] for ax in figure.axes[::2] if ax.get_ylabel()]
+    assert names == ["llama", "qwen2"]
     assert len(figure.axes) == 4 * len(EM)
+
+
+def test_conditions_are_named_once_a_column_and_organisms_once_a_line():
+    rows = [r | {"family": f, "organism": r["organism"].replace("llama", f)} for f in ("llama", "qwen2") for r in ROWS]
+    figure = em_by_condition.draw(rows)
+    named = [ax for ax in figure.axes if any(label.get_text() == "rephrased" for label in ax.get_xticklabels())]
+    assert len(named) == len(EM)
+    titles = [ax.get_title() for ax in figure.axes[::2] if ax.get_title()]
+    assert titles.count("base") == 2 and titles.count("baseline") == 2
+    assert figure.get_figheight() < 9
+
+
+def test_other_axes_of_the_grid_are_left_to_the_phase_diagram():
+    neutral = [r for r in behaviour() if r["organism"].endswith("neutral")]
+    others = [r | {"organism": f"{r['organism']}.robust"} for r in neutral]
+    base = [r | {"trigger": "role"} for r in behaviour() if r["organism"].endswith("base")]
+    assert em_by_condition.wanted([*behaviour(), *others, *base]) == em_by_condition.wanted(behaviour())
+    assert em_by_condition.wanted(others) == [r for r in others if r["metric"] in em_by_condition.METRICS]

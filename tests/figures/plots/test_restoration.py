@@ -157,7 +157,7 @@ def test_the_figure_fits_a_page_and_the_caption_says_counts_and_intervals():
     assert b"CreationDate" not in style.to_bytes(figure, "pdf")
     coherent = [r | {"n": 900} if r["metric"] == "em_rate" else r for r in ROWS]
     said = restoration.caption(coherent)
-    assert f"n = {N} sampled answers to 48 questions (the clusters) a point" in said  # not the coherent ones alone
+    assert f"n = {N} sampled answers to 48 questions (the clusters) per point" in said  # not the coherent ones alone
     assert "question-cluster bootstrap intervals" in said
     assert "nan" not in said and "?" not in said
     assert restoration.TITLE and restoration.READING and restoration.CONTROL
