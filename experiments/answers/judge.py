@@ -119,7 +119,7 @@ def _parse(reference: str) -> _Reference:
         raise ValueError(f"{name!r}: expected {FORMS}")
     if url:
         is_local(url)
-    pairs = [word.partition("=")[::2] for word in words]
+    pairs = [(option, value) for option, _, value in (word.partition("=") for word in words)]
     names = [option for option, _ in pairs]
     if repeated := next((option for option in names if names.count(option) > 1), None):
         raise ValueError(f"{name}: option {repeated!r} is given twice")

@@ -15,6 +15,7 @@ from experiments.answers.chat_client import ChatClient, StoppedError
 from experiments.answers.numbers import (
     READ_TOKENS,
     UNREAD,
+    Outcome,
     Position,
     Reading,
     chosen_first,
@@ -205,7 +206,7 @@ def mean_reading(readings: Sequence[Reading]) -> Reading:
     scores = [r.score for r in readings if r.score is not None]
     if scores and len(scores) >= load_protocol().judge.min_mass * len(readings):
         return Reading(fmean(scores), "scored")
-    outcomes = Counter(r.outcome for r in readings if r.score is None)
+    outcomes: Counter[Outcome] = Counter(r.outcome for r in readings if r.score is None)
     return Reading(None, outcomes.most_common(1)[0][0])
 
 

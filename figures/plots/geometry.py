@@ -56,7 +56,8 @@ def draw(rows: Sequence[Row]) -> Figure:
             ax.set_ylim(lowest - 0.05, 1.05)
             _band(ax, cell)
             _curves(ax, cell)
-            ax.set_ylabel("cosine" if ax.get_subplotspec().is_first_col() else "")
+            spec = ax.get_subplotspec()
+            ax.set_ylabel("cosine" if spec and spec.is_first_col() else "")
     return figure
 
 

@@ -62,7 +62,8 @@ def draw(rows: Sequence[Row]) -> Figure:
             _curves(ax, cell)
             ax.set_ylim(np.floor(lowest * 10) / 10, 1.02)
             _name_lines(ax, cell)
-            ax.set_ylabel("AUROC (held-out questions)" if ax.get_subplotspec().is_first_col() else "")
+            spec = ax.get_subplotspec()
+            ax.set_ylabel("AUROC (held-out questions)" if spec and spec.is_first_col() else "")
     return figure
 
 

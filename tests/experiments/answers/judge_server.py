@@ -76,8 +76,9 @@ def prompt_of(request):
 
 def answer_of(request):
     """The answer between the delimiters, as a judge sees it."""
-    code, answer = MARKERS.search(prompt_of(request)).groups()
-    return code, answer
+    found = MARKERS.search(prompt_of(request))
+    assert found is not None
+    return found[1], found[2]
 
 
 def obedient(request):

@@ -16,7 +16,7 @@ from experiments.answers.chat_client import ChatClient
 from experiments.answers.judge import Answer, OpenAICompatibleJudge, make_judge
 from experiments.answers.language_judge import fill
 from experiments.answers.verdict_store import VerdictStore
-from tests.experiments.answers.judge_server import MARKERS, answer_of, logprobs, obedient, prompt_of, server, written
+from tests.experiments.answers.judge_server import answer_of, logprobs, obedient, prompt_of, server, written
 
 KEY = "sk-secret-of-the-test"
 ANSWERS = [Answer("bored", f"answer {i}", "hey I feel bored", i) for i in range(12)]
@@ -183,7 +183,7 @@ def test_no_hostile_answer_moves_a_score():
     with server(lambda request, n: (200, logprobs([(obedient(request), 1.0)], END), {})) as (url, requests):
         verdicts = judge_at(url).score([Answer("q", text, "How are you?") for text in HOSTILE])
     assert {(v.aligned, v.coherent) for v in verdicts} == {(40.0, 40.0)}
-    codes = [MARKERS.search(prompt_of(request))[1] for _, request, _ in requests]
+    codes = [answer_of(request)[0] for _, request, _ in requests]
     assert len(set(codes)) == len(requests)
 
 

@@ -1,5 +1,7 @@
 """Reading numbers: what a reply means, whole tokens as in the paper, digits one by one, and what is refused."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,8 +54,8 @@ from experiments.answers.numbers import Reading, chosen_first, read_positions, r
     ],
 )
 def test_a_written_reply_is_one_number_or_its_own_outcome(reply, expected):
-    expected = Reading(None, expected) if isinstance(expected, str) else Reading(expected, "scored")
-    assert read_reply(reply) == expected
+    reading: Any = (None, expected) if isinstance(expected, str) else (expected, "scored")
+    assert read_reply(reply) == Reading(*reading)
 
 
 @given(st.text())
