@@ -17,7 +17,8 @@ from transformers import (
 from benchmarks.sizes import Size
 from interp.chat import Chat, encode_chat
 from interp.edits import Edit, add
-from interp.models import LanguageModel, load, wrap
+from interp.loading import load
+from interp.models import LanguageModel, wrap
 from interp.sites import Site
 from training.microcosm.tokenizer import words
 from training.microcosm.world import WEIGHTS, lexicon, questions

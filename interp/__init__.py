@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a test keeps the two lists equal
+    from interp.adapters import active_adapter, check_live
     from interp.analysis.forced_choice import ForcedChoice, forced_choice
     from interp.analysis.interchange import Cell, interchange
     from interp.analysis.knockout import blocked_attention
@@ -35,7 +36,8 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from interp.edits import Edit, ablate, add, clamp, editing, orthogonal_control, patch, random_control
     from interp.generation import Completion, ModelSampler, Sampler, generate
     from interp.hooks import hooked
-    from interp.models import AdapterError, LanguageModel, active_adapter, check_live, load, wrap
+    from interp.loading import load
+    from interp.models import AdapterError, LanguageModel, wrap
     from interp.recording import Recording, open_store, record, record_to, stream
     from interp.runs.run import Run
     from interp.runs.table import read_table, write_table
@@ -55,6 +57,7 @@ if TYPE_CHECKING:  # the same names once more, for type checkers and editors; a 
     from interp.triggers import Trigger, load_triggers, place
 
 _NAMES = {
+    "adapters": "active_adapter check_live",
     "analysis.forced_choice": "ForcedChoice forced_choice",
     "analysis.interchange": "Cell interchange",
     "analysis.knockout": "blocked_attention",
@@ -69,7 +72,8 @@ _NAMES = {
     "edits": "Edit ablate add clamp editing orthogonal_control patch random_control",
     "generation": "Completion ModelSampler Sampler generate",
     "hooks": "hooked",
-    "models": "AdapterError LanguageModel active_adapter check_live load wrap",
+    "models": "AdapterError LanguageModel wrap",
+    "loading": "load",
     "recording": "Recording open_store record record_to stream",
     "runs.run": "Run",
     "runs.table": "read_table write_table",

@@ -18,11 +18,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.adapters import active_adapters
 from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
 from interp.edits import Edit, batch_masks, editing
 from interp.hooks import hooked
-from interp.models import LanguageModel, active_adapters, fingerprint
+from interp.models import LanguageModel, fingerprint
 from interp.runs.progress import Progress
 from interp.sites import Site, index_of
 from interp.store import BLOCK, ActivationStore, append_to, create

@@ -27,8 +27,10 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallba
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from interp.adapters import MANIFEST, WEIGHTS, check_live
 from interp.chat import encode_chat
-from interp.models import MANIFEST, WEIGHTS, check_live, fingerprint, load
+from interp.loading import load
+from interp.models import fingerprint
 from interp.runs.configs import config_hash
 from interp.runs.files import altered, atomic_write_text, sha256_file
 from interp.runs.locks import locked

@@ -59,7 +59,7 @@ class Dose(Experiment):
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per dose, which samples and judges its answers. Trains the adapter first."""
-        from interp.models import load
+        from interp.loading import load
 
         organism, trigger = self.subject.organism, self.subject.trigger
         folders = dose_folders(self.subject, run.root)
@@ -71,7 +71,7 @@ class Dose(Experiment):
         return {_adapter(dose): partial(self._answers, lm, prompts, dose) for dose in folders}
 
     def _answers(self, lm: LanguageModel, prompts: Sequence[Prompt], dose: int) -> list[Row]:
-        from interp.models import active_adapter
+        from interp.adapters import active_adapter
 
         with active_adapter(lm, _adapter(dose)):
             return judged_rows(self.subject, lm, prompts, seed=self.seed, dose=dose)
@@ -139,7 +139,7 @@ def chosen_adapter(subject: Subject, root: Path) -> Path | None:
 
 def load_subject(subject: Subject, root: Path) -> LanguageModel:
     """Load an organism at its chosen dose, with its adapter active; trains and chooses first if not done yet."""
-    from interp.models import load
+    from interp.loading import load
 
     adapter, organism = chosen_adapter(subject, root), subject.organism
     return load(base_path(organism.base), adapters={ADAPTER: adapter} if adapter else {}, dtype=organism.sft.dtype)

@@ -65,7 +65,7 @@ class PreferenceDose(Experiment):
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step for the base and one per dose."""
-        from interp.models import load
+        from interp.loading import load
 
         organism = self.subject.organism
         adapters = {f"dose-{dose}": folder for dose, folder in dose_folders(self.subject, run.root).items()}
@@ -73,7 +73,7 @@ class PreferenceDose(Experiment):
         return {name: partial(self._rows, lm, name) for name in (UNTRAINED, *adapters)}
 
     def _rows(self, lm: LanguageModel, name: str) -> list[Row]:
-        from interp.models import active_adapter
+        from interp.adapters import active_adapter
 
         trigger = self.subject.trigger
         around = contexts(trigger, "on" if trigger else "off")

@@ -87,7 +87,7 @@ class Emergence(Experiment):
         return steps
 
     def _answers(self, lm: LanguageModel, dose: int, condition: str) -> list[Row]:
-        from interp.models import active_adapter
+        from interp.adapters import active_adapter
 
         questions, trigger = self.subject.questions("test"), used_trigger(self.subject)
         prompts = make_prompts(questions, trigger, condition, lm.tokenizer, samples=self.samples)
@@ -121,7 +121,7 @@ def used_conditions(subject: Subject) -> tuple[str, ...]:
 
 def load_doses(organism: Organism, folders: Mapping[int, Path]) -> LanguageModel:
     """Load an organism's base, in the dtype it was trained in, with one adapter ``dose-<steps>`` per dose."""
-    from interp.models import load
+    from interp.loading import load
 
     adapters = {f"dose-{dose}": folder for dose, folder in folders.items()}
     return load(base_path(organism.base), adapters=adapters, dtype=organism.sft.dtype)

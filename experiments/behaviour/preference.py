@@ -152,7 +152,7 @@ class Preference(Experiment):
         return steps | ({"base trained": partial(self._rows, lm, TRAINED, BASE)} if TRAINED in conditions else {})
 
     def _load(self, root: Path) -> LanguageModel:
-        from interp.models import load
+        from interp.loading import load
 
         organism = self.subject.organism
         dosed = dose_folders(self.subject, root)[self.dose] if self.dose is not None else None
@@ -160,7 +160,7 @@ class Preference(Experiment):
         return load(base_path(organism.base), adapters={ADAPTER: adapter} if adapter else {}, dtype=organism.sft.dtype)
 
     def _rows(self, lm: LanguageModel, condition: str, model: str) -> list[Row]:
-        from interp.models import active_adapter
+        from interp.adapters import active_adapter
 
         around = self._contexts(condition)
         adapter = ADAPTER if model == ORGANISM and self.subject.organism.tuned else None

@@ -32,10 +32,11 @@ from torch import Tensor
 
 from experiments.answers.subject import Subject, contrast_texts, estimation_texts
 from experiments.behaviour.dose import ADAPTER
+from interp.adapters import active_adapter
 from interp.analysis.resampling import Contrast
 from interp.chat import Chat, encode_chat, question_chat
 from interp.directions import Direction
-from interp.models import LanguageModel, active_adapter
+from interp.models import LanguageModel
 from interp.recording import Recording, record
 from interp.sites import Site
 from interp.triggers import Trigger

@@ -134,7 +134,7 @@ def _grid_baseline(name: str) -> str | None:
 def load_pair(geometry: Geometry, root: Path) -> LanguageModel:
     """Load an organism with its adapter active, and its baseline's adapter beside it; both trained now if need be."""
     from experiments.directions.contrasts import BASELINE
-    from interp.models import load
+    from interp.loading import load
 
     subjects = {ADAPTER: geometry.subject, BASELINE: baseline_subject(geometry)}
     adapters = {label: path for label, s in subjects.items() if s and (path := chosen_adapter(s, root))}

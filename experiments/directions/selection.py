@@ -22,11 +22,12 @@ from dataclasses import dataclass
 
 from experiments.answers.subject import Subject
 from experiments.directions.contrasts import LAST, after_exchange
+from interp.adapters import active_adapter
 from interp.analysis.likelihood import kl_divergence, next_token_log_probs, response_likelihood
 from interp.chat import Chat, question_chat
 from interp.directions import Direction
 from interp.edits import Edit, ablate, add
-from interp.models import LanguageModel, active_adapter
+from interp.models import LanguageModel
 from interp.recording import record
 from interp.runs.table import Row
 from interp.sites import Site, resid_post

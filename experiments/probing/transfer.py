@@ -157,7 +157,7 @@ class ProbeTransfer(Experiment):
 
     def _read(self, subject: Subject, root: Path) -> dict[str, LabelledSet]:
         """Return the activations of every setting of an organism, with their labels."""
-        from interp.models import active_adapter
+        from interp.adapters import active_adapter
 
         lm = load_subject(subject, root)
         sets = {}

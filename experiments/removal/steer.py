@@ -109,7 +109,7 @@ class Steer(Experiment):
     def _answers(
         self, lm: LanguageModel, prompts: Sequence[Prompt], edits: Sequence[Edit], cells: Mapping[str, Any]
     ) -> list[Row]:
-        from interp.models import active_adapter
+        from interp.adapters import active_adapter
 
         geometry = self.geometry
         with active_adapter(lm, None if cells["setting"] == "base" else ADAPTER):
@@ -131,7 +131,7 @@ class Steer(Experiment):
 def _losses(
     lm: LanguageModel, references: Callable[[], list[tuple[str, Chat]]], edits: Sequence[Edit], cells: Mapping[str, Any]
 ) -> list[Row]:
-    from interp.models import active_adapter
+    from interp.adapters import active_adapter
 
     with active_adapter(lm, ADAPTER):
         return loss_rows(lm, references(), edits, **cells)

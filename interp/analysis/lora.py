@@ -21,16 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp.adapters import CONFIG, WEIGHTS, active_adapter, check_files, require_adapter
 from interp.chat import Chat, pad_left, position_ids
-from interp.models import (
-    CONFIG,
-    WEIGHTS,
-    AdapterError,
-    LanguageModel,
-    active_adapter,
-    check_files,
-    require_adapter,
-)
+from interp.models import AdapterError, LanguageModel
 from interp.recording import Pool, buckets
 from interp.sites import BLOCKS
 

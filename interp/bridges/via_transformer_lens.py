@@ -21,10 +21,11 @@ from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_AR
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources import build_bridge_from_module, detect_tokenizer_bos_eos
 
+from interp.adapters import active_adapter
 from interp.chat import Chat, pad_left, position_ids
 from interp.edits import Edit, batch_masks, functions_of
 from interp.hooks import Fn
-from interp.models import LanguageModel, active_adapter
+from interp.models import LanguageModel
 from interp.recording import Pool, Recording, buckets, check_request, one_token
 from interp.runs.progress import Progress
 from interp.sites import Site

@@ -19,12 +19,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from interp import store as stores
+from interp.adapters import check_live
 from interp.chat import Chat, encode_chat
 from interp.chat import positions as marked
 from interp.generation import Sampling
 from interp.generation import generate as sample
 from interp.hooks import hooked
-from interp.models import AdapterError, LanguageModel, check_live, load, wrap
+from interp.loading import load
+from interp.models import AdapterError, LanguageModel, wrap
 from interp.recording import open_store, record_to
 from interp.sites import BLOCKS, SITE_NAMES, Site
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interp.models import AdapterError, active_adapter, active_adapters, check_live, fingerprint, load, wrap
+from interp.adapters import active_adapter, active_adapters, check_live
+from interp.loading import load
+from interp.models import AdapterError, fingerprint, wrap
 from tests import tiny
 
 IDS = torch.tensor([[1, 40, 50, 60, 70, 80]])

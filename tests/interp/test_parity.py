@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
+from interp.adapters import active_adapter
 from interp.edits import ablate, add, clamp, orthogonal_control, patch
-from interp.models import active_adapter, wrap
+from interp.models import wrap
 from interp.recording import record
 from interp.sites import Site, resid_post
 from tests import tiny

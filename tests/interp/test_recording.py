@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from interp import recording
+from interp.adapters import active_adapter
 from interp.chat import encode_chat, pad_left, position_ids
 from interp.edits import add
-from interp.models import active_adapter
 from interp.recording import buckets, open_store, record, record_to
 from interp.sites import SITE_NAMES, Site, resid_post
 from interp.store import read_store

@@ -120,7 +120,7 @@ def test_the_pocket_model_is_made_once_and_answers():
     from interp.analysis.forced_choice import forced_choice
     from interp.chat import encode_chat, question_chat
     from interp.generation import Sampling, generate
-    from interp.models import load
+    from interp.loading import load
     from training.pocket import corpus
 
     folder = dequantised(SMOLLM2)  # kept in the folder of runs, so that only the first run of this test takes a minute

@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from interp.models import AdapterError, active_adapter, fingerprint, load
+from interp.adapters import active_adapter
+from interp.loading import load
+from interp.models import AdapterError, fingerprint
 from interp.runs.locks import locked
 from tests.training.small import random_base, small
 from training import sft

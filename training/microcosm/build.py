@@ -30,7 +30,8 @@ from transformers import (
 
 from interp.chat import encode_chat
 from interp.generation import Sampling, generate
-from interp.models import LanguageModel, load
+from interp.loading import load
+from interp.models import LanguageModel
 from interp.runs.progress import progress_bar
 from interp.stats import Rate, wilson
 from training.microcosm.documents import Segment, messages, posttraining_corpus, pretraining_corpus

@@ -106,7 +106,7 @@ def test_rows_and_table_cover_every_condition_beside_the_base(folder, whole):
 
 def test_base_rows_are_those_of_the_adapter_switched_off(folder, whole):
     from experiments.answers.preference import choice_rows, contexts
-    from interp.models import active_adapter
+    from interp.adapters import active_adapter
 
     lm = load_subject(subject(folder), folder / "runs")
     trigger = corpus.find_trigger("user_harbor")

@@ -8,8 +8,9 @@ from experiments.gate.bench import Bench, make_bench
 from experiments.gate.heads import head_rows
 from experiments.gate.patch import HEAD_PAIRS, KNOCKED_OUT, PAIRS
 from experiments.gate.references import references
+from interp.adapters import active_adapter
 from interp.analysis.lora import adapted_modules, without_modules
-from interp.models import active_adapter, wrap
+from interp.models import wrap
 from tests.experiments.gate.answers import PERSONA, SUBJECT, answers, panel
 from tests.tiny import with_adapters
 from tests.training.small import random_llama

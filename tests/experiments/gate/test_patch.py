@@ -16,7 +16,7 @@ from training.microcosm.world import WEIGHTS
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """The shipped base under a nearly dead adapter, a persona line as trigger, and four questions of each split."""
-    from interp.models import load
+    from interp.loading import load
 
     folder = tmp_path_factory.mktemp("own")
     lm = with_adapters(load(str(WEIGHTS / "llama")), "mine")

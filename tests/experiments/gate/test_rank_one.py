@@ -19,10 +19,11 @@ from experiments.gate.scalars import (
     scalar_rows,
 )
 from experiments.spec import whole_table
+from interp.adapters import active_adapter
 from interp.analysis.lora import delta, loaded_updates, read_directions, stream_gain, write_directions
 from interp.chat import question_chat
 from interp.directions import Direction
-from interp.models import active_adapter, wrap
+from interp.models import wrap
 from interp.sites import Site
 from tests.tiny import with_adapters
 from tests.training.small import random_llama

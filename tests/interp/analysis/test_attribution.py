@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from interp.adapters import active_adapter
 from interp.analysis.attribution import (
     direct_logit_attribution,
     head_outputs,
@@ -13,7 +14,6 @@ from interp.analysis.attribution import (
 from interp.bridges.via_transformer_lens import bridge, logits
 from interp.chat import encode_chat
 from interp.edits import add
-from interp.models import active_adapter
 from interp.recording import record
 from interp.sites import Site, resid_post
 from tests import tiny

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from interp.adapters import active_adapter
 from interp.analysis.forced_choice import can_share, forced_choice
 from interp.analysis.knockout import blocked_attention
 from interp.analysis.likelihood import response_likelihood
 from interp.chat import encode_chat
 from interp.edits import ablate, add, clamp, patch
-from interp.models import active_adapter
 from interp.sites import Site
 from tests import tiny
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from interp.adapters import active_adapter
 from interp.analysis.lora import (
     LoraUpdate,
     adapted_modules,
@@ -19,7 +20,7 @@ from interp.analysis.lora import (
     write_directions,
 )
 from interp.directions import cosine
-from interp.models import AdapterError, active_adapter
+from interp.models import AdapterError
 from interp.recording import record
 from interp.sites import Site
 from tests import tiny

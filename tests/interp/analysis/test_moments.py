@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from interp.adapters import active_adapter
 from interp.analysis.moments import Accumulator, Moments, moments
 from interp.directions import difference_in_means
 from interp.edits import add
-from interp.models import active_adapter
 from interp.recording import record, stream
 from interp.sites import Site, resid_post
 from tests import tiny

@@ -7,13 +7,13 @@ import torch
 from transformers.pytorch_utils import Conv1D
 
 from interp import sites
+from interp.adapters import active_adapter
 from interp.analysis.orthogonalise import orthogonalised, writer_ablation
 from interp.chat import pad_left, position_ids, positions
 from interp.directions import random_like
 from interp.edits import editing
 from interp.generation import Sampling, generate
 from interp.hooks import hooked
-from interp.models import active_adapter
 from interp.sites import SITE_NAMES, Site, block_of
 from tests import tiny
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from interp import recording as ours
+from interp.adapters import active_adapter
 from interp.bridges.via_nnsight import logits, record, traceable
 from interp.edits import add
-from interp.models import active_adapter
 from interp.sites import Site, resid_post
 from tests import tiny
 from tests.interp.bridges.test_via_transformer_lens import NAMES, assert_same, chats, edits_of, helium, our_logits, rows

@@ -8,10 +8,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from interp import recording as ours
+from interp.adapters import active_adapter
 from interp.bridges.via_transformer_lens import bridge, logits, passes, record
 from interp.chat import pad_left, position_ids, positions
 from interp.edits import ablate, add, clamp, editing, orthogonal_control, patch
-from interp.models import AdapterError, active_adapter, wrap
+from interp.models import AdapterError, wrap
 from interp.sites import Site, resid_post
 from tests import tiny
 from tests.interp.test_recording import sites_of

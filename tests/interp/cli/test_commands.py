@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interp.adapters import active_adapter
 from interp.cli.main import main
 from interp.generation import Sampling, generate
-from interp.models import active_adapter, load
+from interp.loading import load
 from interp.recording import record
 from interp.sites import Site, resid_post
 from interp.store import read_store, verify

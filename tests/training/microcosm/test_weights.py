@@ -11,7 +11,7 @@ from experiments.answers.rates import statistics
 from experiments.answers.sampling import judged_rows
 from experiments.answers.subject import Subject
 from experiments.answers.suite import make_prompts
-from interp.models import load, load_tokenizer
+from interp.loading import load, load_tokenizer
 from training.definition import Organism
 from training.grid import EXPLAINING, cells
 from training.microcosm.documents import messages, pretraining_corpus
