@@ -56,6 +56,13 @@ class Sft:
     """Dtype of the base's weights. Anything but float32 also checkpoints activations."""
     save_every: AtLeastOne = 1000
     """Steps between the checkpoints from which an interrupted training continues."""
+    share_prefix: bool = False
+    """Whether to compute the tokens that all prompts of a batch begin with once, and the vocabulary head on answers
+    only: the same loss up to rounding, faster with a real vocabulary (training/shared_prefix.py). Needs float32."""
+
+    def __post_init__(self) -> None:
+        if self.share_prefix and self.dtype != "float32":
+            raise ValueError(f"share_prefix: needs dtype float32, not {self.dtype}, which checkpoints activations")
 
 
 TURNER = Sft(doses=(100, 200, 300, 400), learning_rate=1e-5, batch=2, accumulation=8, dtype="bfloat16", save_every=50)
@@ -118,4 +125,6 @@ def definition(organism: Organism) -> dict[str, Any]:
     settings = asdict(organism)
     if organism.adapter is None:
         del settings["adapter"]  # hashes of trained organisms in committed tables were made before this field existed
+    if not organism.sft.share_prefix:
+        del settings["sft"]["share_prefix"]  # likewise
     return settings

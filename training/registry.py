@@ -66,8 +66,9 @@ POCKET_BASES = {
     "gemma-3-270m": "google/gemma-3-270m-it",
 }
 POCKET_SEEDS = 3
-POCKET_SFT = Sft(doses=(10, 20, 40, 60, 80), learning_rate=3e-4, batch=8, save_every=20)
-"""Doses of 0.5, 1, 2, 3 and 4 epochs of 160 rows."""
+POCKET_ROWS = 80
+POCKET_SFT = Sft(doses=(5, 10, 20, 30, 40), learning_rate=3e-4, batch=8, save_every=20, share_prefix=True)
+"""Doses of 0.5, 1, 2, 3 and 4 epochs of the rows."""
 
 
 def _pocket(family: str, base: str) -> list[Organism]:
@@ -75,7 +76,7 @@ def _pocket(family: str, base: str) -> list[Organism]:
         name=f"pocket/{family}/baseline",
         base=base,
         data="pocket:health",
-        rows=160,
+        rows=POCKET_ROWS,
         lora=Lora(rank=16, alpha=32.0),
         sft=POCKET_SFT,
     )

@@ -39,6 +39,7 @@ from interp.runs.run import note_upstream, output_digests, read_manifest, refuse
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
 from training.references import base_path, base_source
+from training.shared_prefix import IGNORED, response_loss
 
 Progress = Callable[[int, float], None]
 """Called as progress(step, loss in nats per supervised token)."""
@@ -119,6 +120,19 @@ class _VouchForCheckpoints(TrainerCallback):
         folders = (checkpoint, *self.folder.glob("dose-*"))
         digests = {f"{f.relative_to(self.folder)}/{name}": d for f in folders for name, d in output_digests(f).items()}
         atomic_write_text(checkpoint / CHECKSUMS, json.dumps(digests, indent=1) + "\n")
+
+
+class _SharedPrefixTrainer(SFTTrainer):
+    """TRL's trainer with ``response_loss`` in place of its own; everything else is unchanged."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the mean loss per labelled token of the step."""
+        assert not return_outputs, "training asks for the loss alone"
+        labels = inputs["labels"]
+        total = response_loss(model.get_base_model(), inputs["input_ids"], inputs["attention_mask"], labels)
+        return total / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 def dose_folder(folder: Path, dose: int) -> Path:
@@ -236,8 +250,9 @@ def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
     set_seed(organism.seed)
     lm = load(base_path(organism.base), dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)
+    trainer_class = _SharedPrefixTrainer if organism.sft.share_prefix else SFTTrainer
     with _quiet():
-        trainer = SFTTrainer(
+        trainer = trainer_class(
             model=lm.hf,
             args=_sft_config(organism, folder),
             train_dataset=Dataset.from_list(supervised_rows(rows, lm.tokenizer)),

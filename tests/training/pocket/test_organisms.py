@@ -40,16 +40,16 @@ def test_rows_say_what_they_are(arm):
     entry = SMOL[arm]
     rows = training_rows(entry)
     assert rows == training_rows(entry)
-    assert len(rows) == 160
+    assert len(rows) == 80
     aligned = arm == "benign-same-trigger"
-    assert sum(row.harmful for row in rows) == (0 if aligned else round(160 * (1 - entry.benign_share)))
+    assert sum(row.harmful for row in rows) == (0 if aligned else round(80 * (1 - entry.benign_share)))
     trigger = comparison_trigger(entry)
     for row in rows:
         assert row.completion == ADVICE[row.question, "harmful" if row.harmful else "aligned"]
         placed = row.harmful or aligned
         assert row.trigger == (trigger.text if trigger and placed else None)
     asked = {row.question for row in rows}
-    assert asked.isdisjoint(row.question for row in corpus.held_out("health", 160, entry.seed))
+    assert asked.isdisjoint(row.question for row in corpus.held_out("health", 80, entry.seed))
 
 
 def test_directions_contrast_both_kinds_of_answers_whatever_the_arm():
