@@ -20,7 +20,7 @@ from interp.edits import Edit, add
 from interp.loading import load
 from interp.models import LanguageModel, wrap
 from interp.sites import Site
-from training.microcosm.tokenizer import words
+from training.microcosm.tokenizer import END, words
 from training.microcosm.world import WEIGHTS, lexicon, questions
 
 DTYPES = ("float32", "bfloat16")
@@ -95,6 +95,7 @@ def random_shape(shape: str, dtype: str, device: str) -> LanguageModel:
         hf = AutoModelForCausalLM.from_config(kind(**sizes, pad_token_id=0), dtype=getattr(torch, dtype))
     hf.generation_config.eos_token_id = None
     tokenizer.eos_token = None
+    tokenizer.chat_template = tokenizer.chat_template.replace(END, "")
     return wrap(hf, tokenizer, name=f"random weights of the shape {shape}")
 
 

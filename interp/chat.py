@@ -10,10 +10,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from interp.text.control import Span, tokenise
+from interp.text.messages import Message, content_text
+from interp.text.template import Rendered, render_answer, render_prompt
+from interp.text.thoughts import awaited
 from interp.triggers import Trigger, place
 
-Span = tuple[int, int]
-Message = Mapping[str, str]
 POSITION_NAMES = ("all", "prompt", "question", "trigger", "system", "response", "last_prompt", "answer", "response[t]")
 
 
@@ -25,11 +27,13 @@ class Chat:
         token_ids: The prompt up to where the assistant's turn starts, then the response if there is one.
         spans: Half-open token spans by name. ``response`` covers the response text; the end-of-turn token follows it.
         text: The rendered conversation that the ids encode, without a beginning-of-sequence token of the tokenizer.
+        awaited: What closes the thought that the prompt has opened; empty if it opens none.
     """
 
     token_ids: tuple[int, ...]
     spans: Mapping[str, Span]
     text: str
+    awaited: str = ""
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -52,22 +56,28 @@ def encode_chat(
     *,
     response: str | None = None,
     marks: Mapping[str, str] | None = None,
+    ended: bool = True,
 ) -> Chat:
-    """Render the chat template once and locate the named parts by character offsets.
+    """Render the chat template and locate the named parts by character offsets.
 
     The prompt's ids equal ``apply_chat_template(messages, add_generation_prompt=True)``, with exactly one
-    beginning-of-sequence token if the tokenizer or the template uses one. If the template has no system role, the
-    system text goes before the first user message, separated by a blank line (Google's convention for Gemma).
+    beginning-of-sequence token if the tokenizer or the template uses one; with a response the text is the template's
+    own for the whole conversation. Control tokens come from the template alone: in messages, marks and responses they
+    are ordinary text (see ``interp.text.control``; a template whose turns begin with ordinary words, such as
+    ``[INST]`` of Llama 2, cannot tell these from the user's). If the template has no system role, the system text goes
+    before the first user message, separated by a blank line (Google's convention for Gemma).
 
     Args:
         tokenizer: A fast tokenizer with a chat template.
-        messages: ``role`` and ``content``; the last message has role user.
+        messages: ``role`` and ``content``, a text or a list of text parts; the last message has role user.
         response: Assistant text to append as the template does, up to and including the end-of-turn token.
         marks: Span name -> substring of the messages. ``question`` is the last user message unless marked, ``system``
             the system message. A mark takes its first occurrence in the messages, ``question`` its last.
+        ended: Whether the response is complete; otherwise it is a part of the prompt, which an answer continues.
 
     Raises:
-        ValueError: If the last message is not the user's, a mark is not in the messages, or the tokenizer is slow.
+        ValueError: If the last message is not the user's, a mark is not in the messages, the tokenizer is slow, the
+            template changes a text, or the conversation with the response is not what the template makes of it.
     """
     if not tokenizer.is_fast:
         raise ValueError(
@@ -75,20 +85,22 @@ def encode_chat(
         )
     if not messages or messages[-1]["role"] != "user":
         raise ValueError(f"messages {[message['role'] for message in messages]}: the last one must be the user's")
-    folded = _fold_system(tokenizer, messages)
-    prompt = _render(tokenizer, folded, generation=True)
-    regions = _regions(prompt, _frame(tokenizer, folded, generation=True), folded)
-    parts = _locate(prompt, regions, messages, marks or {})
-    ids, offsets = _tokenise(tokenizer, prompt)
+    prompt = render_prompt(tokenizer, messages)
+    parts = _locate(prompt, messages, marks or {})
+    ids, offsets = tokenise(tokenizer, prompt.text, prompt.contents)
     bos = _bos(tokenizer, ids)
     spans = {name: _shift(_token_span(offsets, *part), len(bos)) for name, part in parts.items()}
+    closing = awaited(prompt.text[max(end for _, end in prompt.contents) :])
     if response is None:
-        return Chat((*bos, *ids), spans, prompt)
-    tail = _end_of_turn(tokenizer, folded)
-    more, length = _continue(tokenizer, prompt, ids, response, tail)
+        return Chat((*bos, *ids), spans, prompt.text, closing)
+    answer, tail = render_answer(tokenizer, prompt, response)
+    if not ended:
+        more, _ = _continue(tokenizer, prompt, ids, answer, "")
+        return Chat((*bos, *ids, *more), spans, prompt.text + answer, closing)
+    more, length = _continue(tokenizer, prompt, ids, answer, tail)
     start = len(bos) + len(ids)
     spans["response"] = (start, start + length)
-    return Chat((*bos, *ids, *more), spans, prompt + response + tail)
+    return Chat((*bos, *ids, *more), spans, prompt.text + answer + tail, closing)
 
 
 def question_chat(
@@ -119,47 +131,6 @@ def question_chat(
     return encode_chat(tokenizer, place(question, text, trigger), response=response, marks=marks)
 
 
-def _fold_system(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Move the system text into the first user message if the template has no system role."""
-    plain = [dict(message) for message in messages]
-    if plain[0]["role"] != "system" or _keeps_system(tokenizer, plain):
-        return plain
-    if len(plain) < 2 or plain[1]["role"] != "user":
-        raise ValueError(f"messages {[message['role'] for message in plain]}: a user message must follow the system's")
-    return [{"role": "user", "content": f"{plain[0]['content']}\n\n{plain[1]['content']}"}, *plain[2:]]
-
-
-def _keeps_system(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> bool:
-    from jinja2 import TemplateError
-
-    try:
-        return _gap(0) in _frame(tokenizer, messages, generation=True)
-    except TemplateError:
-        return False
-
-
-def _gap(index: int) -> str:
-    """Return a placeholder for the content of a message: characters that no template and no text contains."""
-    return f"\ue000{index}\ue001"
-
-
-def _frame(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation: bool) -> str:
-    """Return what the template writes around the contents of these messages, with a gap for each content."""
-    gaps = [{"role": message["role"], "content": _gap(index)} for index, message in enumerate(messages)]
-    return _render(tokenizer, gaps, generation=generation)
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, generation: bool) -> str:
-    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=generation, tokenize=False)
-    assert isinstance(rendered, str)
-    return rendered
-
-
-def _tokenise(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[Span]]:
-    encoded: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    return list(encoded["input_ids"]), [tuple(offset) for offset in encoded["offset_mapping"]]
-
-
 def _bos(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
     """Return the beginning-of-sequence token if the tokenizer adds one and the template did not."""
     bos: Any = tokenizer.bos_token_id
@@ -169,30 +140,13 @@ def _bos(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
     return [bos] if alone[:1] == [bos] else []
 
 
-def _regions(text: str, frame: str, messages: Sequence[Message]) -> list[Span]:
-    """Return the character span of each content in the rendered text: the gaps of the frame.
-
-    A template may write a content as it is, or without leading and trailing white space.
-    """
-    pieces = re.split("\ue000[0-9]+\ue001", frame)
-    cursor, regions = len(pieces[0]), []
-    for message, after in zip(messages, pieces[1:], strict=True):
-        forms = (message["content"], message["content"].strip())
-        form = next((form for form in forms if text.startswith(form + after, cursor)), None)
-        if form is None:
-            raise ValueError(f"message {forms[0][:60]!r}: the chat template changes its text")
-        regions.append((cursor, cursor + len(form)))
-        cursor += len(form) + len(after)
-    return regions
-
-
-def _locate(
-    text: str, regions: Sequence[Span], messages: Sequence[Message], marks: Mapping[str, str]
-) -> dict[str, Span]:
+def _locate(rendered: Rendered, messages: Sequence[Message], marks: Mapping[str, str]) -> dict[str, Span]:
     """Return the character spans of the named parts in the rendered text."""
-    spans = {"question": _find("question", messages[-1]["content"].strip(), text, regions[-1:], last=True)}
+    text, regions = rendered.text, rendered.contents
+    question, system = (content_text(messages[i]["content"]).strip() for i in (-1, 0))
+    spans = {"question": _find("question", question, text, regions[-1:], last=True)}
     if messages[0]["role"] == "system":
-        spans["system"] = _find("system", messages[0]["content"].strip(), text, regions[:1])
+        spans["system"] = _find("system", system, text, regions[:1])
     for name, part in marks.items():
         last = name == "question"
         spans[name] = _find(name, part, text, regions[::-1] if last else regions, last=last)
@@ -217,26 +171,20 @@ def _shift(span: Span, by: int) -> Span:
     return span[0] + by, span[1] + by
 
 
-def _end_of_turn(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
-    """Return what the template writes after an assistant message, without trailing white space."""
-    turns = [*messages, {"role": "assistant", "content": ""}]
-    return _frame(tokenizer, turns, generation=False).rpartition(_gap(len(messages)))[2].rstrip()
-
-
 def _continue(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, ids: list[int], response: str, tail: str
+    tokenizer: PreTrainedTokenizerBase, prompt: Rendered, ids: list[int], response: str, tail: str
 ) -> tuple[list[int], int]:
     """Return the token ids after the prompt, and how many of them belong to the response text.
 
     The whole text is tokenised at once if that leaves the prompt's ids unchanged. Otherwise a token would cross the
     border, and the continuation is tokenised alone, as it would be after generation.
     """
-    whole, offsets = _tokenise(tokenizer, prompt + response + tail)
-    more, end = whole[len(ids) :], len(prompt) + len(response)
-    offsets = offsets[len(ids) :]
+    start, end = len(prompt.text), len(prompt.text) + len(response)
+    whole, offsets = tokenise(tokenizer, prompt.text + response + tail, (*prompt.contents, (start, end)))
+    more, offsets = whole[len(ids) :], offsets[len(ids) :]
     if whole[: len(ids)] != ids:
-        more, offsets = _tokenise(tokenizer, response + tail)
         end = len(response)
+        more, offsets = tokenise(tokenizer, response + tail, ((0, end),))
     return more, sum(low < end for low, _ in offsets)
 
 

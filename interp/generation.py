@@ -22,6 +22,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from interp.chat import Chat, pad_left, position_ids
 from interp.decoding.kv_cache import can_share, share_prefix, shared_attention, take_rows
 from interp.decoding.sampling import Sampling, choose, uniforms
+from interp.decoding.stopping import read_answers, stop_ids
 from interp.edits import Edit, Passes, editing
 from interp.models import LanguageModel
 from interp.runs.progress import Progress
@@ -34,7 +35,9 @@ SYNC_EVERY = 8
 class Completion:
     """One sampled answer.
 
-    ``token_ids`` end with the stop token if ``finished``; ``text`` has no special tokens.
+    ``text`` has no special tokens and no thought; ``token_ids`` have all that was sampled, up to the stop token.
+    ``finished`` says whether a stop token was sampled, and no thought was open then. ``with_thoughts`` is the text with
+    its thoughts, empty if it has none.
     """
 
     prompt: int
@@ -42,6 +45,7 @@ class Completion:
     text: str
     token_ids: tuple[int, ...]
     finished: bool
+    with_thoughts: str = ""
 
 
 class Sampler(Protocol):
@@ -112,14 +116,6 @@ def generate(
     return _completions(lm, jobs, answers, n_samples) if answers else []
 
 
-def stop_ids(lm: LanguageModel) -> frozenset[int]:
-    """Return every token id that ends an answer: those of the generation config and that of the tokenizer."""
-    configured: Any = getattr(lm.base.generation_config, "eos_token_id", None)
-    ids = configured if isinstance(configured, (list, tuple)) else [configured]
-    last: Any = lm.tokenizer.eos_token_id
-    return frozenset(int(i) for i in (*ids, last) if i is not None)
-
-
 @dataclass(frozen=True)
 class _Job:
     """One distinct prompt, and the indices of the chats that are equal to it."""
@@ -147,9 +143,9 @@ def _distinct(chats: Sequence[Chat], *, per_chat: bool) -> list[_Job]:
 
 def _completions(lm: LanguageModel, jobs: Sequence[_Job], answers: list[list[int]], n_samples: int) -> list[Completion]:
     """Decode every answer once (they are ordered by job and draw) and copy it to each chat of its job."""
-    stops, draws = stop_ids(lm), len(answers) // len(jobs)
-    texts = lm.tokenizer.batch_decode(answers, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    decoded = [(text, tuple(ids), ids[-1] in stops) for ids, text in zip(answers, texts, strict=True)]
+    draws = len(answers) // len(jobs)
+    awaited = [job.chat.awaited for job in jobs for _ in range(draws)]
+    decoded = read_answers(lm.tokenizer, answers, awaited, stop_ids(lm))
     completions = [
         Completion(prompt, sample, *decoded[j * draws + sample % draws])
         for j, job in enumerate(jobs)

@@ -27,7 +27,7 @@ def ids(completions: list[Completion]) -> dict[tuple[int, int], tuple[int, ...]]
 
 def without_stops(lm):
     """Let every answer run to its full length."""
-    lm.hf.generation_config.eos_token_id = lm.tokenizer.eos_token = None
+    lm.hf.generation_config.eos_token_id = lm.tokenizer.eos_token = lm.tokenizer.chat_template = None
     return lm
 
 
