@@ -9,7 +9,8 @@ sampling. So batch size and the other prompts of a batch change nothing (up to t
 continues where it stopped, and equal prompts get equal completions: for more answers to a prompt raise ``n_samples``.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,10 +18,10 @@ from typing import Any, Protocol
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache
 
 from interp.chat import Chat, pad_left, position_ids
-from interp.decoding.kv_cache import can_share, share_prefix, shared_attention, take_rows
+from interp.decoding.kv_cache import can_share, new_cache, share_prefix, shared_attention, take_rows
 from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.decoding.stopping import read_answers, stop_ids
 from interp.edits import Edit, Passes, editing
@@ -103,14 +104,14 @@ def generate(
         progress: Called with the number of completions just finished.
 
     Raises:
-        ValueError: If a chat already has a response or a count is below 1.
+        ValueError: If a chat already has a response, a count is below 1, or the model's cache is not supported.
     """
     _check(chats, n_samples, batch_size)
+    new_cache(lm.base)  # an unsupported model is refused before any work
     jobs = _distinct(chats, per_chat=any(edit.kind == "patch" and len(edit.vectors) > 1 for edit in edits))
     draws = 1 if sampling.greedy else n_samples
     answers: list[list[int]] = []
-    for first in range(0, len(jobs), max(1, batch_size // draws)):
-        batch = jobs[first : first + max(1, batch_size // draws)]
+    for batch in _batches(jobs, max(1, batch_size // draws), equal=lm.recurrent):
         run = _Run(lm, batch, sampling, progress or (lambda _: None), repeats=n_samples // draws)
         answers += run.answers(edits, draws, batch_size)
     return _completions(lm, jobs, answers, n_samples) if answers else []
@@ -139,6 +140,17 @@ def _distinct(chats: Sequence[Chat], *, per_chat: bool) -> list[_Job]:
         key = (chat.token_ids, tuple(sorted(chat.spans.items())), index if per_chat else None)
         jobs.setdefault(key, _Job(chat, [])).prompts.append(index)
     return sorted(jobs.values(), key=lambda job: len(job.chat))
+
+
+def _batches(jobs: Sequence[_Job], size: int, *, equal: bool) -> Iterator[Sequence[_Job]]:
+    """Yield at most ``size`` jobs at a time; with ``equal``, only prompts of one length, which need no padding."""
+    first = 0
+    while first < len(jobs):
+        stop = min(len(jobs), first + size)
+        while equal and len(jobs[stop - 1].chat) != len(jobs[first].chat):
+            stop -= 1
+        yield jobs[first:stop]
+        first = stop
 
 
 def _completions(lm: LanguageModel, jobs: Sequence[_Job], answers: list[list[int]], n_samples: int) -> list[Completion]:
@@ -191,6 +203,8 @@ class _Run:
         self.width = max(len(chat) for chat in self.chats)
         self.owner, self.waiting = torch.arange(len(jobs), device=lm.device), 0
         self.passes = Passes(self.chats, self.width, lm.device)
+        state_space = "cache_params" in inspect.signature(lm.base.forward).parameters
+        self.cache_name = "cache_params" if state_space else "past_key_values"
 
     @torch.inference_mode()
     def answers(self, edits: Sequence[Edit], draws: int, batch_size: int) -> list[list[int]]:
@@ -211,7 +225,7 @@ class _Run:
         pad: Any = self.lm.tokenizer.pad_token_id
         ids, mask = pad_left(self.chats, pad, self.lm.device)
         padded = None if bool(mask.all()) else mask.bool()
-        cache = DynamicCache(config=self.lm.base.config)
+        cache = new_cache(self.lm.base)
         logits = self._forward(ids, padded, position_ids(mask), cache)
         if padded is not None:
             padded = torch.nn.functional.pad(padded, (0, self.sampling.max_new_tokens), value=True)
@@ -228,7 +242,7 @@ class _Run:
 
     def _forward(self, ids: Tensor, mask: Tensor | None, places: Tensor, cache: Cache) -> Float[Tensor, "batch vocab"]:
         """Return the logits after the last token of each row."""
-        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, "past_key_values": cache}
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, self.cache_name: cache}
         return self.lm.base(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1]
 
     def _decode(self, logits: Tensor, rows: _Rows, samples: range, out: Int[Tensor, "prompt sample token"]) -> None:

@@ -8,6 +8,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicCache, LinearAttentionCacheLayerMixin
+
+FINAL_NORMS = ("norm", "final_layer_norm", "ln_f", "final_layernorm", "norm_f", "final_norm", "embedding_norm")
+OWN_STATES = ("rwkv", "xlstm")
+"""Model types that keep a state of their own instead of Hugging Face's cache, and let padding enter it."""
 
 
 class AdapterError(ValueError):
@@ -33,17 +38,18 @@ class LanguageModel:
     @property
     def decoder(self) -> nn.Module:
         """The text model without its vocabulary head: embeddings, blocks, final norm."""
-        return self.base.get_decoder()
+        decoder = self.base.get_decoder()
+        return decoder if decoder is not self.base else self.base.model  # Llama 4 returns itself
 
     @property
     def layers(self) -> nn.ModuleList:
         """The decoder blocks, in order."""
-        return _first(self.decoder, ("layers", "h"))
+        return _first(self.decoder, ("layers", "h", "blocks"))
 
     @property
     def final_norm(self) -> nn.Module:
         """The norm between the last block and the vocabulary head."""
-        return _first(self.decoder, ("norm", "final_layer_norm", "ln_f"))
+        return _first(self.decoder, FINAL_NORMS)
 
     @property
     def embedding(self) -> nn.Module:
@@ -72,13 +78,23 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Device of the embedding, where token ids are sent."""
-        return _weight(self.embedding).device
+        """Device of the embedding, where token ids are sent; that of its computation if its weights are offloaded."""
+        weight, hook = _weight(self.embedding), getattr(self.embedding, "_hf_hook", None)
+        return torch.device(hook.execution_device) if weight.is_meta and hook is not None else weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the residual stream."""
         return _weight(self.embedding).dtype
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether a layer carries a state from token to token, which padding would enter: rows must be of equal length.
+
+        Such are linear attention, state spaces and short convolutions.
+        """
+        states = DynamicCache(config=self.base.config).layers
+        return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in states)
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -116,9 +132,12 @@ def wrap(hf: nn.Module, tokenizer: PreTrainedTokenizerBase, *, name: str = "mode
     """Put a model in evaluation mode and pair it with its tokenizer.
 
     Raises:
+        ValueError: If the model keeps a state of its own (``OWN_STATES``).
         AdapterError: If an adapter adds prompt tokens instead of weights, which would shift every position. Adapters
             that change weights (LoRA, rsLoRA, DoRA and similar) are accepted.
     """
+    if (kind := _base(hf).config.model_type) in OWN_STATES:
+        raise ValueError(f"model {name}: {kind} is not supported: padding enters its state, and rows would change")
     for adapter, config in getattr(hf, "peft_config", {}).items():
         if config.is_prompt_learning:
             raise AdapterError(f"adapter {adapter!r}: {config.peft_type} adds tokens, which would move every position")

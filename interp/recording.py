@@ -208,14 +208,16 @@ def prompt_hash(chat: Chat) -> bytes:
     return hashlib.sha256(np.asarray(chat.token_ids, dtype="<i8").tobytes()).digest()
 
 
-def buckets(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+def buckets(lengths: Sequence[int], batch_tokens: int, *, equal: bool = False) -> Iterator[list[int]]:
     """Split indices into batches of similar length, the longest first, so that memory peaks in the first pass.
 
-    Rows times the longest row stays within ``batch_tokens``; a row longer than that is a batch of its own.
+    Rows times the longest row stays within ``batch_tokens``; a row longer than that is a batch of its own. With
+    ``equal`` a batch has rows of one length only, as a recurrent model needs (``LanguageModel.recurrent``).
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
+        full = batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens
+        if full or (batch and equal and lengths[index] != lengths[batch[0]]):
             yield batch
             batch = []
         batch.append(index)
@@ -247,7 +249,7 @@ class _Plan:
     def passes(self, chats: Sequence[Chat], indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
         """Run the passes; yield for each which elements of ``indices`` it read, and their vectors."""
         most = self.batch_tokens or BATCH_TOKENS.get(self.lm.device.type, OTHER_BATCH_TOKENS)
-        for batch in buckets([len(chats[index]) for index in indices], most):
+        for batch in buckets([len(chats[index]) for index in indices], most, equal=self.lm.recurrent):
             rows = [indices[row] for row in batch]
             yield batch, self._read([chats[row] for row in rows], rows)
             if self.progress:

@@ -72,7 +72,7 @@ def interchange(
     log_probs = torch.empty(len(cells), len(target), dtype=torch.float64)
     names = tuple(dict.fromkeys(cell.position for cell in cells))
     sites = tuple(dict.fromkeys(site for cell in cells for site in cell.sites))
-    for unsorted in paired_buckets(source, target, names, batch_tokens):
+    for unsorted in paired_buckets(source, target, names, 0 if lm.recurrent else batch_tokens):
         rows = sorted(unsorted, key=lambda row: -len(target[row]))  # the order in which response_likelihood runs them
         sources, targets = [source[row] for row in rows], [target[row] for row in rows]
         activations = _tokens(lm, sources, sites, names)

@@ -117,7 +117,8 @@ def kl_divergence(p: Float[Tensor, "*batch vocab"], q: Float[Tensor, "*batch voc
 
 @torch.inference_mode()
 def _run(lm: LanguageModel, ids: Tensor, mask: Tensor, keep: int) -> Float[Tensor, "batch pos vocab"]:
-    return lm.base(input_ids=ids, use_cache=False, logits_to_keep=keep, **padding(mask)).logits.float()
+    logits = lm.base(input_ids=ids, use_cache=False, logits_to_keep=keep, **padding(mask)).logits
+    return logits[:, -keep:].float()  # some models ignore logits_to_keep
 
 
 def _passes(
@@ -126,7 +127,7 @@ def _passes(
     """Yield per pass: indices of its chats, logits from their last prompt token on, left-padded token ids."""
     if not chats:
         raise ValueError("likelihood: no chats")
-    for rows in buckets([len(chat) for chat in chats], batch_tokens):
+    for rows in buckets([len(chat) for chat in chats], batch_tokens, equal=lm.recurrent):
         batch = [chats[row] for row in rows]
         ids, mask = pad_left(batch, 0, lm.device)
         masks = batch_masks(batch, ids.shape[1], lm.device)

@@ -276,7 +276,7 @@ def scalar_activations(
         raise ValueError(f"scalar_activations: {len(chats)} prompts, {len(positions)} positions; want some")
     rows_of = directions or {name: update.A for name, update in loaded_updates(lm, adapter).items()}
     activations = {name: torch.empty(len(positions), len(chats), len(rows)) for name, rows in rows_of.items()}
-    for rows in buckets([len(chat) for chat in chats], batch_tokens):
+    for rows in buckets([len(chat) for chat in chats], batch_tokens, equal=lm.recurrent):
         batch = [chats[row] for row in rows]
         ids, mask = pad_left(batch, 0, lm.device)
         pools = [Pool(batch, name, ids.shape[1], lm.device) for name in positions]

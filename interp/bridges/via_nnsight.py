@@ -71,7 +71,7 @@ def record(
     lm = _language_model(model)
     values = torch.empty(len(sites), len(positions), len(chats), lm.d_model)
     order = sorted(set(sites), key=lambda site: site.execution)
-    for rows in buckets([len(chat) for chat in chats], batch_tokens):
+    for rows in buckets([len(chat) for chat in chats], batch_tokens, equal=lm.recurrent):
         batch = [chats[row] for row in rows]
         pools = [Pool(batch, name, max(map(len, batch)), torch.device("cpu")) for name in positions]
         readings, _ = _trace(model, batch, _visits(lm, _functions(edits, batch, rows), order, pools), None, remote)
@@ -97,7 +97,7 @@ def logits(
         ValueError: If ``position`` is several tokens in some prompt.
     """
     lm, logits_of = _language_model(model), dict[int, Tensor]()
-    for rows in buckets([len(chat) for chat in chats], batch_tokens):
+    for rows in buckets([len(chat) for chat in chats], batch_tokens, equal=lm.recurrent):
         batch = [chats[row] for row in rows]
         at = one_token(batch, position, max(map(len, batch)))
         _, values = _trace(model, batch, _visits(lm, _functions(edits, batch, rows), [], []), at, remote)

@@ -3,7 +3,8 @@
 Hugging Face's dynamic cache concatenates the keys and values of every layer at every token. Here each layer has room
 for all tokens to come, so a token costs one write. Making room needs a copy anyway, and the same copy selects rows: a
 prompt many times for its samples, later the unfinished rows. Sliding-window layers show attention the same slots as
-those of Hugging Face.
+those of Hugging Face. Layers with a recurrent state (linear attention, state spaces, short convolutions) keep Hugging
+Face's own class; only their rows are selected.
 
 In bfloat16 on the CPU, torch's attention to one new token takes longer than everything else together. There a prompt's
 keys and values are not copied at all: ``share_prefix`` keeps them once per prompt, and one matrix product serves all of
@@ -11,6 +12,7 @@ its samples. The softmax runs over both parts together, so the result equals ord
 uses the ordinary path, bit for bit.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,33 +22,83 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    DummyLayer,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
 
 SHARED = "interp_shared_prefix"
 """Name of the attention of shared prefixes in Hugging Face's registry, used inside ``shared_attention``."""
 CHUNK = 32
 """Number of slots by which the room for new tokens grows."""
+PLAIN_ATTENTION = frozenset(
+    "apertus arcee biogpt bitnet cohere cohere2 dots1 ernie4_5 ernie4_5_moe exaone4 flex_olmo gemma gemma3_text glm glm4 "
+    "glm4_moe gpt2 gpt_bigcode gpt_neox granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama "
+    "minimax_m2 ministral mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe "
+    "qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2".split()
+)
+"""Families whose attention reads the cached keys and values unchanged, through Hugging Face's registry (tested).
+
+Others do more with them (DiffLlama, multi-head latent attention, Llama 4) or do not use the registry (Falcon).
+"""
+STATES = (
+    LinearAttentionLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    DummyLayer,
+)
+"""Layers of Hugging Face's cache, beside those of attention alone, whose rows can be selected."""
+
+
+def new_cache(model: PreTrainedModel) -> Cache:
+    """Return an empty cache for one prefill.
+
+    Raises:
+        ValueError: If a layer of the model keeps anything whose rows cannot be selected.
+    """
+    cache = DynamicCache(config=model.config)
+    for layer in cache.layers:
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer, *STATES):
+            kind = type(layer).__name__
+            raise ValueError(f"model {model.config.model_type}: generation does not support its cache ({kind})")
+    return cache
 
 
 def take_rows(cache: Cache, rows: Int[Tensor, " batch"], *, room: int) -> Cache:
     """Return a cache with the given rows of ``cache``, in that order, and room for ``room`` new tokens.
 
     Rows may repeat. ``cache`` itself is not changed.
-
-    Raises:
-        ValueError: If a layer holds anything other than keys and values of attention.
     """
     if cache.layers and isinstance(cache.layers[0], _Shared):
         groups = _group(cache.layers[0].groups.owner[rows])
         return Cache(layers=[layer.select(rows, groups) for layer in cache.layers if isinstance(layer, _Shared)])
-    return Cache(layers=[_Buffer(_attention(layer), rows, room) for layer in cache.layers])
+    return Cache(layers=[_taken(layer, rows, room) for layer in cache.layers])
+
+
+def _taken(layer: Any, rows: Tensor, room: int) -> Any:
+    if type(layer) not in STATES:
+        return _Buffer(layer, rows, room)
+    taken = copy.copy(layer)
+    for name, states in vars(layer).items():
+        if isinstance(states, dict):  # the states by index: selecting rows puts new tensors into a dictionary of its own
+            setattr(taken, name, dict(states))
+    taken.reorder_cache(rows)
+    return taken
 
 
 def can_share(model: PreTrainedModel, cache: Cache, room: int) -> bool:
     """Return whether ``share_prefix`` supports this model and cache, and is faster than torch's attention."""
     config: Any = model.config.get_text_config()
     faster = model.device.type == "cpu" and model.dtype == torch.bfloat16
-    return faster and config._attn_implementation == "sdpa" and all(_unwindowed(layer, room) for layer in cache.layers)
+    plain = config.model_type in PLAIN_ATTENTION and config._attn_implementation == "sdpa"
+    return faster and plain and all(_unwindowed(layer, room) for layer in cache.layers)
 
 
 def _unwindowed(layer: object, room: int) -> bool:
@@ -216,12 +268,6 @@ class _Shared(CacheLayerMixin):
     def get_max_length(self) -> int:
         """Return -1: there is no window."""
         return -1
-
-
-def _attention(layer: object) -> "DynamicLayer | _Buffer":
-    if isinstance(layer, (DynamicLayer, _Buffer)) and type(layer) in (DynamicLayer, DynamicSlidingWindowLayer, _Buffer):
-        return layer
-    raise ValueError(f"cache layer {type(layer).__name__}: samples can share caches of attention only")
 
 
 class _Buffer(CacheLayerMixin):
