@@ -14,9 +14,13 @@ DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_hea
 LINEAR = {"layer_types": ["linear_attention", "linear_attention", "full_attention"]}
 MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8}
 LLAMA3_ROPE = {
-    "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
-}  # fmt: skip
+}
 ARCHITECTURES = {
     # dense attention
     "llama": ("LlamaConfig", GROUPED),
@@ -59,7 +63,10 @@ ARCHITECTURES = {
     "nanochat": ("NanoChatConfig", GROUPED),
     # older decoders: learned or ALiBi positions, parallel blocks
     "gpt2": ("GPT2Config", {}),
-    "gpt_neo": ("GPTNeoConfig", {"num_layers": 3, "attention_types": [[["global", "local", "global"], 1]], "window_size": 8}),
+    "gpt_neo": (
+        "GPTNeoConfig",
+        {"num_layers": 3, "attention_types": [[["global", "local", "global"], 1]], "window_size": 8},
+    ),
     "gpt_neox": ("GPTNeoXConfig", {}),
     "gpt_neox_serial": ("GPTNeoXConfig", {"use_parallel_residual": False}),
     "gptj": ("GPTJConfig", {"rotary_dim": 4}),
@@ -84,34 +91,124 @@ ARCHITECTURES = {
     "gpt_oss": ("GptOssConfig", {**HEADS, **LOCAL, "sliding_window": 8, **MIXED}),
     "granitemoe": ("GraniteMoeConfig", {**GROUPED, **LOCAL, "residual_multiplier": 0.5}),
     "granitemoeshared": ("GraniteMoeSharedConfig", {**GROUPED, **LOCAL, "shared_intermediate_size": 16}),
-    "deepseek_v2": ("DeepseekV2Config", {**LATENT, **ROUTED, **GROUPS, "num_key_value_heads": 4, "topk_method": "greedy", "head_dim": 8}),
+    "deepseek_v2": (
+        "DeepseekV2Config",
+        {**LATENT, **ROUTED, **GROUPS, "num_key_value_heads": 4, "topk_method": "greedy", "head_dim": 8},
+    ),
     "deepseek_v3": ("DeepseekV3Config", {**LATENT, **ROUTED, **GROUPS, "num_key_value_heads": 4}),
     "glm4_moe": ("Glm4MoeConfig", {**HEADS, **ROUTED, **GROUPS}),
     "dots1": ("Dots1Config", {**HEADS, **ROUTED, **GROUPS}),
-    "ernie4_5_moe": ("Ernie4_5_MoeConfig", {**GROUPED, "moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16, "moe_layer_start_index": 1}),
+    "ernie4_5_moe": (
+        "Ernie4_5_MoeConfig",
+        {**GROUPED, "moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16, "moe_layer_start_index": 1},
+    ),
     "hunyuan_moe": ("HunYuanMoEV1Config", {**HEADS, "num_experts": 4, "moe_topk": 2}),
     "minimax_m2": ("MiniMaxM2Config", {**HEADS, **LOCAL}),
-    "llama4": ("Llama4TextConfig", {**HEADS, "num_local_experts": 2, "intermediate_size_mlp": 64, "interleave_moe_layer_step": 2, "attention_chunk_size": 64}),
+    "llama4": (
+        "Llama4TextConfig",
+        {
+            **HEADS,
+            "num_local_experts": 2,
+            "intermediate_size_mlp": 64,
+            "interleave_moe_layer_step": 2,
+            "attention_chunk_size": 64,
+        },
+    ),
     # recurrent states: linear attention, state spaces, short convolutions
     "mamba": ("MambaConfig", {"state_size": 8, "time_step_rank": 2}),
     "falcon_mamba": ("FalconMambaConfig", {"state_size": 8, "time_step_rank": 2}),
-    "mamba2": ("Mamba2Config", {"state_size": 8, "num_heads": 8, "head_dim": 8, "expand": 2, "n_groups": 1, "chunk_size": 8}),
-    "jamba": ("JambaConfig", {**GROUPED, "use_mamba_kernels": False, "mamba_d_state": 8, "mamba_dt_rank": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "num_experts": 2}),
+    "mamba2": (
+        "Mamba2Config",
+        {"state_size": 8, "num_heads": 8, "head_dim": 8, "expand": 2, "n_groups": 1, "chunk_size": 8},
+    ),
+    "jamba": (
+        "JambaConfig",
+        {
+            **GROUPED,
+            "use_mamba_kernels": False,
+            "mamba_d_state": 8,
+            "mamba_dt_rank": 2,
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "expert_layer_period": 2,
+            "expert_layer_offset": 1,
+            "num_experts": 2,
+        },
+    ),
     "bamba": ("BambaConfig", {**GROUPED, **MAMBA2, "attn_layer_indices": [1]}),
     "falcon_h1": ("FalconH1Config", {**GROUPED, **MAMBA2, "mamba_d_ssm": 64}),
-    "granitemoehybrid": ("GraniteMoeHybridConfig", {**GROUPED, **LOCAL, **MAMBA2, "shared_intermediate_size": 16, "layer_types": ["mamba", "attention", "mamba"]}),
-    "zamba": ("ZambaConfig", {"num_key_value_heads": 4, "attention_hidden_size": 64, "attention_head_dim": 16, "mamba_d_state": 8, "mamba_dt_rank": 2, "n_mamba_heads": 2, "num_hidden_layers": 3, "layers_block_type": ["mamba", "hybrid", "mamba"], "use_mamba_kernels": False}),
-    "zamba2": ("Zamba2Config", {"num_key_value_heads": 4, "mamba_d_state": 8, "n_mamba_heads": 8, "mamba_headdim": 8, "mamba_ngroups": 1, "chunk_size": 8, "layers_block_type": ["mamba", "hybrid", "mamba"], "num_mem_blocks": 1, "use_mamba_kernels": False}),
-    "nemotron_h": ("NemotronHConfig", {**HEADS, "ssm_state_size": 8, "mamba_num_heads": 8, "mamba_head_dim": 8, "n_groups": 1, "chunk_size": 8, "layers_block_type": ["mamba", "attention", "mlp"], "use_mamba_kernels": False}),
-    "recurrent_gemma": ("RecurrentGemmaConfig", {**HEADS, "lru_width": 32, "attention_window_size": 8, "block_types": ["recurrent", "recurrent", "attention"]}),
+    "granitemoehybrid": (
+        "GraniteMoeHybridConfig",
+        {**GROUPED, **LOCAL, **MAMBA2, "shared_intermediate_size": 16, "layer_types": ["mamba", "attention", "mamba"]},
+    ),
+    "zamba": (
+        "ZambaConfig",
+        {
+            "num_key_value_heads": 4,
+            "num_hidden_layers": 4,
+            "attention_hidden_size": 64,
+            "attention_head_dim": 16,
+            "mamba_d_state": 8,
+            "mamba_dt_rank": 2,
+            "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+            "use_mamba_kernels": False,
+        },
+    ),
+    "zamba2": (
+        "Zamba2Config",
+        {
+            "num_key_value_heads": 4,
+            "mamba_d_state": 8,
+            "n_mamba_heads": 8,
+            "mamba_headdim": 8,
+            "mamba_ngroups": 1,
+            "chunk_size": 8,
+            "layers_block_type": ["mamba", "hybrid", "mamba"],
+            "num_mem_blocks": 1,
+            "use_mamba_kernels": False,
+        },
+    ),
+    "nemotron_h": (
+        "NemotronHConfig",
+        {
+            **HEADS,
+            "ssm_state_size": 8,
+            "mamba_num_heads": 8,
+            "mamba_head_dim": 8,
+            "n_groups": 1,
+            "chunk_size": 8,
+            "layers_block_type": ["mamba", "attention", "mlp"],
+            "use_mamba_kernels": False,
+        },
+    ),
+    "recurrent_gemma": (
+        "RecurrentGemmaConfig",
+        {**HEADS, "lru_width": 32, "attention_window_size": 8, "block_types": ["recurrent", "recurrent", "attention"]},
+    ),
     "lfm2": ("Lfm2Config", {**GROUPED, "layer_types": ["conv", "full_attention", "conv"]}),
-    "lfm2_moe": ("Lfm2MoeConfig", {**GROUPED, **EXPERTS, "num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]}),
+    "lfm2_moe": (
+        "Lfm2MoeConfig",
+        {**GROUPED, **EXPERTS, "num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]},
+    ),
     "qwen3_next": ("Qwen3NextConfig", {**HEADS, **EXPERTS, **SHARED, **DELTA, **LINEAR}),
     "qwen3_5": ("Qwen3_5TextConfig", {**HEADS, **DELTA, **LINEAR}),
     "qwen3_5_moe": ("Qwen3_5MoeTextConfig", {**HEADS, **EXPERTS, **SHARED, **DELTA, **LINEAR}),
     "olmo_hybrid": ("OlmoHybridConfig", {**GROUPED, **DELTA, **LINEAR}),
-    "kimi_linear": ("KimiLinearConfig", {"layer_types": ["linear_attention", "linear_attention", "full_attention"]}),
+    "kimi_linear": (
+        "KimiLinearConfig",
+        {
+            **LATENT,
+            **LOCAL,
+            "num_key_value_heads": 4,
+            "q_lora_rank": None,
+            "n_shared_experts": 1,
+            "moe_intermediate_size": 16,
+            "linear_head_dim": 8,
+            "linear_num_heads": 4,
+            **LINEAR,
+        },
+    ),
     "minimax": ("MiniMaxConfig", {**HEADS, **LOCAL, "block_size": 8, **LINEAR}),
     "rwkv": ("RwkvConfig", {"attention_hidden_size": 32}),
     "xlstm": ("xLSTMConfig", {"num_heads": 4}),
-}  # fmt: skip
+}

@@ -38,12 +38,13 @@ SHARED = "interp_shared_prefix"
 """Name of the attention of shared prefixes in Hugging Face's registry, used inside ``shared_attention``."""
 CHUNK = 32
 """Number of slots by which the room for new tokens grows."""
-PLAIN_ATTENTION = frozenset(
-    "apertus arcee biogpt bitnet cohere cohere2 dots1 ernie4_5 ernie4_5_moe exaone4 flex_olmo gemma gemma3_text glm glm4 "
-    "glm4_moe gpt2 gpt_bigcode gpt_neox granite granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe llama "
-    "minimax_m2 ministral mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt phi phi3 phimoe qwen2 qwen2_moe "
-    "qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2".split()
+_PLAIN = (
+    "apertus arcee biogpt bitnet cohere cohere2 dots1 ernie4_5 ernie4_5_moe exaone4 flex_olmo gemma gemma3_text "
+    "glm glm4 glm4_moe gpt2 gpt_bigcode gpt_neox granite granitemoe granitemoeshared helium hunyuan_v1_dense "
+    "hunyuan_v1_moe llama minimax_m2 ministral mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt phi "
+    "phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2"
 )
+PLAIN_ATTENTION = frozenset(_PLAIN.split())
 """Families whose attention reads the cached keys and values unchanged, through Hugging Face's registry (tested).
 
 Others do more with them (DiffLlama, multi-head latent attention, Llama 4) or do not use the registry (Falcon).
@@ -87,7 +88,9 @@ def _taken(layer: Any, rows: Tensor, room: int) -> Any:
         return _Buffer(layer, rows, room)
     taken = copy.copy(layer)
     for name, states in vars(layer).items():
-        if isinstance(states, dict):  # the states by index: selecting rows puts new tensors into a dictionary of its own
+        if isinstance(
+            states, dict
+        ):  # the states by index: selecting rows puts new tensors into a dictionary of its own
             setattr(taken, name, dict(states))
     taken.reorder_cache(rows)
     return taken
