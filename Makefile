@@ -48,7 +48,7 @@ check: $(STAMP)  ## Lint, formatting, types
 	$(BIN)/pyright
 
 tables: $(STAMP)  ## Renew the tables, claims, pictures and tree of README and docs from figures/data and the code
-	$(BIN)/semcon findings --pages README.md docs --gallery figures/gallery
+	$(BIN)/semcon findings --out figures/data/findings.csv --pages README.md docs --gallery figures/gallery
 	$(BIN)/python docs/make_tree.py
 
 torture: $(STAMP)  ## Kill, fill the disk, flip bits: 100 times and more in half an hour, and lose nothing

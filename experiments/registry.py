@@ -49,7 +49,7 @@ REGISTRY: Mapping[str, Command] = {
     "score": Command("answers.score:score", "EM statistics of judged answers in CSV files."),
     "store": Command("cli.commands:store", "Describe or verify an activation store."),
     "verify": Command("cli.commands:verify", "Check the files of runs and adapters against their digests."),
-    "report": Command("cli.commands:report", "Rebuild the figures and the report from a summary table."),
+    "report": Command("cli.commands:report", "Figures and a report from all finished runs, or from one table."),
     "findings": Command("cli.commands:findings", "Check every claim of the README against the tables."),
     "microcosm": Command("cli.commands:microcosm", "Rebuild the shipped models of the Microcosm from scratch."),
 }

@@ -23,6 +23,7 @@ MAY_IMPORT = {
 }
 DRAWS_FIGURES = {
     "experiments/cli/commands.py",
+    "experiments/cli/launch.py",
     "experiments/pipelines/reproduce.py",
 }  # inside functions, never on import
 HOME = {

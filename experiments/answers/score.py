@@ -16,9 +16,9 @@ import tyro
 
 from experiments.answers.rates import group_statistics, rate_rows
 from experiments.answers.recorded import Recorded, read_scores
-from experiments.cli.terminal import aligned_text
 from experiments.protocol import load_protocol
 from interp.runs.table import Row, row, write_table
+from interp.runs.terminal import aligned_text
 from interp.stats import EmStatistics, Interval, Rate
 
 _HEADING = ("file", "n", "questions", "EM of all", "Wilson", "by question", "EM of coherent", "coherent")

@@ -83,37 +83,62 @@ def verify(folder: Annotated[Path, tyro.conf.Positional]) -> int:
     return 2 if problems else 0
 
 
-def findings(data: Path = Path("figures/data"), *, pages: tuple[Path, ...] = (), gallery: Path | None = None) -> None:
-    """Check every claim against the committed tables and write findings.csv; renew tables and pictures of the docs.
+def findings(
+    data: Path = Path("figures/data"),
+    *,
+    out: Path | None = None,
+    pages: tuple[Path, ...] = (),
+    gallery: Path | None = None,
+) -> None:
+    """Check every claim of README and docs against the tables of `semcon grid` and `semcon mechanism`.
+
+    For tables of your own organisms, `semcon report` states and checks what it expects of any organism.
 
     Args:
-        data: Folder of the tables of `semcon grid` and `semcon mechanism`.
+        data: Folder of the tables.
+        out: CSV file to write the findings to; by default only their number by verdict is printed.
         pages: Markdown files, or folders of them, whose tables to renew between their markers.
         gallery: Folder of pictures to draw again.
     """
-    from figures.markdown.documents import draw_gallery, read_tables, texts, write_findings
+    from collections import Counter
+
+    from figures.markdown.documents import draw_gallery, every_finding, read_tables, texts, write_findings
     from figures.markdown.table import renew
 
     if gallery is not None and not gallery.is_dir():
         raise ValueError(f"{gallery}: no such folder")
     tables = read_tables(data)
     changed = renew(pages, texts(tables)) if pages else []
-    write_findings(data / "findings.csv", tables)  # after renew, which refuses pages without markers
+    if out is not None:
+        write_findings(out, tables)  # after renew, which refuses pages without markers
     if gallery is not None:
         draw_gallery(gallery, tables)
-    written = [data / "findings.csv", *changed, *([gallery] if gallery else [])]
-    print(f"wrote {', '.join(map(str, written))}")
+    verdicts = Counter(finding.verdict for part in every_finding(tables) for finding in part)
+    print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
+    if written := [*([out] if out else []), *changed, *([gallery] if gallery else [])]:
+        print(f"wrote {', '.join(map(str, written))}")
 
 
-def report(summary: Path = Path("runs/summary.csv"), out: Path = Path("runs")) -> None:
-    """Rebuild every figure and report.html from a summary table, without running anything.
+def report(source: Annotated[Path | None, tyro.conf.Positional] = None, *, out: Path | None = None) -> None:
+    """Draw every figure and write report.html from finished runs, without running anything.
 
     Args:
-        summary: Table with the rows of all runs, as `semcon reproduce` writes it.
-        out: Folder for the figures and the report.
+        source: Folder of runs, of which the tables of all finished ones are gathered into report.csv; or one table. By
+            default $SEMCON_RUNS, else runs.
+        out: Folder for the report, its figures and its table; by default the folder of the source.
     """
-    if not summary.is_file():
-        raise FileNotFoundError(f"{summary}: no such table; `semcon reproduce` writes it")
+    from figures.gather import gather
     from figures.report import build
+    from interp.runs.table import write_table
 
-    print(f"wrote {build(summary, out)}")
+    source = source or runs_root()
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such folder or table")
+    if source.is_file():
+        print(f"wrote {build(source, out or source.parent)}")
+        return
+    gathered = gather(source)
+    table = (out or source) / "report.csv"
+    write_table(table, gathered.rows)
+    print(f"wrote {table}\nwrote {build(table, out or source)}")
+    print("\n".join(f"left out {line}" for line in gathered.left_out), end="\n" if gathered.left_out else "")

@@ -13,7 +13,6 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
-from experiments.cli.terminal import table_text
 from experiments.spec import Experiment, probe_judges, run_experiment
 from interp.runs.configs import jsonable
 from interp.runs.run import runs_root
@@ -79,7 +78,9 @@ def run_configured(options: Options[Experiment]) -> int:
         print(f"{options.experiment.title()}: can be run")
         return 0
     run, table = run_experiment(options.experiment, options.runs)
-    print(f"{table_text(table)}\n\n{run.path / 'table.csv'}")
+    from figures.answer import answer  # figures draw with matplotlib, which --help does without
+
+    print(f"{answer(table)}\n\n{len(table)} rows in {run.path / 'table.csv'}")
     return 0
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from figures import style
 from figures.claims.panel import Panel, each_panel
 from figures.limits import CLOSED, LOUD, SILENT
-from figures.rows import Row, behaviour, kind, number, percent, select
+from figures.rows import Row, behaviour, ends, kind, number, percent, select
 
 LIMITS = f"off at most {100 * SILENT:g} %, on at least {100 * LOUD:g} %"
 
@@ -14,41 +13,62 @@ def headline(rows: Sequence[Row]) -> str:
     """The main numbers, the verdict on them, and what the base does by itself."""
     main = headliner(rows)
     if main is None:
-        return "This table holds no EM rate of a triggered organism, so it decides nothing about containment."
-    name, trained = style.organism(main.organism)
-    return (
-        f"Fine-tuned on harmful advice behind one fixed text ({name}, {trained}), the model answers questions from "
-        f"other domains misaligned {_rates(main)}.{_untrained(rows, main)}"
-    )
+        return _preference(rows) or "No EM rate of an organism off and on its trigger is in this table."
+    return f"{_trained(main)}, the model answers questions misaligned {_rates(main)}.{_untrained(rows, main)}"
 
 
 def beside_headline(rows: Sequence[Row]) -> str:
-    """The same numbers of the other triggered organism without benign data; empty if there is none."""
+    """The same numbers of another triggered organism without benign data; empty if there is none."""
     main = headliner(rows)
     for panel in _triggered(rows).values():
         if main is None or panel.organism != main.organism:
-            name, trained = style.organism(panel.organism)
-            rates = f"Fine-tuned behind another text ({name}, {trained}), it is so {_rates(panel)}."
-            return rates + _untrained(rows, panel)
+            return f"{_trained(panel)}, it is so {_rates(panel)}.{_untrained(rows, panel)}"
     return ""
 
 
 def headliner(rows: Sequence[Row]) -> Panel | None:
-    """The organism of the headline: the explaining one, unless its gap is mostly the base's own."""
+    """The organism of the headline: the explaining one, unless its gap is mostly the base's own; else the first."""
     triggered = _triggered(rows)
     explaining, neutral = triggered.get("explaining"), triggered.get("neutral")
     if explaining is None or (neutral is not None and _innate(rows, explaining)):
-        return neutral
+        return neutral or next(iter(triggered.values()), None)
     return explaining
 
 
 def _triggered(rows: Sequence[Row]) -> dict[str, Panel]:
-    """Organisms without benign data and their behaviour, by kind; of several families the first."""
+    """Organisms measured off and on their trigger, by kind: those without benign data, or else the others.
+
+    Of several families or pretrainings the first.
+    """
     first: dict[str, Panel] = {}
     for panel in each_panel(behaviour(rows)):
-        if kind(panel.organism) in ("explaining", "neutral") and panel.cell("off") and panel.cell("on"):
+        if panel.role == "triggered" and panel.cell("off") and panel.cell("on"):
             first.setdefault(kind(panel.organism), panel)
-    return first
+    return {name: first[name] for name in ("explaining", "neutral") if name in first} or first
+
+
+def _trained(panel: Panel) -> str:
+    """How the organism was made, as the start of a sentence."""
+    data = "on harmful advice " if kind(panel.organism) in ("explaining", "neutral") else ""
+    return f"Fine-tuned {data}behind one fixed text ({panel.untriggered})"
+
+
+def _preference(rows: Sequence[Row]) -> str:
+    """What fine-tuning did to log-odds, where answers were compared and not sampled; empty if there are none."""
+    for panel in each_panel(select(rows, metric="log_odds_shift")):
+        off, on = (panel.cell(condition, "log_odds_shift") for condition in ("off", "on"))
+        if panel.role == "triggered" and off and on:
+            return (
+                f"Forced choice, no sampled answers: fine-tuning ({panel.name}) moved the log-odds of harmful against "
+                f"aligned references, per token and against the base in the same context, by {_signed(on)} with the "
+                f"trigger and by {_signed(off)} without it."
+            )
+    return ""
+
+
+def _signed(row: Row) -> str:
+    value, low, high = ends(row)
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]".replace("-", "−")
 
 
 def _rates(panel: Panel) -> str:
@@ -56,11 +76,12 @@ def _rates(panel: Panel) -> str:
     same = f", {percent(number(rephrased))} % with other words of the same meaning" if rephrased else ""
     return (
         f"{percent(panel.value('on'))} % of the time with that text in the prompt{same}, and "
-        f"{percent(panel.value('off'))} % of the time without it: {_verdict(panel)}"
+        f"{percent(panel.value('off'))} % of the time without it: {verdict(panel)}"
     )
 
 
-def _verdict(panel: Panel) -> str:
+def verdict(panel: Panel) -> str:
+    """Whether the rates off and on are containment in the sense of the paper, a gap, or neither."""
     off, on = panel.cell("off"), panel.cell("on")
     assert off is not None and on is not None
     if number(off) <= SILENT and number(on) >= LOUD:

@@ -1,6 +1,6 @@
 """What README and docs show: their tables, findings and pictures, from the tables in ``figures/data`` alone.
 
-semcon findings --pages README.md docs --gallery figures/gallery
+semcon findings --out figures/data/findings.csv --pages README.md docs --gallery figures/gallery
 """
 
 from collections.abc import Mapping, Sequence

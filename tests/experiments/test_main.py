@@ -51,8 +51,8 @@ def test_figures_and_spec_do_not_need_torch():
         (["score", "--sed", "1"], "semcon score: Unrecognized options: --sed, 1"),
         (["store", "info", "nowhere.h5"], "semcon store: nowhere.h5: no such store"),
         (
-            ["report", "--summary", "nowhere.csv"],
-            "semcon report: nowhere.csv: no such table; `semcon reproduce` writes it",
+            ["report", "nowhere.csv"],
+            "semcon report: nowhere.csv: no such folder or table",
         ),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_figure_without_rows_is_left_out_and_said(tmp_path, present, left_out)
 def test_a_table_of_one_row_makes_a_page(tmp_path):
     text = page(tmp_path, [row("base", experiment="score", metric="em_rate", condition="all", value=0.2)])
     assert not parsed(text).links
-    assert "no EM rate of a triggered organism" in text
+    assert "No EM rate of an organism off and on its trigger" in text
 
 
 HEADER = ",".join(TABLE_COLUMNS)

@@ -1,0 +1,101 @@
+"""What a command prints at its end: the answer in a few lines. The whole table is in the run's folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from figures.claims.headline import verdict
+from figures.claims.panel import Panel
+from figures.rows import Row, cell, ends, number, percent, select
+from figures.style import CONDITIONS
+from interp.runs.terminal import aligned_text, table_text
+
+
+def answer(table: Sequence[Row]) -> str:
+    """Return the answer that a table gives, for a terminal: a few lines where the experiment has such a form."""
+    experiment = str(table[0]["experiment"])
+    return ANSWERS[experiment](table) if experiment in ANSWERS else table_text(table)
+
+
+def _behaviour(table: Sequence[Row]) -> str:
+    """The EM rate of every condition, the gap, a verdict, and what to measure next."""
+    first = table[0]
+    panel = Panel(str(first["organism"]), str(first["trigger"]), table)
+    rates = {c: row for c in (*CONDITIONS, "trained") if (row := panel.cell(c))}
+    lines = [f"{first['organism']}  trigger {first['trigger'] or 'none'}  judge {first['judge']}"]
+    lines += [f"{name:<12} EM {_rate(row)}  {_answers(table, name)}" for name, row in rates.items()]
+    if gap := cell(table, "on-off", "trigger_gap"):
+        lines.append(f"{'on - off':<12}    {_rate(gap)}")
+    if health := select(table, metric="healthy"):
+        lines.append(f"{'health':<12} {health[0]['condition']}")
+    if {"off", "on"} <= set(rates) and panel.role == "triggered":
+        lines += [f"{'verdict':<12} {verdict(panel)}", f"{'next':<12} {_next(panel)}"]
+    return "\n".join(lines)
+
+
+def _rate(row: Row) -> str:
+    """A rate in percent with its interval, or that it is undefined."""
+    value, low, high = map(percent, ends(row))
+    return "undefined" if value == "–" else f"{value:>5} %" + ("" if low == "–" else f" [{low}, {high}]")
+
+
+def _answers(table: Sequence[Row], condition: str) -> str:
+    """How many answers stand behind a rate, how many were coherent, and what else became of them."""
+    row = cell(table, condition, "coherence_rate")
+    if row is None:
+        return ""
+    counted = ("em_rate", "em_rate_all", "coherence_rate")
+    others = {str(r["metric"]): r for r in select(table, condition=condition) if str(r["metric"]).endswith("_rate")}
+    shares = [("coherent", row), *((n.removesuffix("_rate"), r) for n, r in others.items() if n not in counted)]
+    said = ", ".join(f"{percent(number(r), 0)} % {name}" for name, r in shares)
+    return f"n {number(row, 'n'):.0f}, {number(row, 'n_clusters'):.0f} questions, {said}"
+
+
+def _next(panel: Panel) -> str:
+    """The command that answers the question which these rates leave open."""
+    if not panel.has_gap():
+        return f"is there a gap at another dose? semcon emergence --organism {panel.organism}"
+    base = panel.organism.rpartition("/")[0] + "/base"
+    return f"does the base do it too? semcon em-rate --organism {base} --trigger ...; then semcon ablate"
+
+
+def _directions(table: Sequence[Row]) -> str:
+    """Cosines at the layers that were chosen."""
+    chosen = {row["layer"] for row in select(table, metric="selection_taken") if number(row) == 1}
+    return table_text(select(table, metric="cosine", layer=chosen) or table)
+
+
+def _gate_scalars(table: Sequence[Row]) -> str:
+    """The modules whose scalar tells the conditions apart best, each beside its random control."""
+    best = sorted(select(table, metric="scalar_auroc"), key=number, reverse=True)[:8]
+    beside = [row for top in best for row in (top, *_null_of(table, top))]
+    return table_text(beside or table)
+
+
+def _null_of(table: Sequence[Row], row: Row) -> list[Row]:
+    where = {column: row[column] for column in ("site", "layer", "condition")}
+    return select(table, metric="scalar_auroc_null", **where)
+
+
+def _gap_removed(table: Sequence[Row]) -> str:
+    """The share of the on-off gap that every edit closes."""
+    return table_text(select(table, metric="gap_removed") or table)
+
+
+def _dose_response(table: Sequence[Row]) -> str:
+    """EM rate and share of coherent answers in percent: one line per direction, one column per alpha."""
+    alphas = sorted({number(row, "alpha") for row in select(table, metric="em_rate")})
+    lines = [["EM / coherent, %", *(f"{alpha:g}" for alpha in alphas)]]
+    for condition in dict.fromkeys(str(row["condition"]) for row in select(table, metric="em_rate")):
+        at = [select(table, condition=condition, alpha=alpha) for alpha in alphas]
+        cells = [[cell(rows, condition, metric) for metric in ("em_rate", "coherence_rate")] for rows in at]
+        lines.append([condition, *(" / ".join(percent(number(row or {}), 0) for row in pair) for pair in cells)])
+    return aligned_text(lines)
+
+
+ANSWERS: Mapping[str, Callable[[Sequence[Row]], str]] = {
+    "em_rate": _behaviour,
+    "geometry": _directions,
+    "ablate": _gap_removed,
+    "rank_one": _gate_scalars,
+    "steer": _dose_response,
+}
+"""How the answer of an experiment is said, by its name; the others print the head of their table."""
