@@ -153,7 +153,8 @@ def fingerprint(hf: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(_plain_names(_base(hf))):
         flat = parameter.detach().flatten()
-        sample = flat[torch.linspace(0, flat.numel() - 1, min(64, flat.numel()), device=flat.device).long()]
+        last = flat.numel() - 1  # float32 cannot hold every index above 2 ** 24, and may round the last one up
+        sample = flat[torch.linspace(0, last, min(64, last + 1), device=flat.device).long().clamp(max=last)]
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
         digest.update(sample.to("cpu", torch.bfloat16).view(torch.uint16).numpy().tobytes())
     return digest.hexdigest()

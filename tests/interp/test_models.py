@@ -140,6 +140,12 @@ def test_an_adapter_of_another_base_of_the_same_shape_is_refused_by_its_manifest
         load(folders / "base", adapters={"one": folders / "first"})
 
 
+def test_fingerprint_of_more_values_than_float32_counts():
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.zeros(49152 * 576, dtype=torch.bfloat16))
+    assert fingerprint(module) == fingerprint(module)
+
+
 def test_adapters_do_not_change_the_fingerprint_of_their_base(llama):
     before = fingerprint(llama.hf)
     lm = tiny.with_adapters(llama, "first")
