@@ -6,23 +6,26 @@
 
 A row holds the prompt once, then the first answer, then the second. A 4-D attention mask hides the answers from each
 other, and position ids let both start right after the prompt, so each is computed as if it were alone. Position names
-of edits (``answer``, ``response[0]``, ...) mark tokens in both. The vocabulary head runs on the answers only.
+of edits (``answer``, ``response[0]``, ...) mark tokens in both. The vocabulary head runs on the answers only. Without
+edits, what several prompts say before the question (a system line, a trigger) is computed once and kept in a cache.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
+from transformers import DynamicCache
 
 from interp.analysis.likelihood import Likelihood, Within, response_likelihood
 from interp.chat import Chat
 from interp.chat import positions as marked
+from interp.decoding.kv_cache import take_rows
 from interp.edits import Edit, editing
 from interp.models import LanguageModel
 from interp.recording import buckets
@@ -126,25 +129,49 @@ def _width(pair: Pair) -> int:
 
 def _shared(lm: LanguageModel, pairs: Sequence[Pair], edits: Sequence[Edit], batch_tokens: int) -> ForcedChoice:
     total = torch.zeros(2, len(pairs), dtype=torch.float64)
-    for rows in buckets([_width(pair) for pair in pairs], batch_tokens):
-        batch = _Batch([pairs[row] for row in rows], lm.device)
-        index = torch.tensor(rows)
-        with editing(lm, edits, batch.masks, rows=lambda index=index: index):
-            total[:, rows] = batch.score(lm)
+    for prefix, members in _by_prefix(pairs, alone=bool(edits)).items():
+        cache = _prefill(lm, prefix)
+        for chosen in buckets([_width(pairs[row]) - len(prefix) for row in members], batch_tokens):
+            rows = [members[i] for i in chosen]
+            batch = _Batch([pairs[row] for row in rows], lm.device, len(prefix))
+            index = torch.tensor(rows)
+            with editing(lm, edits, batch.masks, rows=lambda index=index: index):
+                total[:, rows] = batch.score(lm, cache)
     lengths = torch.tensor([[chat.response_length for chat in pair] for pair in pairs]).T
     return ForcedChoice(*(Likelihood(total[i], lengths[i]) for i in (0, 1)))
+
+
+def _by_prefix(pairs: Sequence[Pair], *, alone: bool) -> Mapping[tuple[int, ...], list[int]]:
+    """Group pairs by their tokens before the question; all in one group without a prefix if they share none."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, (chat, _) in enumerate(pairs):
+        start = chat.spans.get("question", (0, 0))[0]
+        groups.setdefault(chat.token_ids[: min(start, chat.prompt_length - 1)], []).append(row)
+    single = [row for prefix, rows in groups.items() for row in rows if alone or not prefix or len(rows) == 1]
+    shared = {prefix: rows for prefix, rows in groups.items() if prefix and len(rows) > 1 and not alone}
+    return {**shared, (): sorted(single)} if single else shared
+
+
+@torch.inference_mode()
+def _prefill(lm: LanguageModel, prefix: Sequence[int]) -> DynamicCache | None:
+    """Return the keys and values of the tokens that a group of prompts begins with; None without any."""
+    if not prefix:
+        return None
+    cache = DynamicCache(config=lm.base.config)
+    lm.decoder(input_ids=torch.tensor([prefix], device=lm.device), past_key_values=cache, use_cache=True)
+    return cache
 
 
 class _Batch:
     """Rows of three columns of tokens: prompts, right-aligned; first answers and second answers, left-aligned.
 
     Every prompt ends in the same slot, so the slots that need the vocabulary head are the last ones of every row.
-    ``masks`` returns where an edit acts, by position name.
+    ``masks`` returns where an edit acts, by position name. A row lacks the first ``cached`` tokens of its prompt.
     """
 
-    def __init__(self, pairs: Sequence[Pair], device: torch.device) -> None:
-        self.pairs, self.device = pairs, device
-        self.prompt = max(first.prompt_length for first, _ in pairs)
+    def __init__(self, pairs: Sequence[Pair], device: torch.device, cached: int = 0) -> None:
+        self.pairs, self.device, self.cached = pairs, device, cached
+        self.prompt = max(first.prompt_length for first, _ in pairs) - cached
         self.parts = [max(_fed(pair[i]) for pair in pairs) for i in (0, 1)]
         self.masks = functools.cache(lambda name: self._marked(name).to(device))
 
@@ -164,7 +191,8 @@ class _Batch:
         position, part = torch.zeros_like(ids), torch.full_like(ids, -1)
         for row, pair in enumerate(self.pairs):
             n = pair[0].prompt_length
-            spans = [(self.prompt - n, 0, n, pair[0])]
+            new = n - self.cached
+            spans = [(self.prompt - new, self.cached, new, pair[0])]
             spans += [(self.prompt + i * self.parts[0], n, _fed(chat), chat) for i, chat in enumerate(pair)]
             for p, (at, start, length, chat) in enumerate(spans):
                 ids[row, at : at + length] = torch.tensor(chat.token_ids[start : start + length])
@@ -172,23 +200,28 @@ class _Batch:
                 part[row, at : at + length] = p
         return ids, position, part
 
-    def _mask(self, part: Tensor, dtype: torch.dtype) -> Float[Tensor, "pair 1 slot slot"]:
+    def _mask(self, part: Tensor, dtype: torch.dtype) -> Float[Tensor, "pair 1 slot seen"]:
         """Return what is added to attention scores: a slot sees earlier slots of the same part and of the prompt."""
         key, query = part[:, None, :], part[:, :, None]
         causal = torch.ones(part.shape[1], part.shape[1], dtype=torch.bool).tril()
         visible = causal & (key >= 0) & ((key == 0) | (key == query))
+        visible = torch.nn.functional.pad(visible, (self.cached, 0), value=True)
         return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)[:, None]
 
     @torch.inference_mode()
-    def score(self, lm: LanguageModel) -> Float64[Tensor, "2 pair"]:
-        """Return the log-probability of both answers of every pair."""
+    def score(self, lm: LanguageModel, cache: DynamicCache | None = None) -> Float64[Tensor, "2 pair"]:
+        """Return the log-probability of both answers of every pair, after the cached tokens."""
         ids, position, part = self._tokens()
         mask = self._mask(part, lm.dtype).to(self.device)
+        past = None
+        if cache is not None:
+            past = take_rows(cache, torch.zeros(len(self.pairs), dtype=torch.long), room=ids.shape[1])
         logits = lm.base(
             input_ids=ids.to(self.device),
             attention_mask=mask,
             position_ids=position.to(self.device),
-            use_cache=False,
+            past_key_values=past,
+            use_cache=past is not None,
             logits_to_keep=1 + sum(self.parts),
         ).logits
         return torch.stack([torch.stack(scores) for scores in zip(*self._scores(logits), strict=True)])

@@ -51,6 +51,13 @@ def test_one_pass_equals_each_answer_alone(family):
     assert choice.prefers_second.tolist() == (choice.log_odds > 0).tolist()
 
 
+def test_prompts_with_other_beginnings_do_not_share_a_cache(llama):
+    given = [*pairs(), *pairs(trigger=False)]
+    given = given[::2] + given[1::2]
+    choice = forced_choice(llama, given, shared=True, batch_tokens=150)
+    torch.testing.assert_close(choice.log_odds, alone(llama, given), atol=1e-5, rtol=0)
+
+
 def test_a_window_in_reach_means_two_passes(lm):
     given = pairs()
     windowed = "sliding_window" in tiny.CONFIGS[lm.name][1]
