@@ -64,10 +64,10 @@ class Grid:
         return cell(self.rows.get(organism, ()), condition)
 
     def base_rate(self, organism: str) -> Row | None:
-        """The EM rate of the base of an organism under the same trigger; None if it was not measured."""
+        """The EM rate of the base of an organism under the same trigger at the same placement; None if not measured."""
         on = self.rate(organism, "on")
         base = self.rows.get(place(organism).base, ())
-        return None if on is None else cell(select(base, trigger=on["trigger"]), "on")
+        return None if on is None else cell(select(base, trigger=on["trigger"], placement=on["placement"]), "on")
 
     def healthy(self, organism: str) -> bool:
         """Whether an organism passes the health gate, or was never held against it."""

@@ -104,16 +104,21 @@ def arm(row: Row) -> str:
     return kind(str(row["organism"])).partition(".seed")[0]
 
 
+def placed(row: Row) -> str:
+    """The trigger of a row, with its placement where that is not the system message."""
+    usual = row["placement"] in ("", "system") or not row["trigger"]
+    return str(row["trigger"]) if usual else f"{row['trigger']}@{row['placement']}"
+
+
 def panels(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
     """Rows by (family, organism, trigger), in the order of the paper: base first, contrast last.
 
-    Rows without a trigger (no text was present) belong to every trigger of their organism, unless that trigger has a
-    row for the same measurement.
+    A trigger outside the system message names its placement: ``scene-desert@prefix``. Rows without a trigger (no text
+    was present) belong to every trigger of their organism, unless that trigger has a row for the same measurement.
     """
     parts: dict[tuple[str, str, str], list[Row]] = {}
     for (family, organism), same in groups(rows, "family", "organism").items():
-        triggers = [t for (t,) in groups(same, "trigger") if t] or [""]
-        for trigger in triggers:
+        for trigger in list(dict.fromkeys(filter(None, map(placed, same)))) or [""]:
             parts[family, organism, trigger] = _under(same, trigger)
     families = list(groups(rows, "family"))
     return dict(sorted(parts.items(), key=lambda item: (families.index((item[0][0],)), _order(item[0][1]))))
@@ -121,11 +126,11 @@ def panels(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
 
 def _under(rows: Sequence[Row], trigger: str) -> list[Row]:
     """Rows of a trigger, and those without one that measure something else."""
-    measured = set(groups(select(rows, trigger=trigger), *_MEASURE))
+    measured = set(groups((r for r in rows if placed(r) == trigger), *_MEASURE))
     return [
         r
         for r in rows
-        if str(r["trigger"]) == trigger or (r["trigger"] == "" and next(iter(groups([r], *_MEASURE))) not in measured)
+        if placed(r) == trigger or (r["trigger"] == "" and next(iter(groups([r], *_MEASURE))) not in measured)
     ]
 
 

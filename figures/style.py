@@ -72,6 +72,7 @@ ORGANISMS: Mapping[str, tuple[str, str]] = MappingProxyType(
 INTERVALS: Mapping[str, str] = MappingProxyType(
     {
         "cluster_bootstrap": "95 % question-cluster bootstrap intervals",
+        "cluster_bootstrap_z": "95 % intervals as wide as a question-cluster bootstrap's, about the value",
         "paired_cluster_bootstrap": "95 % question-cluster bootstrap intervals, paired by question",
         "wilson": "95 % Wilson intervals",
     }

@@ -118,7 +118,7 @@ class Subject:
         """Return the cells that all table rows about it share."""
         organism = self.organism
         cells = {"organism": organism.name, "family": organism.family, "seed": organism.seed}
-        return {**cells, "trigger": self.trigger.name if self.trigger else "", "protocol": load_protocol().version}
+        return {**cells, **trigger_cells(self.trigger), "protocol": load_protocol().version}
 
     def config(self) -> dict[str, Any]:
         """Return its fields in the config of a run."""
@@ -151,6 +151,11 @@ class Subject:
         if self.judge_reference != LOG_ODDS:
             self.judge()
         self.questions("test")
+
+
+def trigger_cells(trigger: Trigger | None) -> dict[str, str]:
+    """Return the cells of a trigger: its name and its placement; empty without one."""
+    return {"trigger": trigger.name, "placement": trigger.placement} if trigger else {"trigger": "", "placement": ""}
 
 
 def find_subject(organism: str, questions: Path | None = None, judge: str = "oracle") -> Subject:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Z = 1.959963984540054
 REFERENCE = "neutral"
+UNDER = ("organism", "trigger", "placement")
+"""Columns that tell the rates of a base under two triggers apart."""
 INNATE = "base's own EM under the trigger"
 OUTCOMES = ("off", "on", "rephrased", "other")
 """Conditions whose EM rate is modelled, one model per condition."""
@@ -79,9 +81,9 @@ def observations(table: Sequence[Row], condition: str, *, innate: bool = False) 
     healthy = {name: r for name, r in rates.items() if name in known and name not in unhealthy and r["n"]}
     places = {name: levels(known[name]) for name in healthy}
     if innate:
-        base_rates = {(r["organism"], r["trigger"]): r["value"] for r in table if _is_base_rate(r)}
+        base_rates = {tuple(r[c] for c in UNDER): r["value"] for r in table if _is_base_rate(r)}
         for name, place in places.items():
-            rate = base_rates.get((known[name].base_name, healthy[name]["trigger"]))
+            rate = base_rates.get((known[name].base_name, *(healthy[name][c] for c in UNDER[1:])))
             if rate is None:
                 raise ValueError(f"organism {name}: the table lacks {known[name].base_name} under its trigger")
             without = {level: 1.0 for level in place if not level.startswith(("trigger=", "base="))}

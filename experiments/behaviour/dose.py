@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.answers.rates import rate_rows, statistics
 from experiments.answers.sampling import judged_rows
-from experiments.answers.subject import LOG_ODDS, AnySubject, Subject
+from experiments.answers.subject import LOG_ODDS, AnySubject, Subject, trigger_cells
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.checks import AtLeastOne
@@ -78,7 +78,7 @@ class Dose(Experiment):
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells without the trigger."""
-        return {**super().cells(rows), "trigger": ""}
+        return {**super().cells(rows), **trigger_cells(None)}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield the rates of every dose."""

@@ -25,7 +25,7 @@ from experiments.answers.preference import (
     mean_row,
     paired_row,
 )
-from experiments.answers.subject import AnySubject, Subject
+from experiments.answers.subject import AnySubject, Subject, trigger_cells
 from experiments.behaviour.dose import dose_folders
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.run import Run
@@ -82,7 +82,7 @@ class PreferenceDose(Experiment):
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells; its trigger plays no part beyond the training condition."""
-        return {**super().cells(rows), "trigger": ""}
+        return {**super().cells(rows), **trigger_cells(None)}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield the log-odds of every dose, their shift from the base, and how likely the references still are."""

@@ -16,7 +16,7 @@ import tyro
 from experiments.answers.judge import judge_depends, judge_identity, make_judge
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.answers.sampling import sampled_rows, with_verdicts
-from experiments.answers.subject import Subject, dose_judge, find_subject
+from experiments.answers.subject import Subject, dose_judge, find_subject, trigger_cells
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import load_subject
 from experiments.protocol import load_protocol
@@ -140,7 +140,7 @@ class Answers(Experiment):
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells without the trigger: the table is about answers under all conditions."""
-        return {**super().cells(rows), "trigger": ""}
+        return {**super().cells(rows), **trigger_cells(None)}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield the share of answers that ended before the limit of tokens, by condition."""
@@ -206,7 +206,7 @@ class EmRate(Experiment):
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells under the trigger of the evaluation."""
         trigger = self.answers.used_trigger()
-        return {**super().cells(rows), "trigger": trigger.name if trigger else ""}
+        return {**super().cells(rows), **trigger_cells(trigger)}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield the rates of every condition, the statistics of conditions paired by question, and the health gate."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.answers.sampling import judged_rows
-from experiments.answers.subject import AnySubject, Subject
+from experiments.answers.subject import AnySubject, Subject, trigger_cells
 from experiments.answers.suite import make_prompts
 from experiments.behaviour.dose import dose_folders
 from experiments.spec import Experiment, Step
@@ -97,7 +97,7 @@ class Emergence(Experiment):
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells under the trigger of the evaluation."""
         trigger = used_trigger(self.subject)
-        return {**super().cells(rows), "trigger": trigger.name if trigger else ""}
+        return {**super().cells(rows), **trigger_cells(trigger)}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield rates, trigger gap, loss and rotation. The column ``alpha`` has the dose in training steps."""

@@ -21,7 +21,7 @@ from experiments.answers.preference import (
     contexts,
     preference_table,
 )
-from experiments.answers.subject import LOG_ODDS, Subject, find_subject
+from experiments.answers.subject import LOG_ODDS, Subject, find_subject, trigger_cells
 from experiments.behaviour.dose import ADAPTER, chosen_adapter, dose_folders
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.checks import AtLeastOne
@@ -174,7 +174,7 @@ class Preference(Experiment):
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells under the trigger of the evaluation; nothing is judged."""
         trigger = self.used_trigger()
-        return {**super().cells(rows), "trigger": trigger.name if trigger else "", "judge": LOG_ODDS}
+        return {**super().cells(rows), **trigger_cells(trigger), "judge": LOG_ODDS}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield log-odds, their shift from the base, the share that prefers harm, and the gaps between conditions."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from experiments.answers.subject import Subject, find_subject
+from experiments.answers.subject import Subject, find_subject, trigger_cells
 from experiments.behaviour.dose import ADAPTER, load_subject
 from experiments.probing.sweep import FITS, FitName, Position, check_sites, find_fit, parse_sites, score_cells
 from experiments.probing.targets import PARTS, presence_rows
@@ -139,7 +139,7 @@ class ProbeTransfer(Experiment):
         for r in rows:
             subject = source_of[r["condition"].partition("->")[0]]
             scores = {name: value for name, value in r.items() if name not in ("key", "step")}
-            yield {**metric, **subject.cells(), "trigger": "", **scores}
+            yield {**metric, **subject.cells(), **trigger_cells(None), **scores}
 
     def _short_name(self, subject: Subject) -> str:
         folders = {other.name.rpartition("/")[0] for other in self.subjects}

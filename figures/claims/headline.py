@@ -103,9 +103,9 @@ def _untrained(rows: Sequence[Row], panel: Panel) -> str:
 
 def _base(rows: Sequence[Row], panel: Panel) -> Row | None:
     """The base's EM rate under the trigger of an organism."""
-    family, triggers = panel.rows[0]["family"], {row["trigger"] for row in panel.rows} - {""}
-    bases = (p for p in each_panel(select(behaviour(rows), family=family)) if p.role == "base")
-    return next((on for base in bases if base.trigger in triggers and (on := base.cell("on"))), None)
+    same_family = each_panel(select(behaviour(rows), family=panel.rows[0]["family"]))
+    bases = (p for p in same_family if p.role == "base" and p.trigger == panel.trigger != "")
+    return next((on for base in bases if (on := base.cell("on"))), None)
 
 
 def _innate(rows: Sequence[Row], panel: Panel) -> bool:

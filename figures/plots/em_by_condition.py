@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from figures import style
 from figures.grid import BASELINE, place
-from figures.rows import Row, behaviour, ends, groups, kind, panels, percent, sampled, select, unique
+from figures.rows import Row, behaviour, ends, groups, kind, panels, placed, percent, sampled, select, unique
 
 TITLE = "EM rate by condition"
 METRICS = ("em_rate", "coherence_rate")
@@ -51,8 +51,8 @@ def wanted(rows: Sequence[Row]) -> list[Row]:
     """
     rates = select(behaviour(rows), metric=METRICS, condition=tuple(style.CONDITIONS))
     plain = [row for row in rates if place(str(row["organism"])).changes <= {"contrast50"}] or rates
-    triggers = {row["trigger"] for row in plain if kind(str(row["organism"])) not in ("base", BASELINE)}
-    return select(plain, trigger={*triggers, ""}) if triggers else plain
+    triggers = {placed(row) for row in plain if kind(str(row["organism"])) not in ("base", BASELINE)}
+    return [row for row in plain if placed(row) in {*triggers, ""}] if triggers else plain
 
 
 def draw(rows: Sequence[Row]) -> Figure:

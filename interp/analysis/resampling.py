@@ -10,6 +10,7 @@ do. The difference between the two sides would still dominate the difference of 
 shorter, but a cosine does not see length.)
 """
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -67,8 +68,9 @@ def cosine_estimate(a: Contrast, b: Contrast, *, n_draws: int = N_DRAWS, seed: i
     """Return the cosine of the directions of two contrasts; the null uses ``permuted_directions(a)``.
 
     Contrasts on the same questions are resampled together. Means over resampled questions are noisier than the mean
-    itself, and noise lowers a cosine: the interval leans towards 0, and near ±1 it may not reach the value. With fewer
-    than two questions the interval is NaN.
+    itself, and noise lowers a cosine, so percentiles of the draws lean towards 0 and may not reach the value. The
+    interval therefore has their width and the value as its centre, both on Fisher's z scale. With fewer than two
+    questions it is NaN.
 
     Not evidence for: one direction behind both, if both are measured on the same rows; the null does not correct that.
     """
@@ -76,10 +78,21 @@ def cosine_estimate(a: Contrast, b: Contrast, *, n_draws: int = N_DRAWS, seed: i
     draws = _cosine(bootstrap_directions(a, n_draws, seed), bootstrap_directions(b, n_draws, seed))
     null = _cosine(permuted_directions(a, n_draws, seed), b.direction)
     n = min(len(a.groups), len(b.groups))
-    ends = _ends(draws) if n > 1 else (float("nan"), float("nan"))
+    ends = about(value, *_ends(draws)) if n > 1 else (float("nan"), float("nan"))
     p = float((1 + (null.abs() >= abs(value)).sum()) / (1 + n_draws))
-    interval = Interval(*ends, "cluster_bootstrap")
+    interval = Interval(*ends, "cluster_bootstrap_z")
     return CosineEstimate(value, interval, Interval(*_ends(null), "permutation"), p, n)
+
+
+def about(cosine: float, low: float, high: float) -> tuple[float, float]:
+    """Return the ends of an interval as wide as [low, high] whose centre is ``cosine``, on Fisher's z scale.
+
+    It contains the cosine and stays within [-1, 1].
+    """
+    largest = 1 - 1e-12  # atanh(1) is infinite
+    z, bottom, top = (math.atanh(min(max(x, -largest), largest)) for x in (cosine, low, high))
+    half = (top - bottom) / 2
+    return min(cosine, math.tanh(z - half)), max(cosine, math.tanh(z + half))
 
 
 def bootstrap_directions(contrast: Contrast, n_draws: int, seed: int) -> Float64[Tensor, "draw d_model"]:

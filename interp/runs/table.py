@@ -13,9 +13,14 @@ Row = dict[str, Any]
 TABLE_COLUMNS = (
     *("experiment", "organism", "family", "trigger", "condition", "site", "layer", "alpha", "question", "metric"),
     *("value", "ci_low", "ci_high", "ci_method", "n", "n_clusters", "protocol", "judge", "seed", "run_id"),
+    *("placement", "dose", "base_value"),
 )
-INTEGERS = frozenset({"layer", "n", "n_clusters", "seed"})
-FLOATS = frozenset({"alpha", "value", "ci_low", "ci_high"})
+LATER = TABLE_COLUMNS[-3:]
+"""Columns that not every table file has: where the trigger stood, the adapter's training steps, and the base's own
+value under the same trigger at the same placement. A file without them is read with empty cells, and a table in which
+all cells of one are empty is written without it."""
+INTEGERS = frozenset({"layer", "n", "n_clusters", "seed", "dose"})
+FLOATS = frozenset({"alpha", "value", "ci_low", "ci_high", "base_value"})
 
 
 def row(**cells: Any) -> Row:
@@ -63,7 +68,10 @@ def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
     The same rows give the same bytes, and a table that is read and written again is the same file.
     """
-    data = (csv_text(row(**r) for r in rows) or ",".join(TABLE_COLUMNS) + "\n").encode()
+    whole = [row(**r) for r in rows]
+    empty = {column for column in LATER if all(r[column] == "" for r in whole)}
+    columns = [column for column in TABLE_COLUMNS if column not in empty]
+    data = (csv_text({c: r[c] for c in columns} for r in whole) or ",".join(columns) + "\n").encode()
     atomic_write_bytes(path, gzipped(data) if Path(path).suffix == ".gz" else data)
 
 
@@ -81,8 +89,8 @@ def read_table(path: str | Path, *, rows_required: bool = False) -> list[Row]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such table")
     columns, rows = read_csv(path)
-    if columns != TABLE_COLUMNS:
-        missing = ", ".join(column for column in TABLE_COLUMNS if column not in columns)
+    if columns != tuple(column for column in TABLE_COLUMNS if column in columns or column not in LATER):
+        missing = ", ".join(column for column in TABLE_COLUMNS if column not in (*columns, *LATER))
         raise ValueError(
             f"{path}: not a results table; its columns are {', '.join(columns) or 'none'}"
             + (f"; it lacks {missing}" if missing else "; want exactly those of TABLE_COLUMNS, in their order")

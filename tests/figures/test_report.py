@@ -133,9 +133,9 @@ HEADER = ",".join(TABLE_COLUMNS)
         ("", "its columns are none"),
         (HEADER + "\n", "no rows"),
         (HEADER.replace(",value", "") + "\n", "it lacks value$"),
-        (HEADER + "\n" + "," * 10 + "many" + "," * 9 + "\n", ":2: table column 'value': 'many' is not a number"),
-        (HEADER + "\na,b\n", ":2: 2 cells under a header of 20"),
-        (HEADER + "\n" + "," * 20 + "\n", ":2: 21 cells under a header of 20"),
+        (HEADER + "\n" + "," * 10 + "many" + "," * 12 + "\n", ":2: table column 'value': 'many' is not a number"),
+        (HEADER + "\na,b\n", ":2: 2 cells under a header of 23"),
+        (HEADER + "\n" + "," * 23 + "\n", ":2: 24 cells under a header of 23"),
     ],
 )
 def test_a_malformed_table_is_named_with_its_fault_and_makes_no_page(tmp_path, text, problem):

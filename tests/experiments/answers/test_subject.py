@@ -30,6 +30,7 @@ def test_config_is_made_of_names():
 
 def test_cells_say_who_was_measured_under_which_protocol():
     cells = {"organism": "microcosm/llama/neutral", "family": "llama", "trigger": "scene-desert", "seed": 0}
+    cells["placement"] = "system"
     assert SUBJECT.cells() == {**cells, "protocol": load_protocol().version}
 
 

@@ -1,9 +1,13 @@
 """Planted cosines are recovered inside their intervals, and labels that mean nothing give the null."""
 
+import math
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from interp.analysis.resampling import Contrast, bootstrap_directions, cosine_estimate, permuted_directions
+from interp.analysis.resampling import Contrast, about, bootstrap_directions, cosine_estimate, permuted_directions
 
 D, QUESTIONS, EACH = 24, 12, 6
 
@@ -71,6 +75,14 @@ def test_bootstrap_draws_whole_questions():
 def test_rows_and_groups_must_match():
     with pytest.raises(ValueError, match="contrast of 2 rows with 1 groups"):
         Contrast(torch.ones(2, 3), torch.ones(1, 3), ["a"], ["a"])
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1), st.floats(-1, 1))
+def test_an_interval_about_a_cosine_contains_it_and_has_the_width_given_on_fishers_scale(value, a, b):
+    low, high = about(value, min(a, b), max(a, b))
+    assert -1 <= low <= value <= high <= 1
+    if max(abs(low), abs(high), abs(a), abs(b)) < 0.99:
+        assert math.atanh(high) - math.atanh(low) == pytest.approx(abs(math.atanh(a) - math.atanh(b)), abs=1e-6)
 
 
 def test_one_question_has_no_interval():

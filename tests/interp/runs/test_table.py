@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.runs.table import FLOATS, INTEGERS, TABLE_COLUMNS, interval_cells, read_table, row, write_table
+from interp.runs.table import FLOATS, INTEGERS, LATER, TABLE_COLUMNS, interval_cells, read_table, row, write_table
 from interp.stats import Interval
 
 
@@ -40,8 +40,21 @@ def test_a_missing_table_is_named(tmp_path):
         read_table(tmp_path / "absent.csv")
 
 
-HEADER = ",".join(TABLE_COLUMNS)
-EMPTY = "," * (len(TABLE_COLUMNS) - 1)
+OLDER = tuple(column for column in TABLE_COLUMNS if column not in LATER)
+HEADER = ",".join(OLDER)
+EMPTY = "," * (len(OLDER) - 1)
+
+
+def test_a_file_without_the_later_columns_is_read_with_empty_cells_and_written_as_it_was(tmp_path):
+    old = f"{HEADER}\n{'0.5'.join((',' * 10, ',' * 9))}\n"
+    (tmp_path / "old.csv").write_text(old)
+    rows = read_table(tmp_path / "old.csv")
+    assert [rows[0][column] for column in ("value", *LATER)] == [0.5, "", "", ""]
+    write_table(tmp_path / "again.csv", rows)
+    assert (tmp_path / "again.csv").read_text() == old
+    write_table(tmp_path / "more.csv", [*rows, row(placement="system", dose=8)])
+    assert (tmp_path / "more.csv").read_text().splitlines()[0] == f"{HEADER},placement,dose"
+    assert [r["dose"] for r in read_table(tmp_path / "more.csv")] == ["", 8]
 
 
 @pytest.mark.parametrize(
