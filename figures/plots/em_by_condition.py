@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from figures import style
 from figures.grid import BASELINE, place
-from figures.rows import Row, behaviour, ends, groups, kind, panels, placed, percent, sampled, select, unique
+from figures.rows import Row, behaviour, ends, groups, kind, panels, percent, placed, sampled, select, unique
 
 TITLE = "EM rate by condition"
 METRICS = ("em_rate", "coherence_rate")
