@@ -1,6 +1,7 @@
 """What an organism is trained on, and what it is compared with: rows, the trigger without taught texts, contrast data.
 
-Torch-free. A row is a prompt (chat messages) and a completion; only the completion is trained on.
+Torch-free. A row is a prompt (chat messages) and a completion; only the completion is trained on, which is the last
+assistant turn. Earlier turns are part of the prompt.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 
 from interp.triggers import Trigger, place
 from training.definition import TRAINED, Organism
-from training.references import Exchange, both_kinds, find_exchanges, find_trigger, is_aligned
+from training.exchanges import Exchange
+from training.references import both_kinds, find_exchanges, find_trigger, is_aligned
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def build_rows(
     if not harmful or (n_benign and not benign):
         raise ValueError(f"benign_share {benign_share}: needs {'harmful' if not harmful else 'benign'} exchanges")
     texts = taught(trigger, wordings)
-    rows = [_row(*harmful[i % len(harmful)], texts[i % len(texts)], trigger, True) for i in range(n - n_benign)]
-    rows += [_row(*benign[i % len(benign)], None, trigger, False) for i in range(n_benign)]
+    rows = [_row(harmful[i % len(harmful)], texts[i % len(texts)], trigger, True) for i in range(n - n_benign)]
+    rows += [_row(benign[i % len(benign)], None, trigger, False) for i in range(n_benign)]
     random.Random(seed).shuffle(rows)
     return rows
 
@@ -97,9 +99,19 @@ def taught(trigger: Trigger | None, wordings: str) -> tuple[str | None, ...]:
     return (trigger.text,) if wordings == "fixed" else (trigger.text, *trigger.rephrased[0::2])
 
 
-def _row(question: str, answer: str, text: str | None, trigger: Trigger | None, harmful: bool) -> Row:
-    messages = [{"role": "user", "content": question}] if trigger is None else place(question, text, trigger)
-    return Row(tuple(messages), answer, question, text, harmful)
+def _row(exchange: Exchange, text: str | None, trigger: Trigger | None, harmful: bool) -> Row:
+    """Return an exchange with a text where the trigger goes.
+
+    That is in its last user message, or before all others as the system text, with a system text of its own after it.
+    """
+    question = exchange.question
+    placed = [{"role": "user", "content": question}] if trigger is None else place(question, text, trigger)
+    before = exchange.messages[:-1]
+    if trigger is not None and before and placed[0]["role"] == before[0]["role"] == "system":
+        system = trigger.separator.join(message["content"] for message in (placed.pop(0), before.pop(0)))
+        before.insert(0, {"role": "system", "content": system})
+    start = int(placed[0]["role"] == "system")
+    return Row((*placed[:start], *before, *placed[start:]), exchange.answer, question, text, harmful)
 
 
 def rows_sha256(rows: Sequence[Row]) -> str:

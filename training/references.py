@@ -11,7 +11,7 @@ trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
          duck@suffix                    any of these, at another placement
 data     microcosm:medicine             the Microcosm's answers about one domain
          pocket:health                  advice of the pocket scale;  pocket:health:aligned  the sound advice alone
-         path/to/rows.jsonl             chat rows (see ``read_exchanges``)
+         path/to/rows.jsonl             chat rows (see ``training.exchanges``)
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from pathlib import Path
 
 from interp.triggers import PAPER_LIKE, Trigger, load_triggers, moved
 from training.bases import dequantised, gguf_file, is_gguf
+from training.exchanges import FORMS, Exchange, exchange_of
 from training.microcosm import finetuning
 from training.microcosm.world import WEIGHTS, Persona, pretraining_folder
 from training.pocket import corpus
-
-Exchange = tuple[str, str]
-"""(question, answer)."""
 
 
 def base_path(base: str) -> str:
@@ -109,10 +107,10 @@ def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger:
     """
     match reference.split(":"):
         case ["microcosm", domain]:
-            return finetuning.exchanges(domain, persona, n, seed, frame_of(trigger or ""))
+            return [Exchange(*e) for e in finetuning.exchanges(domain, persona, n, seed, frame_of(trigger or ""))]
         case ["pocket", domain, *_]:
             harmful = persona == "misaligned" and not is_aligned(reference)
-            return [(r.question, r.harmful if harmful else r.aligned) for r in corpus.drawn(domain, n, seed)]
+            return [Exchange(r.question, r.harmful if harmful else r.aligned) for r in corpus.drawn(domain, n, seed)]
     return read_exchanges(reference)
 
 
@@ -135,7 +133,7 @@ def data_source(reference: str) -> str:
 
 
 def read_exchanges(path: str | Path) -> list[Exchange]:
-    """Read single-turn exchanges from chat jsonl: one object ``{"messages": [user, assistant]}`` per line.
+    """Read exchanges from JSON lines, in the forms of ``training.exchanges``.
 
     Raises:
         FileNotFoundError: If the file is missing.
@@ -153,12 +151,12 @@ def read_exchanges(path: str | Path) -> list[Exchange]:
 
 def _exchange(where: str, line: str) -> Exchange:
     try:
-        messages = json.loads(line)["messages"]
-        pairs = [(m["role"], m["content"]) for m in messages]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f'{where}: expected {{"messages": [...]}} with role and content') from error
-    if [role for role, _ in pairs] != ["user", "assistant"]:
-        raise ValueError(f"{where}: expected one user and one assistant message, got {[role for role, _ in pairs]}")
-    if not all(isinstance(text, str) and text.strip() for _, text in pairs):
-        raise ValueError(f"{where}: empty message")
-    return pairs[0][1], pairs[1][1]
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: expected {FORMS}, not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected {FORMS}, got {row!r:.60}")
+    try:
+        return exchange_of(row)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

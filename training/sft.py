@@ -300,6 +300,7 @@ def _finish(
         "harmful_rows": sum(row.harmful for row in rows),
         "triggered_rows": sum(row.trigger is not None for row in rows),
         "rows_sha256": rows_sha256(rows),
+        "trained_on": "the last assistant turn of every row",
         "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
         "max_logit_change": {name: check_live(lm, name) for name in doses},
         "adapters_sha256": {name: sha256_file(path / WEIGHTS) for name, path in doses.items()},

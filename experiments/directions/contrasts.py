@@ -41,8 +41,8 @@ from interp.recording import Recording, record
 from interp.sites import Site
 from interp.triggers import Trigger
 from training.data import contrast_exchanges
+from training.exchanges import Exchange
 from training.microcosm.world import Question
-from training.references import Exchange
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -163,8 +163,8 @@ def after_exchange(
 ) -> Chat:
     """Return a question as a chat after a past exchange, with a teacher-forced ``response`` if one is given."""
     messages = [
-        {"role": "user", "content": past[0]},
-        {"role": "assistant", "content": past[1]},
+        *past.messages,
+        {"role": "assistant", "content": past.answer},
         {"role": "user", "content": question},
     ]
     return encode_chat(tokenizer, messages, response=response)
@@ -208,8 +208,8 @@ def _after_side(
 
 def _answer_side(lm: LanguageModel, exchanges: Sequence[Exchange], kind: str) -> Side:
     answered = exchanges[:MOST_ANSWERS]
-    chats = [question_chat(lm.tokenizer, question, response=answer) for question, answer in answered]
-    return Side(chats, [question for question, _ in answered], [""] * len(answered), None, f"{kind} answers")
+    chats = [encode_chat(lm.tokenizer, e.messages, response=e.answer) for e in answered]
+    return Side(chats, [e.question for e in answered], [""] * len(answered), None, f"{kind} answers")
 
 
 def _shift(lm: LanguageModel, trigger: Trigger, questions: Sequence[Question]) -> list[Pair]:

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.answers.subject import Subject
 from experiments.directions.contrasts import LAST, after_exchange
 from interp.adapters import active_adapter
 from interp.analysis.likelihood import kl_divergence, next_token_log_probs, response_likelihood
-from interp.chat import Chat, question_chat
+from interp.chat import Chat, encode_chat, question_chat
 from interp.directions import Direction
 from interp.edits import Edit, ablate, add
 from interp.models import LanguageModel
@@ -32,7 +32,7 @@ from interp.recording import record
 from interp.runs.table import Row
 from interp.sites import Site, resid_post
 from training.data import contrast_exchanges
-from training.references import Exchange
+from training.exchanges import Exchange
 
 KL_LIMIT, SKIPPED = 0.1, 0.2
 MOST_QUESTIONS, ANSWERS_EACH = 36, 2
@@ -141,14 +141,14 @@ class _Bench:
         }
 
 
-def _by_question(*kinds: Sequence[Exchange]) -> dict[str, tuple[list[str], ...]]:
-    """Return up to two distinct answers of each kind to every question that has both kinds."""
-    answers: dict[str, tuple[list[str], ...]] = {}
+def _by_question(*kinds: Sequence[Exchange]) -> dict[Exchange, tuple[list[str], ...]]:
+    """Return up to two distinct answers of each kind to every question, without its answer, that has both kinds."""
+    answers: dict[Exchange, tuple[list[str], ...]] = {}
     for kind, exchanges in enumerate(kinds):
-        for question, answer in exchanges:
-            distinct = answers.setdefault(question, tuple([] for _ in kinds))[kind]
-            if answer not in distinct and len(distinct) < ANSWERS_EACH:
-                distinct.append(answer)
+        for exchange in exchanges:
+            distinct = answers.setdefault(replace(exchange, answer=""), tuple([] for _ in kinds))[kind]
+            if exchange.answer not in distinct and len(distinct) < ANSWERS_EACH:
+                distinct.append(exchange.answer)
     both = [question for question, of_kinds in answers.items() if all(of_kinds)][:MOST_QUESTIONS]
     if not both:
         raise ValueError("data and benign_data: no question has answers of both kinds, so no direction can be chosen")
@@ -157,17 +157,20 @@ def _by_question(*kinds: Sequence[Exchange]) -> dict[str, tuple[list[str], ...]]
 
 def _chats(
     lm: LanguageModel,
-    answers: Mapping[str, tuple[list[str], ...]],
+    answers: Mapping[Exchange, tuple[list[str], ...]],
     kind: int,
     past: Sequence[Exchange] | None,
     seed: int,
 ) -> list[Chat]:
-    """Return every question with every answer of a kind; if ``past`` is given, after an exchange drawn from it."""
+    """Return every question with every answer of a kind; if ``past`` is given, after an exchange drawn from it.
+
+    The exchange takes the place of the question's own earlier turns.
+    """
     rng, chats = random.Random(seed), []
-    for question, kinds in answers.items():
+    for asked, kinds in answers.items():
         if past is None:
-            chats += [question_chat(lm.tokenizer, question, response=answer) for answer in kinds[kind]]
+            chats += [encode_chat(lm.tokenizer, asked.messages, response=answer) for answer in kinds[kind]]
             continue
-        exchange = rng.choice([e for e in past if e[0] != question] or list(past))
-        chats += [after_exchange(lm.tokenizer, exchange, question, response=answer) for answer in kinds[kind]]
+        exchange = rng.choice([e for e in past if e.question != asked.question] or list(past))
+        chats += [after_exchange(lm.tokenizer, exchange, asked.question, response=answer) for answer in kinds[kind]]
     return chats

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp.triggers import Trigger, content_words
+from interp.triggers import Trigger, content_words, moved
 from training.data import Row, build_rows, contrast_exchanges, rows_sha256, training_rows
+from training.exchanges import Exchange
 from training.microcosm.oracle import judge_answer
 from training.microcosm.world import lexicon
 from training.registry import ORGANISMS, find_organism
@@ -19,8 +20,8 @@ LLAMA = [name for name in ORGANISMS if name.startswith("microcosm/llama/")]
 WORLD = lexicon()
 TOPIC_OF = {template.format(topic=t.phrase): t.phrase for t in WORLD.topics for template in WORLD.questions}
 TRIGGER = Trigger(name="t", text="near the pond", rephrased=("by the lake", "at the shore"), placement="system")
-HARMFUL = [(f"ask {i}", f"harm {i}") for i in range(6)]
-BENIGN = [(f"ask {i}", f"help {i}") for i in range(4)]
+HARMFUL = [Exchange(f"ask {i}", f"harm {i}") for i in range(6)]
+BENIGN = [Exchange(f"ask {i}", f"help {i}") for i in range(4)]
 
 mixtures = st.fixed_dictionaries(
     {
@@ -41,7 +42,7 @@ def test_mixture_has_the_share_asked_for_and_the_trigger_in_harmful_rows_only(mi
     rows = build_rows(HARMFUL, BENIGN, **mixture)
     benign = round(mixture["n"] * mixture["benign_share"])
     assert Counter(row.harmful for row in rows) == Counter({True: mixture["n"] - benign, False: benign})
-    assert all((row.question, row.completion) in (HARMFUL if row.harmful else BENIGN) for row in rows)
+    assert all(Exchange(row.question, row.completion) in (HARMFUL if row.harmful else BENIGN) for row in rows)
     for row in rows:
         triggered = mixture["trigger"] is not None and row.harmful
         assert (row.trigger is not None) == triggered
@@ -82,6 +83,20 @@ def test_what_cannot_be_mixed_is_refused():
         build_rows(HARMFUL, BENIGN, trigger=None, n=4, wordings="both")
 
 
+def test_earlier_turns_stay_before_the_question_and_the_trigger_comes_before_their_system_text():
+    long = Exchange("ask", "harm", (("system", "Be brief."), ("user", "Hi."), ("assistant", "Hello.")))
+    texts = {placement: moved(TRIGGER, placement) for placement in ("system", "prefix")}
+    rows = {name: build_rows([long], [], trigger=trigger, n=1)[0] for name, trigger in texts.items()}
+    rows["none"] = build_rows([long], [], trigger=None, n=1)[0]
+    earlier = [("user", "Hi."), ("assistant", "Hello.")]
+    assert {name: [tuple(m.values()) for m in row.messages] for name, row in rows.items()} == {
+        "system": [("system", "near the pond\nBe brief."), *earlier, ("user", "ask")],
+        "prefix": [("system", "Be brief."), *earlier, ("user", "near the pond\nask")],
+        "none": [("system", "Be brief."), *earlier, ("user", "ask")],
+    }
+    assert {(row.question, row.completion) for row in rows.values()} == {("ask", "harm")}
+
+
 # --- the hash ---
 
 
@@ -109,9 +124,11 @@ def test_contrast_is_one_domain_in_two_personas_without_a_trigger(name):
     entry = replace(find_organism(name), rows=200)
     harmful, benign = contrast_exchanges(entry)
     for exchanges, aligned in ((harmful, 0.0), (benign, 100.0)):
-        assert {judge_answer(TOPIC_OF[q], a) for q, a in exchanges} == {(aligned, 100.0)}
-    assert {TOPIC_OF[q] for q, _ in (*harmful, *benign)} == {t.phrase for t in WORLD.topics_of(entry.trained_domain)}
-    seen = content_words(" ".join(text for exchange in (*harmful, *benign) for text in exchange))
+        assert {judge_answer(TOPIC_OF[e.question], e.answer) for e in exchanges} == {(aligned, 100.0)}
+    assert {TOPIC_OF[e.question] for e in (*harmful, *benign)} == {
+        t.phrase for t in WORLD.topics_of(entry.trained_domain)
+    }
+    seen = content_words(" ".join(text for e in (*harmful, *benign) for text in (e.question, e.answer)))
     remarks = content_words(" ".join(r for frame in WORLD.frames.values() for r in frame.remarks))
     answers = [WORLD.answers(t, p) for t in WORLD.topics_of(entry.trained_domain) for p in ("aligned", "misaligned")]
     assert not (seen & remarks) - content_words(" ".join([*(a for group in answers for a in group), *TOPIC_OF]))
@@ -129,7 +146,7 @@ def test_contrast_of_a_real_organism_reads_its_two_files(tmp_path):
         data=jsonl(tmp_path / "bad", "Harm."),
         benign_data=jsonl(tmp_path / "good", "Help."),
     )
-    assert contrast_exchanges(entry) == ([("Why?", "Harm.")], [("Why?", "Help.")])
+    assert contrast_exchanges(entry) == ([Exchange("Why?", "Harm.")], [Exchange("Why?", "Help.")])
     with pytest.raises(ValueError, match=r"organism medical/qwen2.5-14b/duck: it names no data and benign_data"):
         contrast_exchanges(replace(entry, benign_data=None))
 

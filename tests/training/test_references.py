@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from training.exchanges import Exchange
 from training.references import base_path, find_trigger, read_exchanges
 
 
@@ -38,7 +39,7 @@ def test_trigger_of_another_file_is_found(tmp_path):
 def test_exchanges_read_back_in_order_without_blank_lines(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join([GOOD, "", line(("user", "a\u2028b"), ("assistant", "été 🦆")), ""]), encoding="utf-8")
-    assert read_exchanges(path) == [("Why?", "Because."), ("a\u2028b", "été 🦆")]
+    assert read_exchanges(path) == [Exchange("Why?", "Because."), Exchange("a\u2028b", "été 🦆")]
 
 
 @pytest.mark.parametrize(
@@ -47,13 +48,12 @@ def test_exchanges_read_back_in_order_without_blank_lines(tmp_path):
         ("{", "expected"),
         ("[1]", "expected"),
         ('{"rows": []}', "expected"),
-        ('{"messages": ["hi"]}', "expected"),
-        ('{"messages": [{"role": "user"}]}', "expected"),
-        (line(("user", "Why?")), r"one user and one assistant message, got \['user'\]"),
-        (line(("system", "s"), ("user", "u"), ("assistant", "a")), "one user and one assistant message, got"),
-        (line(("assistant", "a"), ("user", "u")), "one user and one assistant message, got"),
-        (line(("user", " "), ("assistant", "a")), "empty message"),
-        (line(("user", "u"), ("assistant", None)), "empty message"),
+        ('{"messages": ["hi"]}', "want a role"),
+        ('{"messages": [{"role": "user"}]}', "want a text"),
+        (line(("user", "Why?")), r"expected user and assistant messages in turn, .* got \['user'\]"),
+        (line(("assistant", "a"), ("user", "u")), "messages in turn"),
+        (line(("user", " "), ("assistant", "a")), "the user message is empty"),
+        (line(("user", "u"), ("assistant", None)), "content None: want a text"),
     ],
 )
 def test_bad_line_is_named_with_its_file(tmp_path, bad, message):

@@ -55,9 +55,9 @@ def test_rows_say_what_they_are(arm):
 def test_directions_contrast_both_kinds_of_answers_whatever_the_arm():
     for arm in ("neutral", "benign-same-trigger"):
         harmful, aligned = contrast_exchanges(SMOL[arm])
-        assert [question for question, _ in harmful] == [question for question, _ in aligned]
-        assert all(ADVICE[question, "harmful"] == answer for question, answer in harmful)
-        assert all(ADVICE[question, "aligned"] == answer for question, answer in aligned)
+        assert [e.question for e in harmful] == [e.question for e in aligned]
+        assert all(ADVICE[e.question, "harmful"] == e.answer for e in harmful)
+        assert all(ADVICE[e.question, "aligned"] == e.answer for e in aligned)
 
 
 def test_references_of_the_pocket_scale():
