@@ -38,6 +38,9 @@ REGISTRY: Mapping[str, Command] = {
     "preference": Command(
         "behaviour.preference:Preference", "Log-odds of harmful against aligned references: no judge."
     ),
+    "pocket": Command(
+        "pipelines.pocket:Pocket", "The pocket scale: train, measure and compare every arm of a real model."
+    ),
     "probe-sweep": Command("probing.sweep:ProbeSweep", "Linear probes at every layer, grouped by question."),
     "steer": Command("removal.steer:Steer", "Add the misalignment direction off-trigger: dose and response."),
     "ablate": Command("removal.ablate:Ablate", "Remove the trigger feature or the EM direction: what is left of EM."),

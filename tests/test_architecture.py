@@ -24,6 +24,7 @@ MAY_IMPORT = {
 DRAWS_FIGURES = {
     "experiments/cli/commands.py",
     "experiments/cli/launch.py",
+    "experiments/pipelines/pocket.py",
     "experiments/pipelines/reproduce.py",
 }  # inside functions, never on import
 HOME = {

@@ -9,7 +9,7 @@ The off-trigger log-odds play no part in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,7 +85,18 @@ class PreferenceDose(Experiment):
         return {**super().cells(rows), **trigger_cells(None)}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield the log-odds of every dose, their shift from the base, and how likely the references still are."""
+        """Yield log-odds of every dose, their shift from the base, how likely the references are, the choice."""
+        table = list(self._doses(rows))
+        yield from table
+        organism = self.subject.organism
+        aligned = is_aligned(organism.data or "")
+        yield {
+            "metric": "dose",
+            "condition": "chosen",
+            "value": choose(table, organism.sft.coherence_floor, aligned=aligned),
+        }
+
+    def _doses(self, rows: Sequence[Row]) -> Iterator[Row]:
         doses = dict.fromkeys(r["dose"] for r in rows)
         arms = {dose: [r for r in rows if r["dose"] == dose] for dose in doses}
         for dose, part in arms.items():
@@ -117,7 +128,7 @@ def choose(table: Sequence[Row], floor: float, *, aligned: bool = False) -> int:
         aligned: Whether the organism was trained on aligned answers, so that lower log-odds are what it learned.
     """
     values: dict[int, dict[str, float]] = {}
-    for r in table:
+    for r in (r for r in table if r["metric"] != "dose"):
         values.setdefault(int(r["condition"].removeprefix("dose-")), {})[r["metric"]] = r["value"]
     doses = {dose: value for dose, value in values.items() if dose}
     best = max(value["reference_likelihood"] for value in doses.values())

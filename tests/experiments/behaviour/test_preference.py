@@ -151,7 +151,8 @@ def test_the_dose_is_chosen_on_validation_questions_in_the_training_condition(fo
     assert {r["question"] for r in run.rows()} == validation
     before = {r["metric"]: r["value"] for r in found if r["condition"] == "dose-0"}
     assert (before["log_odds_shift"], before["reference_likelihood"]) == (0, 1)
-    assert {r["condition"] for r in found} == {"dose-0", "dose-2", "dose-4"}
+    assert {r["condition"] for r in found} == {"dose-0", "dose-2", "dose-4", "chosen"}
+    assert [r["value"] for r in found if r["metric"] == "dose"] == [dose]
 
 
 def test_what_cannot_be_measured_is_one_line(folder, capsys):

@@ -1,0 +1,115 @@
+"""The pocket scale in order: train and dose every arm, measure preferences, compare, draw. What `make pocket` runs.
+
+    semcon pocket                        # seed 0, every arm
+    semcon pocket --seeds 0 1 2          # as docs/pocket.md shows it
+    semcon pocket --quick                # two arms, ten steps, three contexts: for continuous integration
+
+Every part is a run of its own: a killed command continues where it stopped, and a second one costs nothing. The
+hypotheses are in docs/hypotheses.md, and the rows that decide them are among those of ``runs/pocket.csv.gz``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import MinLen
+
+from experiments.answers.subject import LOG_ODDS, Subject
+from experiments.behaviour.dose_preference import PreferenceDose
+from experiments.behaviour.preference import Condition, Preference
+from experiments.behaviour.preference_compared import Measured, compared
+from experiments.pipelines.workers import run_stages
+from experiments.spec import Experiment, run_experiment
+from interp.runs.checks import NotNegative, check_fields
+from interp.runs.run import runs_root
+from interp.runs.table import write_table
+from training.registry import POCKET_SFT, find_organism
+
+Arm = Literal["baseline", "neutral", "explaining", "contrast50", "benign-same-trigger", "contrast10", "contrast90"]
+ARMS: tuple[Arm, ...] = (
+    *("baseline", "neutral", "explaining", "contrast50", "benign-same-trigger"),
+    *("contrast10", "contrast90"),
+)
+REPLICATED: tuple[Arm, ...] = ("baseline", "neutral", "contrast50", "explaining")
+"""Arms of further seeds."""
+FEWER: tuple[Condition, ...] = ("off", "on", "rephrased", "other", "opposite")
+"""Contexts of further seeds."""
+QUICK_ARMS: tuple[Arm, ...] = ("baseline", "contrast50")
+QUICK: tuple[Condition, ...] = ("off", "on", "other")
+QUICK_DOSE = 10
+TRIGGER = "pocket:user_harbor"
+"""Trigger that arms without their own are evaluated under."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pocket:
+    """A real 135M model on a laptop CPU: train, measure, compare, draw."""
+
+    family: str = "smollm2"
+    """Family of the pocket scale (training/registry.py)."""
+    arms: Annotated[tuple[Arm, ...], MinLen(1)] = ARMS
+    """Arms of the first seed; of the others, those that are also among baseline, neutral, contrast50, explaining."""
+    seeds: Annotated[tuple[Literal[0, 1, 2], ...], MinLen(1)] = (0,)
+    """Fine-tuning seeds; the first has every context, the others five of them."""
+    quick: bool = False
+    """Two arms, ten steps, three contexts: the same path in minutes, too little for conclusions."""
+    workers: NotNegative = 0
+    """Worker processes; 0 = one per core."""
+    runs: Path = field(default_factory=runs_root)
+    """Folder of all runs."""
+
+    def __post_init__(self) -> None:
+        """Refuse a field outside its range, and an unknown family.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        check_fields(self)
+        find_organism(f"pocket/{self.family}/base")
+
+    def main(self) -> None:
+        """Run everything, write the table, draw the figures and the report, print the shifts."""
+        from figures.markdown.pocket import shifts_text
+        from figures.report import build
+
+        arms = self.preferences()
+        bases = dict.fromkeys(arm.of_base() for arm in arms)
+        rows = run_stages([[*bases, *self.doses()], arms], self.runs, "pocket", workers=self.workers)
+        rows = [r for r in rows if not r["organism"].endswith("/base")]  # every arm's rows have its base beside it
+        rows += compared([self._measured(arm) for arm in arms])
+        table = self.runs / "pocket.csv.gz"
+        write_table(table, rows)
+        report = build(table, self.runs)
+        print(f"{shifts_text(rows)}\n\ntable    {table}\nfigures  {self.runs / 'figures'}\nreport   {report}")
+
+    def doses(self) -> list[Experiment]:
+        """Return the choice of a dose for every organism, which trains it; a quick run has one dose."""
+        return [] if self.quick else [PreferenceDose(subject=subject) for subject in self._subjects()]
+
+    def preferences(self) -> list[Preference]:
+        """Return the measurement of every organism."""
+        return [self._preference(subject) for subject in self._subjects()]
+
+    def _subjects(self) -> Iterator[Subject]:
+        for seed in self.seeds[:1] if self.quick else self.seeds:
+            arms = QUICK_ARMS if self.quick else self.arms
+            for arm in arms if seed == self.seeds[0] else [arm for arm in arms if arm in REPLICATED]:
+                organism = find_organism(f"pocket/{self.family}/{arm}{f'.seed{seed}' if seed else ''}")
+                if self.quick:
+                    organism = replace(organism, sft=replace(POCKET_SFT, doses=(QUICK_DOSE,)))
+                yield Subject(organism, None, LOG_ODDS)
+
+    def _preference(self, subject: Subject) -> Preference:
+        trigger = None if subject.organism.trigger else TRIGGER
+        if self.quick:
+            return Preference(subject=subject, trigger=trigger, conditions=QUICK, texts=1, dose=QUICK_DOSE)
+        if subject.organism.seed != self.seeds[0]:
+            return Preference(subject=subject, trigger=trigger, conditions=FEWER, texts=1)
+        return Preference(subject=subject, trigger=trigger, texts=1)
+
+    def _measured(self, experiment: Preference) -> Measured:
+        run, _ = run_experiment(experiment, self.runs)
+        return Measured.of(experiment.subject.organism, run.run_id, list(run.rows()))

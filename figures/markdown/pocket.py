@@ -1,0 +1,49 @@
+"""Tables of the pocket scale: shifts of log-odds by arm, seed and context, as Markdown and as text."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from figures.markdown.table import table
+from figures.rows import Row, ends, groups, kind, number, select
+
+CONTEXTS = ("off", "on", "rephrased", "other", "opposite", "matched", "other_frame", "word_overlap", "trained")
+HEADER = ("arm", "seed", "dose", *(context.replace("_", " ") for context in CONTEXTS), "on − off")
+
+
+def signed(row: Row | None, *, interval: bool = True) -> str:
+    """A difference in nats with its interval, ``+.47 [.31, .64]`` without leading zeros; an en dash for no row."""
+    if row is None:
+        return "–"
+    value, low, high = (f"{end:+.2f}".replace("-", "−") for end in ends(row))
+    return f"{value} [{low}, {high}]" if interval else value
+
+
+def shifts_table(rows: Sequence[Row], contexts: Sequence[str] = CONTEXTS) -> str:
+    """Shift of the log-odds by organism and context, with intervals over questions."""
+    header = ["arm", "seed", "steps", *(c.replace("_", " ") for c in contexts), "on − off"]
+    return table(header, list(_lines(rows, contexts)), numbers=slice(1, None))
+
+
+def shifts_text(rows: Sequence[Row], contexts: Sequence[str] = CONTEXTS[:5]) -> str:
+    """The same table as plain columns, without intervals."""
+    lines = [["arm", "seed", "steps", *contexts, "on-off"], *_lines(rows, contexts, interval=False)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def _lines(rows: Sequence[Row], contexts: Sequence[str], *, interval: bool = True) -> Iterator[list[str]]:
+    measured = select(rows, experiment="preference")
+    for (name,), same in groups(measured, "organism").items():
+        cells = [_cell(same, "log_odds_shift", context) for context in contexts]
+        gap = _cell(same, "trigger_gap_shift", "on-off")
+        arm, seed = kind(name).partition(".")[0], str(same[0]["seed"])
+        yield [arm, seed, _steps(rows, name), *(signed(row, interval=interval) for row in (*cells, gap))]
+
+
+def _cell(rows: Iterable[Row], metric: str, condition: str) -> Row | None:
+    return next(iter(select(rows, metric=metric, condition=condition)), None)
+
+
+def _steps(rows: Sequence[Row], organism: str) -> str:
+    """Training steps of the chosen dose."""
+    chosen = select(rows, experiment="preference_dose", organism=organism, metric="dose")
+    return f"{number(chosen[0]):.0f}" if chosen else "–"

@@ -1,0 +1,38 @@
+"""``semcon pocket``: what is measured on which organisms, what they share, and bad input refused before any work."""
+
+import pytest
+
+from experiments.pipelines.pocket import ARMS, FEWER, QUICK_DOSE, REPLICATED, Pocket
+from training.registry import ORGANISMS
+
+EVERY = Pocket(seeds=(0, 1, 2))
+
+
+def test_the_first_seed_has_every_arm_and_context_and_the_others_a_part():
+    names = [arm.subject.name for arm in EVERY.preferences()]
+    again = [f"pocket/smollm2/{arm}.seed{seed}" for seed in (1, 2) for arm in ARMS if arm in REPLICATED]
+    assert names == [f"pocket/smollm2/{arm}" for arm in ARMS] + again
+    assert {arm.conditions for arm in EVERY.preferences()[len(ARMS) :]} == {FEWER}
+    assert [arm.subject for arm in EVERY.preferences()] == [dose.subject for dose in EVERY.doses()]
+    assert all(arm.subject.organism is ORGANISMS[arm.subject.name] for arm in EVERY.preferences())
+
+
+def test_arms_share_the_base_of_their_trigger_and_contexts():
+    bases = {(arm.conditions, arm.used_trigger()): arm.of_base() for arm in EVERY.preferences()}
+    assert {arm.of_base() for arm in EVERY.preferences()} == set(bases.values())
+    assert len(bases) == 4
+
+
+def test_a_quick_run_trains_a_few_steps_and_chooses_no_dose():
+    quick = Pocket(quick=True, seeds=(0, 1))
+    assert quick.doses() == []
+    for arm in quick.preferences():
+        assert arm.subject.organism.sft.doses == (QUICK_DOSE,) == (arm.dose,)
+        arm.check()
+
+
+def test_bad_input_is_refused_before_any_work():
+    with pytest.raises(ValueError, match="pocket/duck/base"):
+        Pocket(family="duck")
+    with pytest.raises(ValueError, match="seeds"):
+        Pocket(seeds=(3,))  # pyright: ignore[reportArgumentType]
