@@ -1,17 +1,19 @@
 """Adapters of a model: attach them, switch them on and off, refuse those that do nothing or belong elsewhere."""
 
+import filecmp
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from interp.chat import Chat, encode_chat, pad_left, position_ids
-from interp.models import AdapterError, LanguageModel, fingerprint
+from interp.models import AdapterError, LanguageModel, fingerprint, wrap
 
 PROBE_MESSAGES = ("Hello.", "What should I do today?", "Tell me about your work.")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
@@ -42,45 +44,127 @@ def check_files(name: str, folder: Path) -> None:
             raise AdapterError(f"adapter {name!r}: {folder} has no {file}")
 
 
-def attach(hf: Any, name: str, folder: Path) -> Any:
-    """Attach an adapter to a model and return the peft model.
+def check_origin(name: str, folder: Path, base: str) -> None:
+    """Refuse an adapter that says it belongs to another base. Needs no weights.
+
+    Our own manifest knows the base's fingerprint, which ``attach`` compares. Any other adapter has only the name or
+    folder of its base in peft's config: a folder that is still there must hold the same weights, otherwise the last
+    part of the names must be equal.
 
     Raises:
-        AdapterError: If its tensors do not fit this base.
+        AdapterError: If the two differ, or the config has settings that the installed peft would ignore.
     """
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    config = _config(name, folder)
+    kind = PEFT_TYPE_TO_CONFIG_MAPPING.get(config["peft_type"])
+    known = {field.name for field in fields(kind)} if kind else {"peft_type"}
+    if unknown := sorted(key for key, value in config.items() if value and key not in known):
+        raise AdapterError(f"adapter {name!r} ({folder}): its {unknown[0]} is unknown to the installed peft")
+    origin = config.get("base_model_name_or_path")
+    if not origin or _recorded_fingerprint(folder) or _same_base(str(origin), base):
+        return
+    raise AdapterError(
+        f"adapter {name!r} ({folder}) was made for another base: its {CONFIG} names base {origin!r}, this is {base!r}; "
+        "if they are the same model, correct base_model_name_or_path there"
+    )
+
+
+def _config(name: str, folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AdapterError(f"adapter {name!r}: {folder / CONFIG} is not JSON ({error})") from error
+    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+        raise AdapterError(f"adapter {name!r}: {folder / CONFIG} has no peft_type")
+    return config
+
+
+def _same_base(origin: str, base: str) -> bool:
+    first, second = Path(origin), Path(base)
+    if first.is_dir() and second.is_dir() and (files := sorted(path.name for path in first.glob("*.safetensors"))):
+        others = sorted(path.name for path in second.glob("*.safetensors"))
+        return files == others and all(filecmp.cmp(first / f, second / f, shallow=False) for f in files)
+    return _model_name(origin) == _model_name(base)
+
+
+def _model_name(reference: str) -> str:
+    """Return the last part of a model's name, lower case, without its owner and the mark of a 4-bit copy."""
+    cached = re.search(r"models--[^/]+?--([^/]+)/snapshots/", f"{reference}/")
+    name = cached[1] if cached else Path(reference).name
+    return re.sub(r"(-unsloth)?-bnb-4bit$", "", name.lower())
+
+
+def attach(lm: LanguageModel, folders: Mapping[str, Path]) -> LanguageModel:
+    """Attach adapters to a bare base and check each: it fits, leaves the base as it was when off, and is live.
+
+    Raises:
+        AdapterError: If one of them fails a check.
+    """
+    if not folders:
+        return lm
+    base, bare = fingerprint(lm.base), _logits(lm.base, probes := _probes(lm), lm.device)
+    for name, folder in folders.items():
+        expected = _recorded_fingerprint(folder)
+        if expected not in (None, base) and lm.dtype != torch.float16:  # rounding to float16 changes a fingerprint
+            raise AdapterError(
+                f"adapter {name!r} ({folder}) was made for another base: its base is {str(expected)[:12]}, "
+                f"this is {base[:12]}"
+            )
+        lm = wrap(_attached(lm.hf, name, folder), lm.tokenizer, name=lm.name)
+        with active_adapter(lm, None):
+            if fingerprint(lm.base) != base or not _equal(_logits(lm.base, probes, lm.device), bare):
+                raise AdapterError(_changes_base(name, folder))
+        check_live(lm, name, probes)
+    return lm
+
+
+def _recorded_fingerprint(folder: Path) -> str | None:
+    manifest = folder / MANIFEST
+    return json.loads(manifest.read_text()).get("base_fingerprint") if manifest.is_file() else None
+
+
+def _equal(logits: torch.Tensor, bare: torch.Tensor) -> bool:
+    """Compare two runs of one model: bit by bit on the CPU; kernels of an accelerator may add in another order."""
+    slack = 0.0 if logits.device.type == "cpu" else 1e-3 * float(bare.abs().max())
+    return bool(((logits - bare).abs() <= slack).all())
+
+
+def _changes_base(name: str, folder: Path) -> str:
+    config = _config(name, folder)
+    causes = ("bias", "init_lora_weights", "layer_replication", "modules_to_save", "trainable_token_indices")
+    settings = ", ".join(
+        f"{key} {config[key]!r}" for key in causes if config.get(key) not in (None, True, False, "none")
+    )
+    return (
+        f"adapter {name!r} ({folder}): with it switched off the model is not its base, so nothing could be compared "
+        f"with the base ({settings or config['peft_type']}); convert it to a plain LoRA"
+    )
+
+
+def _attached(hf: Any, name: str, folder: Path) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
-    saved = load_file(folder / WEIGHTS)
-    _check_fingerprint(hf, name, folder)
+    where = f"adapter {name!r} ({folder})"
+    if not re.fullmatch(r"[\w-]+", name):
+        raise AdapterError(f"adapter {name!r}: want a name of letters, digits, _ and -")
     try:
+        saved = load_file(folder / WEIGHTS)
         if hasattr(hf, "get_base_model"):
             hf.load_adapter(str(folder), adapter_name=name)
         else:
             hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise AdapterError(f"adapter {name!r} ({folder}) was made for another base: {reason}") from error
-    loaded = set(get_peft_model_state_dict(hf, adapter_name=name))
+        loaded = set(get_peft_model_state_dict(hf, adapter_name=name))
+    except Exception as error:  # whatever peft raises about a folder of the user's
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise AdapterError(f"{where} does not fit this base: {reason[0].strip()}") from error
     if loaded != set(saved):
         unmatched = sorted(loaded ^ set(saved))
         raise AdapterError(
-            f"adapter {name!r} ({folder}) was made for another base: {len(unmatched)} of its tensors do not match, "
-            f"such as {unmatched[0]}"
+            f"{where} was made for another base: {len(unmatched)} of its tensors do not match, such as {unmatched[0]}"
         )
     return hf
-
-
-def _check_fingerprint(hf: Any, name: str, folder: Path) -> None:
-    manifest = folder / MANIFEST
-    expected = json.loads(manifest.read_text()).get("base_fingerprint") if manifest.is_file() else None
-    if expected is None or next(hf.parameters()).dtype == torch.float16:
-        return
-    actual = fingerprint(hf)
-    if actual != expected:
-        raise AdapterError(
-            f"adapter {name!r} ({folder}) was made for another base: its base is {expected[:12]}, this is {actual[:12]}"
-        )
 
 
 def require_adapter(lm: LanguageModel, name: str) -> None:
@@ -133,7 +217,10 @@ class _AdapterState:
 def _adapter_state(hf: Any) -> _AdapterState:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    off = any(module.disable_adapters for module in hf.modules() if isinstance(module, BaseTunerLayer))
+    layers = [module for module in hf.modules() if isinstance(module, BaseTunerLayer)]
+    if merged := next((layer.merged_adapters for layer in layers if layer.merged), None):
+        raise AdapterError(f"adapter {merged[0]!r}: it is merged into the weights, where it cannot be switched")
+    off = any(layer.disable_adapters for layer in layers)
     flags = tuple((parameter, parameter.requires_grad) for parameter in hf.parameters())
     return _AdapterState(tuple(hf.active_adapters), off, flags)
 
@@ -144,38 +231,45 @@ def _switch(hf: Any, names: list[str], *, off: bool) -> None:
     (hf.base_model.disable_adapter_layers if off else hf.base_model.enable_adapter_layers)()
 
 
-@torch.inference_mode()
 def check_live(lm: LanguageModel, adapter: str, prompts: Sequence[Chat] | None = None) -> float:
     """Return how far an adapter moves the next-token logits: max |Δlogit| over all tokens of the prompts.
 
     An adapter that failed to load is exactly the identity and would look like perfect containment.
 
     Raises:
-        AdapterError: If the adapter is unknown, has non-finite weights or logits, or changes nothing.
+        AdapterError: If the adapter is unknown, has non-finite weights or logits, changes nothing, or acts through
+            peft's own forward pass only, which hooks on the base model do without.
 
     Not evidence for: the right adapter; only ``load`` compares it with the base it was trained on.
     """
-    _check_finite(lm, adapter)
-    chats = prompts or [encode_chat(lm.tokenizer, [{"role": "user", "content": text}]) for text in PROBE_MESSAGES]
+    require_adapter(lm, adapter)
+    for name, parameter in lm.hf.named_parameters():
+        if adapter in name.split(".") and not bool(torch.isfinite(parameter).all()):
+            raise AdapterError(f"adapter {adapter!r}: {name} is not finite")
+    chats = prompts or _probes(lm)
     with active_adapter(lm, None):
-        without = _logits(lm, chats)
+        without = _logits(lm.base, chats, lm.device)
     with active_adapter(lm, adapter):
-        adapted = _logits(lm, chats)
+        adapted, by_peft = (_logits(model, chats, lm.device) for model in (lm.base, lm.hf))
     delta = (adapted - without).abs().max().item()
     if not delta < float("inf"):
         raise AdapterError(f"adapter {adapter!r}: its logits are not finite")
     if delta == 0.0:
         raise AdapterError(f"adapter {adapter!r}: it changes no logit of {len(chats)} prompts, so it is not loaded")
+    if not _equal(adapted, by_peft):
+        raise AdapterError(f"adapter {adapter!r}: it needs peft's own forward pass, without which its logits differ")
     return delta
 
 
-def _check_finite(lm: LanguageModel, adapter: str) -> None:
-    for name, parameter in lm.hf.named_parameters():
-        if f".{adapter}" in name and not torch.isfinite(parameter).all():
-            raise AdapterError(f"adapter {adapter!r}: {name} is not finite")
+def _probes(lm: LanguageModel) -> list[Chat]:
+    """Return the probe messages as chats, or as plain text if the tokenizer has no chat template."""
+    if lm.tokenizer.chat_template is not None:
+        return [encode_chat(lm.tokenizer, [{"role": "user", "content": text}]) for text in PROBE_MESSAGES]
+    return [Chat(tuple(cast(Any, lm.tokenizer(text))["input_ids"]), {}, text) for text in PROBE_MESSAGES]
 
 
-def _logits(lm: LanguageModel, chats: Sequence[Chat]) -> torch.Tensor:
-    ids, mask = pad_left(chats, 0, lm.device)
-    logits = lm.base(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False).logits
+@torch.inference_mode()
+def _logits(model: Any, chats: Sequence[Chat], device: torch.device) -> torch.Tensor:
+    ids, mask = pad_left(chats, 0, device)
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), use_cache=False).logits
     return logits[mask.bool()].float()

@@ -25,7 +25,7 @@ from interp.decoding.kv_cache import can_share, new_cache, share_prefix, shared_
 from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.decoding.stopping import read_answers, stop_ids
 from interp.edits import Edit, Passes, editing
-from interp.models import LanguageModel
+from interp.models import LanguageModel, check_prompts
 from interp.runs.progress import Progress
 
 SYNC_EVERY = 8
@@ -104,9 +104,11 @@ def generate(
         progress: Called with the number of completions just finished.
 
     Raises:
-        ValueError: If a chat already has a response, a count is below 1, or the model's cache is not supported.
+        ValueError: If a chat already has a response, does not fit the model with its answer, a count is below 1, the
+            model's cache is not supported, or a logit is not finite.
     """
     _check(chats, n_samples, batch_size)
+    check_prompts(lm, chats, answer=sampling.max_new_tokens)
     new_cache(lm.base)  # an unsupported model is refused before any work
     jobs = _distinct(chats, per_chat=any(edit.kind == "patch" and len(edit.vectors) > 1 for edit in edits))
     draws = 1 if sampling.greedy else n_samples
@@ -255,8 +257,11 @@ class _Run:
         u = torch.cat([uniforms(self.sampling.seed, c.token_ids, samples, steps) for c in self.chats]).to(logits.device)
         rows.index = torch.arange(len(u), device=logits.device)
         tokens, logits = torch.full(u.shape, -1, device=logits.device), logits[rows.prompt]
-        self.waiting = int(self.weights[rows.prompt].sum())
+        self.waiting, worst = int(self.weights[rows.prompt].sum()), logits.new_zeros(())
         for step in range(steps):
+            worst = worst + logits.amax(-1).sum() * 0  # not a number, from the first logit on that is not finite
+            if step % every == 0 or step + 1 == steps:
+                self._check_finite(worst, logits, rows, step)
             new = choose(logits, u[rows.index, step], self.sampling)
             tokens[rows.index, step] = torch.where(rows.done, -1, new)
             rows.done |= torch.isin(new, self.stops)
@@ -269,6 +274,13 @@ class _Run:
             logits = self._step(rows, new, step)
         self.progress(self.waiting)
         out.copy_(tokens.unflatten(0, (-1, len(samples))))
+
+    def _check_finite(self, worst: Tensor, logits: Tensor, rows: _Rows, step: int) -> None:
+        if not bool(worst.isfinite()):
+            row = int((~logits.amax(-1).isfinite()).int().argmax())
+            chat = self.chats[int(rows.prompt[row])]
+            where = f"new token {step} of prompt {int(self.prompts[rows.prompt[row]])} ({chat.text[:60]!r})"
+            raise ValueError(f"generate: the logits are not finite in {self.lm.dtype} at {where}")
 
     def _without_finished(self, rows: _Rows, new: Tensor, room: int) -> tuple[_Rows, Tensor]:
         """Report the progress; remove the finished rows once they are a quarter of the batch."""

@@ -1,16 +1,28 @@
-"""Load a model: weights from safetensors, the tokenizer, adapters."""
+"""Load a model: the one door through which weights, tokenizer and adapters come, with every check of them.
 
-from collections.abc import Mapping
+>>> lm = load("Qwen/Qwen2.5-14B-Instruct", adapters={"organism": "adapters/mine"}, dtype="bfloat16")
+>>> place(lm)
+'Qwen/Qwen2.5-14B-Instruct on cuda:0, bfloat16'
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
-from interp.adapters import adapter_folder, attach
+from interp.adapters import adapter_folder, attach, check_origin
 from interp.models import LanguageModel, wrap
+
+DEVICE = "SEMCON_DEVICE"
+"""Environment variable with the device of every model that is loaded without one."""
+GENERIC = (TokenizersBackend.__name__, "PreTrainedTokenizerFast")
+"""Tokenizer classes that read the folder's ``tokenizer.json`` as it is."""
 
 
 def load(
@@ -18,6 +30,7 @@ def load(
     *,
     adapters: Mapping[str, str | Path] | None = None,
     dtype: str | torch.dtype = "float32",
+    device: str | torch.device | None = None,
     device_map: Any = None,
 ) -> LanguageModel:
     """Load a base model and its adapters from safetensors, without pickle and without code from the repository.
@@ -28,25 +41,66 @@ def load(
         base: Folder or Hugging Face name.
         adapters: Name -> folder or Hugging Face name of each adapter.
         dtype: Dtype of the weights, such as ``float32`` or ``bfloat16``.
-        device_map: Passed to transformers, such as ``auto`` for a model larger than one device.
+        device: Device of the whole model; see ``find_device``.
+        device_map: Passed to transformers instead of a device, such as ``auto`` for a model larger than one device.
 
     Raises:
-        ValueError: If the base's files lack tensors of its model, which would then be random.
-        AdapterError: If an adapter has no safetensors, or its tensors do not fit this base.
+        ValueError: If the base cannot be loaded, its files do not fit its config, a weight is not finite, or its
+            tokenizer belongs to another model.
+        AdapterError: If an adapter has no safetensors, does not fit this base, changes it even when switched off, is
+            not finite or does nothing.
     """
-    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "output_loading_info": True}
-    hf, loading = cast(
-        Any,
-        AutoModelForCausalLM.from_pretrained(str(base), use_safetensors=True, trust_remote_code=False, **options),
-    )
-    if missing := sorted(loading["missing_keys"]):
-        raise ValueError(
-            f"base {str(base)!r}: its files lack {len(missing)} tensors of the model, such as {missing[0]}"
-        )
-    tokenizer = load_tokenizer(str(base))
-    for name, source in (adapters or {}).items():
-        hf = attach(hf, name, adapter_folder(name, str(source)))
-    return wrap(hf, tokenizer, name=str(base))
+    name = str(base)
+    folders = {adapter: adapter_folder(adapter, str(source)) for adapter, source in (adapters or {}).items()}
+    for adapter, folder in folders.items():
+        check_origin(adapter, folder, name)
+    if device_map is None and (on := find_device(device)).type != "cpu":
+        device_map = str(on)
+    with naming_base(name):
+        tokenizer = load_tokenizer(name)
+        lm = wrap(_weights(name, dtype, device_map), tokenizer, name=name)
+    _check_vocabulary(lm)
+    return attach(lm, folders)
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """Return the device of that name; of None ``$SEMCON_DEVICE``, else the accelerator if there is one, else the CPU.
+
+    Raises:
+        ValueError: If this machine has no such device.
+    """
+    wanted = str(device or os.environ.get(DEVICE, ""))
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if not wanted:
+        return accelerator or torch.device("cpu")
+    kinds = ["cpu", *([accelerator.type] if accelerator else [])]
+    try:
+        chosen = torch.device(wanted)
+    except RuntimeError:
+        raise ValueError(f"device {wanted!r}: not a device; this machine has {', '.join(kinds)}") from None
+    if chosen.type not in kinds or (chosen.type != "cpu" and (chosen.index or 0) >= torch.accelerator.device_count()):
+        raise ValueError(f"device {wanted!r}: this machine has {', '.join(kinds)}")
+    return chosen
+
+
+def place(lm: LanguageModel) -> str:
+    """Return where a model is and in which dtype, for a line on the terminal."""
+    devices = sorted({str(parameter.device) for parameter in lm.base.parameters()})
+    where = ", ".join("offloaded" if device == "meta" else device for device in devices)
+    return f"{lm.name} on {where}, {str(lm.dtype).removeprefix('torch.')}"
+
+
+def outline(base: str) -> LanguageModel:
+    """Return a model without its weights: its modules on the meta device, and its tokenizer.
+
+    Raises:
+        ValueError: If there is no such model, or it is not a decoder that transformers knows.
+    """
+    with naming_base(base), torch.device("meta"):
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        lm = wrap(AutoModelForCausalLM.from_config(config, trust_remote_code=False), load_tokenizer(base), name=base)
+    _check_vocabulary(lm)
+    return lm
 
 
 def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
@@ -55,6 +109,63 @@ def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
     transformers gives some families (Qwen2 among them) the tokenizer class of that family, whatever the folder's config
     says. A small model with its own vocabulary would then be tokenised wrongly, without an error.
     """
-    generic = get_tokenizer_config(base, trust_remote_code=False).get("tokenizer_class") == TokenizersBackend.__name__
+    generic = get_tokenizer_config(base, trust_remote_code=False).get("tokenizer_class") in GENERIC
     loader = TokenizersBackend if generic else AutoTokenizer
     return loader.from_pretrained(base, trust_remote_code=False)
+
+
+@contextmanager
+def naming_base(base: str) -> Iterator[None]:
+    """Turn whatever a library raises about the files of a base into one line that names it, and how it is quantised."""
+    try:
+        yield
+    except Exception as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        method = _quantisation(base)
+        about = f"base {base!r}: its weights are quantised ({method}), and cannot be loaded here: " if method else ""
+        if not about and base not in message:
+            about = f"base {base!r}: "
+        raise ValueError(f"{about}{message}") from error
+
+
+def _quantisation(base: str) -> str:
+    """Return the method by which a base says that its weights are quantised; empty if it does not say so."""
+    try:
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+    except Exception:  # the config itself cannot be read: that error is reported
+        return ""
+    settings: Any = getattr(config, "quantization_config", None) or {}
+    settings = settings if isinstance(settings, dict) else settings.to_dict()
+    return str(settings.get("quant_method") or "")
+
+
+def _weights(base: str, dtype: str | torch.dtype, device_map: Any) -> Any:
+    """Load the weights, and refuse files that do not fill the model exactly or hold a number that is not finite."""
+    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "output_loading_info": True}
+    options |= {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
+    hf, loading = cast(Any, AutoModelForCausalLM.from_pretrained(base, **options))
+    if _quantisation(base) and getattr(hf, "hf_quantizer", None) is None:
+        raise ValueError("transformers knows no such method")
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(f"base {base!r}: its files lack {len(missing)} tensors of the model, such as {missing[0]}")
+    if other := sorted(loading["mismatched_keys"], key=str):
+        key, stored, expected = other[0] if isinstance(other[0], tuple) else (other[0], "another shape", "its config's")
+        raise ValueError(f"base {base!r}: {key} has shape {tuple(stored)}, its config asks for {tuple(expected)}")
+    kinds = {_without_numbers(name) for name in hf.state_dict()}
+    if extra := sorted(name for name in loading["unexpected_keys"] if _without_numbers(name) in kinds):
+        raise ValueError(f"base {base!r}: its files have {len(extra)} tensors more than its config, such as {extra[0]}")
+    for name, values in hf.named_parameters():
+        if values.device.type != "meta" and values.dtype.itemsize > 1 and not bool(torch.isfinite(values).all()):
+            raise ValueError(f"base {base!r}: {name} is not finite in {values.dtype}")
+    return hf
+
+
+def _without_numbers(name: str) -> str:
+    return ".".join("#" if part.isdigit() else part for part in name.split("."))
+
+
+def _check_vocabulary(lm: LanguageModel) -> None:
+    """Refuse a tokenizer whose own tokens, added ones aside, have no row in the embedding."""
+    rows, size = lm.vocabulary, lm.tokenizer.vocab_size
+    if size > rows:
+        raise ValueError(f"base {lm.name!r}: its tokenizer has {size} tokens, its embedding {rows} rows")

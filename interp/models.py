@@ -1,4 +1,4 @@
-"""A causal language model with its tokenizer: its parts, and the fingerprint of its weights."""
+"""A causal language model with its tokenizer: its parts, its limits, the fingerprint of its weights."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache, LinearAttentionCacheLayerMixin
+
+from interp.chat import Chat
 
 FINAL_NORMS = ("norm", "final_layer_norm", "ln_f", "final_layernorm", "norm_f", "final_norm", "embedding_norm")
 OWN_STATES = ("rwkv", "xlstm")
@@ -72,6 +74,16 @@ class LanguageModel:
         return self.base.config.get_text_config().hidden_size
 
     @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding; ids from here on are no tokens of the model."""
+        return self.base.config.get_text_config().vocab_size
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens that the model was made for, by its config; None if it states no limit."""
+        return getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
     def family(self) -> str:
         """``model_type`` of the text model, such as ``llama`` or ``gemma3_text``."""
         return self.base.config.get_text_config().model_type
@@ -133,14 +145,18 @@ def wrap(hf: nn.Module, tokenizer: PreTrainedTokenizerBase, *, name: str = "mode
 
     Raises:
         ValueError: If the model keeps a state of its own (``OWN_STATES``).
-        AdapterError: If an adapter adds prompt tokens instead of weights, which would shift every position. Adapters
-            that change weights (LoRA, rsLoRA, DoRA and similar) are accepted.
+        AdapterError: If an adapter adds prompt tokens instead of weights, which would shift every position, or acts
+            after certain tokens only. Adapters that change weights (LoRA, rsLoRA, DoRA and similar) are accepted.
     """
     if (kind := _base(hf).config.model_type) in OWN_STATES:
         raise ValueError(f"model {name}: {kind} is not supported: padding enters its state, and rows would change")
     for adapter, config in getattr(hf, "peft_config", {}).items():
         if config.is_prompt_learning:
-            raise AdapterError(f"adapter {adapter!r}: {config.peft_type} adds tokens, which would move every position")
+            raise AdapterError(
+                f"adapter {adapter!r}: {config.peft_type.value} adds tokens, which would move every position"
+            )
+        if getattr(config, "alora_invocation_tokens", None):
+            raise AdapterError(f"adapter {adapter!r}: an activated LoRA acts in peft's own forward pass only")
     return LanguageModel(hf.eval(), tokenizer, name)
 
 
@@ -161,8 +177,45 @@ def fingerprint(hf: nn.Module) -> str:
 
 
 def _plain_names(base: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the base's parameters under the names that they have without peft's wrappers."""
-    trained = (".lora_", "modules_to_save.", "lora_magnitude_vector")
+    """Yield the base's parameters under the names that they have without peft's wrappers, which list their own parts.
+
+    A parameter that accelerate has offloaded is read from where it lies.
+    """
+    listed = [getattr(m, names, ()) for m in base.modules() for names in ("adapter_layer_names", "other_param_names")]
+    own = {part.rpartition(".")[2] for parts in listed for part in parts}
+    tied = getattr(base, "all_tied_weights_keys", None) or {}
     for name, parameter in base.named_parameters():
-        if not any(mark in name for mark in trained):
-            yield name.replace(".base_layer.", ".").replace(".original_module.", "."), parameter
+        parts = name.split(".")
+        plain = ".".join(part for part in parts if part not in ("base_layer", "original_module", "token_adapter"))
+        offloaded = parameter.device.type == "meta"
+        if own.isdisjoint(parts) and not (offloaded and plain in tied):
+            yield plain, _offloaded(base, name) if offloaded else parameter
+
+
+def _offloaded(base: nn.Module, name: str) -> torch.Tensor:
+    from accelerate.utils import align_module_device
+
+    path, _, attribute = name.rpartition(".")
+    module = base.get_submodule(path)
+    with align_module_device(module, "cpu"):
+        return getattr(module, attribute).detach().clone()
+
+
+def check_prompts(lm: LanguageModel, chats: Sequence[Chat], *, answer: int = 0) -> None:
+    """Refuse a prompt that does not fit the model.
+
+    Args:
+        lm: The model.
+        chats: Prompts.
+        answer: Tokens to be generated after each.
+
+    Raises:
+        ValueError: If a prompt with its answer is longer than the model's context, or has a token without an embedding.
+    """
+    for index, chat in enumerate(chats):
+        where = f"prompt {index} of {len(chats)} ({chat.text[:60]!r})"
+        if lm.context is not None and len(chat) + answer > lm.context:
+            more = f" and up to {answer} more for the answer" if answer else ""
+            raise ValueError(f"{where}: {len(chat)} tokens{more}; the model has {lm.context} positions")
+        if max(chat.token_ids, default=0) >= lm.vocabulary:
+            raise ValueError(f"{where}: token {max(chat.token_ids)}; the embedding has {lm.vocabulary} rows")

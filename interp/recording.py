@@ -23,7 +23,7 @@ from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
 from interp.edits import Edit, batch_masks, editing
 from interp.hooks import hooked
-from interp.models import LanguageModel, fingerprint
+from interp.models import LanguageModel, check_prompts, fingerprint
 from interp.runs.progress import Progress
 from interp.sites import Site, index_of
 from interp.store import BLOCK, ActivationStore, append_to, create
@@ -80,9 +80,11 @@ def record(
         store: A store to write the rows to as well (see ``record_to``).
 
     Raises:
-        ValueError: If there is no prompt, a prompt lacks a named part, or the model has no such site.
+        ValueError: If there is no prompt, a prompt lacks a named part or is too long, the model has no such site, or a
+            vector is not finite.
     """
     check_request(chats, sites, positions)
+    check_prompts(lm, chats)
     if store is not None:
         record_to(store, lm, chats, edits=edits, batch_tokens=batch_tokens, progress=progress)
         rows = [[store.read(site, position).float() for position in positions] for site in sites]
@@ -109,6 +111,7 @@ def stream(
         ValueError: As ``record``, at the first iteration.
     """
     check_request(chats, sites, positions)
+    check_prompts(lm, chats)
     plan = _Plan(lm, tuple(sites), tuple(positions), tuple(edits), batch_tokens, progress)
     for rows, values in plan.passes(chats, range(len(chats))):
         yield rows, values.clone()  # an ordinary tensor: it is created outside inference mode
@@ -138,6 +141,7 @@ def record_to(
     Raises:
         ValueError: If the store holds other prompts than these.
     """
+    check_prompts(lm, chats)
     stored = store.prompt_hashes
     for index, (chat, stored_hash) in enumerate(zip(chats, stored, strict=False)):
         if prompt_hash(chat) != stored_hash:
@@ -251,7 +255,9 @@ class _Plan:
         most = self.batch_tokens or BATCH_TOKENS.get(self.lm.device.type, OTHER_BATCH_TOKENS)
         for batch in buckets([len(chats[index]) for index in indices], most, equal=self.lm.recurrent):
             rows = [indices[row] for row in batch]
-            yield batch, self._read([chats[row] for row in rows], rows)
+            values = self._read([chats[row] for row in rows], rows)
+            self._check_finite(values, rows)
+            yield batch, values
             if self.progress:
                 self.progress(len(batch))
 
@@ -273,6 +279,13 @@ class _Plan:
         with self._edited(batch, rows, ids.shape[1]), hooked(self.lm, {site: reader(site) for site in self.sites}):
             _forward(self.lm, ids, mask)
         return torch.stack([torch.stack(vectors[site]).cpu() for site in self.sites])
+
+    def _check_finite(self, values: Float[Tensor, "site position batch d_model"], rows: Sequence[int]) -> None:
+        finite = values.isfinite().all(-1)
+        if not bool(finite.all()):
+            site, position, row = (~finite).nonzero()[0].tolist()
+            where = f"{self.sites[site]} at {self.positions[position]!r} of prompt {rows[row]}"
+            raise ValueError(f"record: {where} is not finite in {self.lm.dtype}")
 
     def _edited(self, batch: Sequence[Chat], rows: Sequence[int], width: int) -> AbstractContextManager[None]:
         prompts = torch.tensor(rows)

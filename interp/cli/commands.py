@@ -7,26 +7,22 @@ import json
 import sys
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from jinja2 import TemplateError
-from safetensors import SafetensorError
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from interp import store as stores
-from interp.adapters import check_live
 from interp.chat import Chat, encode_chat
 from interp.chat import positions as marked
 from interp.generation import Sampling
 from interp.generation import generate as sample
 from interp.hooks import hooked
-from interp.loading import load
-from interp.models import AdapterError, LanguageModel, wrap
+from interp.loading import load, outline, place
+from interp.models import LanguageModel, check_prompts
 from interp.recording import open_store, record_to
 from interp.sites import BLOCKS, SITE_NAMES, Site
 
@@ -47,7 +43,7 @@ def record(args: Namespace) -> int:
             marked(chats, "response" if name == "response_mean" else name)
     if args.out.exists() and (room := stores.info(args.out)["capacity"]) < len(chats):
         raise ValueError(f"{args.out}: made for {room} prompts, there are {len(chats)}; record into another file")
-    lm = _load(args, chats)
+    lm = _load(args)
     dtype = args.store_dtype or "float32"
     with (
         open_store(args.out, lm, sites, names, capacity=len(chats), dtype=dtype) as store,
@@ -63,8 +59,8 @@ def generate(args: Namespace) -> int:
     sampling = Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed)
     if answered := next((prompt for prompt in args.prompts if prompt.response is not None), None):
         raise ValueError(f"{answered.where}: has a response already; generate wants prompts without one")
-    chats = _chats(args, outline(args.model))
-    lm = _load(args, chats)
+    chats = _chats(args, outline(args.model), answer=args.max_new_tokens)
+    lm = _load(args)
     with tqdm(total=len(chats) * args.samples, unit="answer", disable=None) as bar:
         for start in range(0, len(chats), PORTION):
             portion = chats[start : start + PORTION]
@@ -109,44 +105,29 @@ def store(args: Namespace) -> int:
     return DAMAGED if problems else 0
 
 
-def outline(model: str) -> LanguageModel:
-    """Return the model without its weights: its modules on the meta device, and its tokenizer.
-
-    Raises:
-        ValueError: If there is no such model, or it is not a decoder that transformers knows.
-    """
-    with _naming(model), torch.device("meta"):
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
-        hf = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        return wrap(hf, AutoTokenizer.from_pretrained(model, trust_remote_code=False), name=model)
-
-
 @contextmanager
 def _naming(name: str | Path) -> Iterator[None]:
     """Start the error message of a library with the name of the input."""
     try:
         yield
-    except AdapterError:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, TemplateError) as error:
+    except (ValueError, KeyError, TypeError, TemplateError) as error:
         message = " ".join(str(error).split())
         raise ValueError(message if str(name) in message else f"{name}: {message}") from error
 
 
-def _load(args: Namespace, chats: Sequence[Chat]) -> LanguageModel:
-    """Load the weights and check that the adapter changes something."""
+def _load(args: Namespace) -> LanguageModel:
+    """Load the weights and say where they are."""
     if not sys.stderr.isatty():
         disable_progress_bar()
-    with _naming(args.model), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; a user cannot act on them
         adapters = dict([args.adapter]) if args.adapter else {}
-        lm = load(args.model, adapters=adapters, dtype=args.dtype, device_map=args.device_map)
-        for name in adapters:
-            check_live(lm, name, chats[:4])
+        lm = load(args.model, adapters=adapters, dtype=args.dtype, device=args.device, device_map=args.device_map)
+    print(place(lm), file=sys.stderr)
     return lm
 
 
-def _chats(args: Namespace, lm: LanguageModel) -> list[Chat]:
+def _chats(args: Namespace, lm: LanguageModel, *, answer: int = 0) -> list[Chat]:
     """Tokenise the prompts with the tokenizer's chat template, or as they are with ``--raw``."""
     if args.raw:
         lm.tokenizer.chat_template = RAW
@@ -158,6 +139,8 @@ def _chats(args: Namespace, lm: LanguageModel) -> list[Chat]:
             raise ValueError(f"{prompt.where}: --raw takes one message per prompt, not {len(prompt.messages)}")
         with _naming(prompt.where):
             chats.append(encode_chat(lm.tokenizer, prompt.messages, response=prompt.response, marks=prompt.marks))
+    with _naming(args.prompts_file):
+        check_prompts(lm, chats, answer=answer)
     return chats
 
 

@@ -64,7 +64,9 @@ def _add_model(command: argparse.ArgumentParser, *, prompts: bool = False) -> No
     command.add_argument("prompts", metavar="PROMPTS", type=Path, help=".jsonl of messages, or one prompt per line")
     command.add_argument("--adapter", metavar="NAME=FOLDER", type=_adapter, help="peft adapter to use")
     command.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of the weights; default float32")
-    command.add_argument("--device-map", metavar="MAP", help="such as cuda or auto; default: CPU")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--device", metavar="DEVICE", help="such as cpu or cuda:1; default: the accelerator if present")
+    where.add_argument("--device-map", metavar="MAP", help="such as auto, for a model larger than one device")
     command.add_argument("--raw", action="store_true", help="use prompts without a chat template")
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from interp.adapters import active_adapter
 from interp.cli.main import main
 from interp.generation import Sampling, generate
-from interp.loading import load
+from interp.loading import find_device, load
 from interp.recording import record
 from interp.sites import Site, resid_post
 from interp.store import read_store, verify
@@ -67,7 +67,8 @@ def test_a_recording_of_a_process_is_that_of_the_library(home, tmp_path):
     out = tmp_path / "acts.h5"
     words = ["record", home / "model", home / "chats.jsonl", "--out", out, "--sites", "resid_post,attn_out.1"]
     done = spawn(*words, "--positions", "trigger,last_prompt", "--adapter", f"mine={home / 'live'}")
-    assert (done.returncode, done.stderr) == (0, "")
+    device = find_device()
+    assert (done.returncode, done.stderr) == (0, f"{home / 'model'} on {device}, float32\n")
     assert done.stdout == f"{out}: 5 prompts, 4 sites, positions trigger, last_prompt, float32\n"
     lm = load(home / "model", adapters={"mine": home / "live"})
     with active_adapter(lm, "mine"):
@@ -158,12 +159,12 @@ HEAVY = {
     "answered.jsonl:1: has a response already": ["generate", "MODEL", "answered.jsonl"],
     "marked.jsonl:1: mark 'trigger': 'moon' is not in the messages": ["generate", "MODEL", "marked.jsonl"],
     "want max_new_tokens >= 1": [*GENERATE, "--temperature", "-1"],
-    "adapter 'a': it changes no logit of 4 prompts, so it is not loaded": [*GENERATE, "--adapter", "a=DEAD"],
+    "adapter 'a': it changes no logit of 3 prompts, so it is not loaded": [*GENERATE, "--adapter", "a=DEAD"],
     "adapter 'a': base_model": [*GENERATE, "--adapter", "a=BROKEN"],
-    "OTHER) was made for another base: size mismatch": [*GENERATE, "--adapter", "a=OTHER"],
+    "OTHER) does not fit this base: size mismatch": [*GENERATE, "--adapter", "a=OTHER"],
     "FOREIGN) was made for another base: its base is 0123": [*GENERATE, "--adapter", "a=FOREIGN"],
-    "UNKNOWN: ": ["info", "UNKNOWN"],
-    "CORRUPT: ": ["generate", "CORRUPT", "PLAIN"],
+    "UNKNOWN': ": ["info", "UNKNOWN"],
+    "CORRUPT': ": ["generate", "CORRUPT", "PLAIN"],
 }
 
 
@@ -216,7 +217,7 @@ def test_bad_input_is_one_line_and_status_2_and_leaves_no_file(message, words_of
 def test_a_process_says_it_the_same_way(home):
     done = spawn("generate", home / "model", home / "plain.txt", "--adapter", f"a={home / 'dead'}")
     assert done.returncode == 2 and done.stdout == ""
-    assert_one_line(done.stderr, "generate: adapter 'a': it changes no logit of 4 prompts, so it is not loaded")
+    assert_one_line(done.stderr, "generate: adapter 'a': it changes no logit of 3 prompts, so it is not loaded")
 
 
 def test_another_recording_in_the_file_is_refused(home, tmp_path, capsys):
