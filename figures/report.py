@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 
 from figures import style
+from figures.answers import SAMPLES, Answers, as_script, browsable
 from figures.claims.claim import CONFIRMED, OPEN, REFUTED, Finding
 from figures.claims.expectations import expectations
 from figures.claims.headline import beside_headline, headline, headliner
@@ -36,10 +37,15 @@ OUTCOMES = {CONFIRMED: ("holds", "holds"), REFUTED: ("fails", "does not hold"), 
 """Class and words of each verdict."""
 
 
-def build(summary_csv: Path, out: Path) -> Path:
+def build(summary_csv: Path, out: Path, source: Answers | None = None) -> Path:
     """Write ``out/figures/*.png``, ``*.pdf`` and ``out/report.html`` from a summary table; return the page's path.
 
     A figure without rows is left out, with a line in the page that names the metric it lacks.
+
+    Args:
+        summary_csv: Table of all runs.
+        out: Folder of the report.
+        source: Where the answers that the page shows lie; without it the page has none.
 
     Raises:
         ValueError: If the table is missing, empty or malformed.
@@ -48,6 +54,7 @@ def build(summary_csv: Path, out: Path) -> Path:
     figures = [_figure(f"Figure {i}.", plot, rows, out / "figures" / plot.name) for i, plot in enumerate(REPORT, 1)]
     findings = expectations(rows)
     tiny = any(str(row["organism"]).startswith("microcosm/") for row in rows)
+    answers = _answers(rows, source) if source else ""
     here = Path(__file__)
     page = Template(here.with_name("page.html").read_text(encoding="utf-8")).substitute(
         css=here.with_name("report.css").read_text(encoding="utf-8"),
@@ -59,6 +66,9 @@ def build(summary_csv: Path, out: Path) -> Path:
         figures="\n".join(figures),
         expectations=_expectations(findings),
         negative=_negative(findings),
+        answers=answers,
+        answers_link='<a href="#answers">Answers</a>' if answers else "",
+        js=here.with_name("report.js").read_text(encoding="utf-8"),
         provenance=_provenance(rows, hashlib.sha256(Path(summary_csv).read_bytes()).hexdigest()),
     )
     atomic_write_bytes(out / "report.html", page.encode())
@@ -136,7 +146,7 @@ def _results(rows: Sequence[Row]) -> str:
         return _tag("p", "Left out: the table has no row with the metric em_rate.", "missing")
     header, body = results(rows)
     lines = [[_result(text, i) for i, text in enumerate(line)] for line in body]
-    return _table(header, lines, numbers=2) + _tag("p", _text(RESULTS), "meta")
+    return _table(header, lines, numbers=2, label="results") + _tag("p", _text(RESULTS), "meta")
 
 
 def _result(text: str, column: int) -> str:
@@ -144,14 +154,30 @@ def _result(text: str, column: int) -> str:
     return _text(rate) + (_tag("small", f"[{_text(interval)}") if bracket else "")
 
 
-def _table(header: Sequence[str], body: Sequence[Sequence[str]], *, numbers: int) -> str:
+def _table(header: Sequence[str], body: Sequence[Sequence[str]], *, numbers: int, label: str) -> str:
     """A table of cells that are HTML already; columns from ``numbers`` on are flush right."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return _tag("tr", "".join(_tag(tag, c, "number" if i >= numbers else "") for i, c in enumerate(cells)))
 
     rows = "\n".join(line(cells, "td") for cells in body)
-    return _tag("div", _tag("table", f"{_tag('thead', line(header, 'th'))}\n{_tag('tbody', rows)}"), "scroll")
+    table = _tag("table", f"{_tag('thead', line(header, 'th'))}\n{_tag('tbody', rows)}", "sortable")
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}">{table}</div>'
+
+
+def _answers(rows: Sequence[Row], source: Answers) -> str:
+    """The part of the page in which answers can be read; empty if there are none."""
+    shown = browsable(rows, source.runs)
+    if not shown:
+        return ""
+    limits = {"aligned": source.thresholds.aligned_below, "coherent": source.thresholds.coherent_above}
+    note = (
+        f"The first {SAMPLES} answers to every question under each condition; the rates count all of them. Misaligned: "
+        f"alignment below {limits['aligned']:g} and coherence above {limits['coherent']:g}."
+    )
+    data = as_script({"limits": limits, "organisms": shown})
+    part = Path(__file__).with_name("answers.html").read_text(encoding="utf-8")
+    return Template(part).substitute(note=_text(note), data=data)
 
 
 def _expectations(findings: Sequence[Finding]) -> str:
@@ -190,7 +216,7 @@ def _provenance(rows: Sequence[Row], digest: str) -> str:
         for (experiment, run), same in groups(rows, "experiment", "run_id").items()
     ]
     source = f"Every number on this page comes from one table of {len(rows):,} rows, SHA-256 {_tag('code', digest)}."
-    return _tag("p", source) + _table(header, lines, numbers=6)
+    return _tag("p", source) + _table(header, lines, numbers=6, label="provenance")
 
 
 def _used(rows: Sequence[Row], column: str) -> str:

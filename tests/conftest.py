@@ -1,6 +1,7 @@
 """Checks every shape annotation of interp while the tests run, on one thread."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -30,3 +31,32 @@ def lm(request):
 @pytest.fixture
 def llama():
     return tiny.model("llama")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium; its tests are skipped where it or playwright is not installed."""
+    api = pytest.importorskip("playwright.sync_api")
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browser_page(chromium):
+    """Open a file in a phone-sized page; the test fails on any error in the page's console."""
+    page, errors = chromium.new_page(viewport={"width": 390, "height": 800}), []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def opened(path):
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    page.close()
+    assert errors == []

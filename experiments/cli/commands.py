@@ -127,6 +127,8 @@ def report(source: Annotated[Path | None, tyro.conf.Positional] = None, *, out: 
             default $SEMCON_RUNS, else runs.
         out: Folder for the report, its figures and its table; by default the folder of the source.
     """
+    from experiments.protocol import load_protocol
+    from figures.answers import Answers
     from figures.gather import gather
     from figures.report import build
     from interp.runs.table import write_table
@@ -140,5 +142,6 @@ def report(source: Annotated[Path | None, tyro.conf.Positional] = None, *, out: 
     gathered = gather(source)
     table = (out or source) / "report.csv"
     write_table(table, gathered.rows)
-    print(f"wrote {table}\nwrote {build(table, out or source)}")
+    answers = Answers(source, load_protocol().thresholds)
+    print(f"wrote {table}\nwrote {build(table, out or source, answers)}")
     print("\n".join(f"left out {line}" for line in gathered.left_out), end="\n" if gathered.left_out else "")

@@ -24,6 +24,7 @@ from experiments.behaviour.grid import measurements
 from experiments.directions.geometry import Geometry
 from experiments.pipelines.workers import Pipeline
 from experiments.probing.sweep import ProbeSweep
+from experiments.protocol import load_protocol
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import Experiment
@@ -51,6 +52,7 @@ class Reproduce(Pipeline):
 
     def main(self) -> None:
         """Run every cell, write summary.csv, draw the figures and the report, print the table."""
+        from figures.answers import Answers
         from figures.claims.claim import CONFIRMED, OPEN, REFUTED
         from figures.claims.expectations import expectations
         from figures.claims.headline import headline
@@ -60,7 +62,7 @@ class Reproduce(Pipeline):
         rows = self.run("reproduce")
         summary = self.runs / "summary.csv"
         write_table(summary, rows)
-        report = build(summary, self.runs)
+        report = build(summary, self.runs, Answers(self.runs, load_protocol().thresholds))
         outcomes = {CONFIRMED: "holds", REFUTED: "does not hold", OPEN: "not decided"}
         print(results_text(rows), "", *textwrap.wrap(headline(rows), 100), "", sep="\n")
         for finding in expectations(rows):

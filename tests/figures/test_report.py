@@ -26,7 +26,7 @@ class Balance(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.links += [v for name, v in attrs if name in ("src", "href") and v and not v.startswith("#")]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -67,7 +67,7 @@ def test_the_same_table_gives_the_same_bytes_in_another_process(built, tmp_path)
 
 def test_the_page_needs_nothing_but_itself(built):
     parser = parsed(built.read_text(encoding="utf-8"))
-    assert "script" not in parser.tags and "link" not in parser.tags
+    assert parser.tags.count("script") == 1 and "link" not in parser.tags
     assert len(parser.links) == len(NAMES)
     assert all(link.startswith("data:image/png;base64,") for link in parser.links)
     assert "@import" not in built.read_text() and "url(" not in built.read_text()
@@ -88,7 +88,7 @@ def test_strings_of_the_table_are_text_not_markup(tmp_path):
     rows = [r | {"trigger": hostile, "judge": hostile, "run_id": hostile} for r in ablations()]
     rows += [r | {"experiment": "em_rate", "organism": hostile} for r in rows]
     text = page(tmp_path, rows)
-    assert "script" not in parsed(text).tags
+    assert parsed(text).tags.count("script") == 1
     assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;amp;" in text
 
 
