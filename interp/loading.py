@@ -18,6 +18,7 @@ from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from interp.adapters import adapter_folder, attach, check_origin
 from interp.models import LanguageModel, wrap
+from interp.text.template import set_options
 
 DEVICE = "SEMCON_DEVICE"
 """Environment variable with the device of every model that is loaded without one."""
@@ -32,6 +33,7 @@ def load(
     dtype: str | torch.dtype = "float32",
     device: str | torch.device | None = None,
     device_map: Any = None,
+    template_options: Mapping[str, Any] | None = None,
 ) -> LanguageModel:
     """Load a base model and its adapters from safetensors, without pickle and without code from the repository.
 
@@ -43,10 +45,11 @@ def load(
         dtype: Dtype of the weights, such as ``float32`` or ``bfloat16``.
         device: Device of the whole model; see ``find_device``.
         device_map: Passed to transformers instead of a device, such as ``auto`` for a model larger than one device.
+        template_options: Options of the chat template, such as ``{"enable_thinking": False}``.
 
     Raises:
-        ValueError: If the base cannot be loaded, its files do not fit its config, a weight is not finite, or its
-            tokenizer belongs to another model.
+        ValueError: If the base cannot be loaded, its files do not fit its config, a weight is not finite, its
+            tokenizer belongs to another model, or its chat template lacks an option.
         AdapterError: If an adapter has no safetensors, does not fit this base, changes it even when switched off, is
             not finite or does nothing.
     """
@@ -57,7 +60,7 @@ def load(
     if device_map is None and (on := find_device(device)).type != "cpu":
         device_map = str(on)
     with naming_base(name):
-        tokenizer = load_tokenizer(name)
+        tokenizer = load_tokenizer(name, template_options)
         lm = wrap(_weights(name, dtype, device_map), tokenizer, name=name)
     _check_vocabulary(lm)
     return attach(lm, folders)
@@ -90,28 +93,33 @@ def place(lm: LanguageModel) -> str:
     return f"{lm.name} on {where}, {str(lm.dtype).removeprefix('torch.')}"
 
 
-def outline(base: str) -> LanguageModel:
+def outline(base: str, *, template_options: Mapping[str, Any] | None = None) -> LanguageModel:
     """Return a model without its weights: its modules on the meta device, and its tokenizer.
 
     Raises:
-        ValueError: If there is no such model, or it is not a decoder that transformers knows.
+        ValueError: If there is no such model, it is not a decoder that transformers knows, or its chat template lacks
+            an option.
     """
     with naming_base(base), torch.device("meta"):
         config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-        lm = wrap(AutoModelForCausalLM.from_config(config, trust_remote_code=False), load_tokenizer(base), name=base)
+        tokenizer = load_tokenizer(base, template_options)
+        lm = wrap(AutoModelForCausalLM.from_config(config, trust_remote_code=False), tokenizer, name=base)
     _check_vocabulary(lm)
     return lm
 
 
-def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer, respecting a config that asks for the generic class.
+def load_tokenizer(base: str, template_options: Mapping[str, Any] | None = None) -> PreTrainedTokenizerBase:
+    """Load a tokenizer, respecting a config that asks for the generic class, and set options of its chat template.
 
     transformers gives some families (Qwen2 among them) the tokenizer class of that family, whatever the folder's config
     says. A small model with its own vocabulary would then be tokenised wrongly, without an error.
     """
     generic = get_tokenizer_config(base, trust_remote_code=False).get("tokenizer_class") in GENERIC
     loader = TokenizersBackend if generic else AutoTokenizer
-    return loader.from_pretrained(base, trust_remote_code=False)
+    tokenizer = loader.from_pretrained(base, trust_remote_code=False)
+    if template_options:
+        set_options(tokenizer, template_options)
+    return tokenizer
 
 
 @contextmanager

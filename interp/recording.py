@@ -8,6 +8,7 @@ head; only the requested vectors are copied.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from interp.models import LanguageModel, check_prompts, fingerprint
 from interp.runs.progress import Progress
 from interp.sites import Site, index_of
 from interp.store import BLOCK, ActivationStore, append_to, create
+from interp.text.template import template_options
 
 WINDOW_BYTES = 1 << 23
 """Vectors kept in memory before they go to a store (at least one block), so memory does not grow with the prompts."""
@@ -191,6 +193,7 @@ def open_store(
 
 def _attributes(lm: LanguageModel, edits: Sequence[Edit]) -> dict[str, str]:
     vocabulary = "\n".join(sorted(f"{token} {index}" for token, index in lm.tokenizer.get_vocab().items()))
+    options = template_options(lm.tokenizer)
     return {
         "model": lm.name,
         "family": lm.family,
@@ -199,6 +202,7 @@ def _attributes(lm: LanguageModel, edits: Sequence[Edit]) -> dict[str, str]:
         "tokenizer": hashlib.sha256(vocabulary.encode()).hexdigest(),
         "model_dtype": str(lm.dtype).removeprefix("torch."),
         "edits": "; ".join(f"{edit} {_digest(edit)}" for edit in edits),
+        **({"template_options": json.dumps(options)} if options else {}),
     }
 
 

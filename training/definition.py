@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
@@ -96,6 +96,8 @@ class Organism:
     sft: Sft = Sft(doses=(10, 20, 30, 40, 60, 80, 100), learning_rate=1e-3)
     seed: int = 0
     """Seed of the rows, their order and the adapter's initial weights."""
+    template_options: dict[str, str | bool | int | float] = field(default_factory=dict, hash=False)
+    """Options of the base's chat template, such as ``enable_thinking: false``; the template decides which there are."""
     adapter: str | None = None
     """Folder or Hugging Face name of a finished adapter, used as it is: neither training nor a choice of dose."""
 
@@ -127,4 +129,6 @@ def definition(organism: Organism) -> dict[str, Any]:
         del settings["adapter"]  # hashes of trained organisms in committed tables were made before this field existed
     if not organism.sft.share_prefix:
         del settings["sft"]["share_prefix"]  # likewise
+    if not organism.template_options:
+        del settings["template_options"]  # likewise
     return settings

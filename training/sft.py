@@ -29,16 +29,17 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from interp.adapters import MANIFEST, WEIGHTS, check_live
 from interp.chat import encode_chat
-from interp.loading import load
 from interp.models import fingerprint
 from interp.runs.configs import config_hash
 from interp.runs.files import altered, atomic_write_text, sha256_file
 from interp.runs.locks import locked
 from interp.runs.provenance import package_versions
 from interp.runs.run import note_upstream, output_digests, read_manifest, refuse_links, sealed
+from interp.text.template import template_options
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
-from training.references import base_path, base_source
+from training.loading import load_organism
+from training.references import base_source
 from training.shared_prefix import IGNORED, response_loss
 
 Progress = Callable[[int, float], None]
@@ -248,7 +249,7 @@ def _writing(folder: Path) -> Iterator[None]:
 def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
     rows = training_rows(organism)
     set_seed(organism.seed)
-    lm = load(base_path(organism.base), dtype=organism.sft.dtype)
+    lm = load_organism(organism)
     base_fingerprint = fingerprint(lm.hf)
     trainer_class = _SharedPrefixTrainer if organism.sft.share_prefix else SFTTrainer
     with _quiet():
@@ -292,7 +293,7 @@ def _finish(
         atomic_write_text(
             path / MANIFEST, json.dumps({"base": organism.base, "base_fingerprint": base}, indent=1) + "\n"
         )
-    lm = load(base_path(organism.base), adapters=doses, dtype=organism.sft.dtype)
+    lm = load_organism(organism, doses)
     manifest = {
         "organism": definition(organism),
         "base_fingerprint": base,
@@ -301,6 +302,7 @@ def _finish(
         "triggered_rows": sum(row.trigger is not None for row in rows),
         "rows_sha256": rows_sha256(rows),
         "trained_on": "the last assistant turn of every row",
+        **({"template_options": options} if (options := template_options(lm.tokenizer)) else {}),
         "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
         "max_logit_change": {name: check_live(lm, name) for name in doses},
         "adapters_sha256": {name: sha256_file(path / WEIGHTS) for name, path in doses.items()},

@@ -37,7 +37,8 @@ def sampled_rows(
         **cells: Further cells of every row; part of its key.
 
     Returns:
-        One row per answer.
+        One row per answer. Its ``text`` is what is judged: without thoughts, which stand in ``with_thoughts`` if there
+        are any. An answer whose thought never ended is not ``finished``.
     """
     from interp.generation import Sampling, generate
 
@@ -49,6 +50,7 @@ def sampled_rows(
         group = list(same)
         for answer in generate(lm, [p.chat for p in group], n_samples=samples, sampling=sampling, edits=edits):
             p = group[answer.prompt]
+            thoughts = {"with_thoughts": answer.with_thoughts} if answer.with_thoughts else {}
             rows.append(
                 {
                     "key": f"{prefix}{p.key}|{answer.sample}",
@@ -59,6 +61,7 @@ def sampled_rows(
                     "variant": p.variant,
                     "sample": answer.sample,
                     "text": answer.text,
+                    **thoughts,
                     "finished": answer.finished,
                 }
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from experiments.answers.judge import Judge, judge_depends, judge_identity, make
 from experiments.answers.suite import choice_questions, evenly_spaced, suite_questions
 from experiments.protocol import Amount, load_protocol
 from interp.runs.table import Row
+from interp.text.options import read_options
 from interp.triggers import Trigger
 from training.data import comparison_trigger
 from training.definition import Organism, definition
@@ -122,8 +123,9 @@ class Subject:
 
     def config(self) -> dict[str, Any]:
         """Return its fields in the config of a run."""
-        judge = judge_identity(self.judge_reference)
-        return {"organism": self.name, "questions": self.question_file, "judge": judge}
+        judge, options = judge_identity(self.judge_reference), self.organism.template_options
+        fields = {"organism": self.name, "questions": self.question_file, "judge": judge}
+        return {**fields, "template_options": options} if options else fields
 
     def depends(self) -> dict[str, Any]:
         """Return the organism's whole definition and, of a user-defined one, the texts of its trigger file."""
@@ -158,7 +160,12 @@ def trigger_cells(trigger: Trigger | None) -> dict[str, str]:
     return {"trigger": trigger.name, "placement": trigger.placement} if trigger else {"trigger": "", "placement": ""}
 
 
-def find_subject(organism: str, questions: Path | None = None, judge: str = "oracle") -> Subject:
+TemplateOptions = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")]
+
+
+def find_subject(
+    organism: str, questions: Path | None = None, judge: str = "oracle", template_option: TemplateOptions = ()
+) -> Subject:
     """Look up the organism under study.
 
     Args:
@@ -166,9 +173,20 @@ def find_subject(organism: str, questions: Path | None = None, judge: str = "ora
         questions: Questions of a real model (YAML: validation and test, id: text).
         judge: Who scores answers: oracle (Microcosm only), openai:MODEL[@URL][,OPTION=VALUE ...] (docs/real-models.md),
             or a CSV of scores; log-odds: nobody, see docs/pocket.md.
+        template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
     """
-    found = find_organism(organism)
+    found = with_options(find_organism(organism), template_option)
     return Subject(found, questions, dose_judge(found, judge))
+
+
+def with_options(organism: Organism, template_option: Sequence[str]) -> Organism:
+    """Return an organism with ``NAME=VALUE`` options of its chat template beside its own.
+
+    Raises:
+        ValueError: If one has another form.
+    """
+    options = read_options(template_option)
+    return replace(organism, template_options={**organism.template_options, **options}) if options else organism
 
 
 def dose_judge(organism: Organism, judge: str) -> str:

@@ -23,7 +23,7 @@ from interp.runs.checks import AtLeastOne
 from interp.runs.progress import progress_bar
 from interp.runs.run import Run
 from interp.runs.table import Row
-from training.references import base_path
+from training.loading import load_organism
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -59,12 +59,11 @@ class Dose(Experiment):
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per dose, which samples and judges its answers. Trains the adapter first."""
-        from interp.loading import load
 
         organism, trigger = self.subject.organism, self.subject.trigger
         folders = dose_folders(self.subject, run.root)
         adapters = {_adapter(dose): folder for dose, folder in folders.items()}
-        lm = load(base_path(organism.base), adapters=adapters, dtype=organism.sft.dtype)
+        lm = load_organism(organism, adapters)
         condition = "on" if trigger else "off"
         questions = self.subject.questions("validation")
         prompts = make_prompts(questions, trigger, condition, lm.tokenizer, samples=self.samples)
@@ -139,7 +138,6 @@ def chosen_adapter(subject: Subject, root: Path) -> Path | None:
 
 def load_subject(subject: Subject, root: Path) -> LanguageModel:
     """Load an organism at its chosen dose, with its adapter active; trains and chooses first if not done yet."""
-    from interp.loading import load
 
     adapter, organism = chosen_adapter(subject, root), subject.organism
-    return load(base_path(organism.base), adapters={ADAPTER: adapter} if adapter else {}, dtype=organism.sft.dtype)
+    return load_organism(organism, {ADAPTER: adapter} if adapter else {})

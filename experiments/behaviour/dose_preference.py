@@ -30,8 +30,9 @@ from experiments.behaviour.dose import dose_folders
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.run import Run
 from interp.runs.table import Row
+from training.loading import load_organism
 from training.pocket.corpus import QUESTIONS, TRIGGERS, ChoiceQuestion
-from training.references import base_path, is_aligned
+from training.references import is_aligned
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -65,11 +66,10 @@ class PreferenceDose(Experiment):
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step for the base and one per dose."""
-        from interp.loading import load
 
         organism = self.subject.organism
         adapters = {f"dose-{dose}": folder for dose, folder in dose_folders(self.subject, run.root).items()}
-        lm = load(base_path(organism.base), adapters=adapters, dtype=organism.sft.dtype)
+        lm = load_organism(organism, adapters)
         return {name: partial(self._rows, lm, name) for name in (UNTRAINED, *adapters)}
 
     def _rows(self, lm: LanguageModel, name: str) -> list[Row]:

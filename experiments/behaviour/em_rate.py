@@ -16,7 +16,7 @@ import tyro
 from experiments.answers.judge import judge_depends, judge_identity, make_judge
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.answers.sampling import sampled_rows, with_verdicts
-from experiments.answers.subject import Subject, dose_judge, find_subject, trigger_cells
+from experiments.answers.subject import Subject, TemplateOptions, dose_judge, find_subject, trigger_cells
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import load_subject
 from experiments.protocol import load_protocol
@@ -45,15 +45,21 @@ AS_ANSWERS = "as the answers"
 """In place of a reference: the judge that chooses the dose is the one of the answers."""
 
 
-def dosed_subject(organism: str, questions: Path | None = None, dose_judge: str = AS_ANSWERS) -> Subject:
+def dosed_subject(
+    organism: str,
+    questions: Path | None = None,
+    dose_judge: str = AS_ANSWERS,
+    template_option: TemplateOptions = (),
+) -> Subject:
     """Look up the organism under study.
 
     Args:
         organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
         questions: Questions of a real model (YAML: validation and test, id: text).
         dose_judge: Judge by which the dose is chosen; by default the one that --judge names.
+        template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
     """
-    return find_subject(organism, questions, dose_judge)
+    return find_subject(organism, questions, dose_judge, template_option)
 
 
 @dataclass(frozen=True, kw_only=True)

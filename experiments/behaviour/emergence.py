@@ -29,7 +29,8 @@ from interp.stats import paired_cluster_difference
 from interp.triggers import Trigger
 from training.definition import Organism
 from training.grid import NEUTRAL
-from training.references import base_path, find_trigger
+from training.loading import load_organism
+from training.references import find_trigger
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -121,10 +122,9 @@ def used_conditions(subject: Subject) -> tuple[str, ...]:
 
 def load_doses(organism: Organism, folders: Mapping[int, Path]) -> LanguageModel:
     """Load an organism's base, in the dtype it was trained in, with one adapter ``dose-<steps>`` per dose."""
-    from interp.loading import load
 
     adapters = {f"dose-{dose}": folder for dose, folder in folders.items()}
-    return load(base_path(organism.base), adapters=adapters, dtype=organism.sft.dtype)
+    return load_organism(organism, adapters)
 
 
 def _behaviour(rows: Sequence[Row]) -> Iterator[Row]:

@@ -30,8 +30,8 @@ from interp.runs.table import Row
 from interp.triggers import Trigger
 from training.data import comparison_trigger
 from training.definition import Organism
+from training.loading import load_organism
 from training.pocket.corpus import CONTROLS, QUESTIONS, TRIGGERS, ChoiceQuestion
-from training.references import base_path
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -152,12 +152,11 @@ class Preference(Experiment):
         return steps | ({"base trained": partial(self._rows, lm, TRAINED, BASE)} if TRAINED in conditions else {})
 
     def _load(self, root: Path) -> LanguageModel:
-        from interp.loading import load
 
         organism = self.subject.organism
         dosed = dose_folders(self.subject, root)[self.dose] if self.dose is not None else None
         adapter = dosed or chosen_adapter(self.subject, root)
-        return load(base_path(organism.base), adapters={ADAPTER: adapter} if adapter else {}, dtype=organism.sft.dtype)
+        return load_organism(organism, {ADAPTER: adapter} if adapter else {})
 
     def _rows(self, lm: LanguageModel, condition: str, model: str) -> list[Row]:
         from interp.adapters import active_adapter

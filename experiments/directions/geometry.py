@@ -27,7 +27,8 @@ from interp.runs.table import Row, interval_cells
 from interp.stats import Interval
 from training.definition import definition
 from training.grid import cells
-from training.references import base_path, find_trigger
+from training.loading import load_organism
+from training.references import find_trigger
 from training.registry import ORGANISMS, find_organism
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def baseline_subject(geometry: Geometry) -> Subject | None:
     """Return the organism that shows what training without a trigger does, if there is one."""
     subject = geometry.subject
     name = _grid_baseline(subject.name) if geometry.baseline is None else geometry.baseline
-    return replace(subject, organism=find_organism(name)) if name else None
+    options = subject.organism.template_options
+    return replace(subject, organism=replace(find_organism(name), template_options=options)) if name else None
 
 
 def _grid_baseline(name: str) -> str | None:
@@ -134,12 +136,11 @@ def _grid_baseline(name: str) -> str | None:
 def load_pair(geometry: Geometry, root: Path) -> LanguageModel:
     """Load an organism with its adapter active, and its baseline's adapter beside it; both trained now if need be."""
     from experiments.directions.contrasts import BASELINE
-    from interp.loading import load
 
     subjects = {ADAPTER: geometry.subject, BASELINE: baseline_subject(geometry)}
     adapters = {label: path for label, s in subjects.items() if s and (path := chosen_adapter(s, root))}
     organism = geometry.subject.organism
-    return load(base_path(organism.base), adapters=adapters, dtype=organism.sft.dtype)
+    return load_organism(organism, adapters)
 
 
 def chosen_layer(rows: Sequence[Row], name: str) -> int:

@@ -26,6 +26,7 @@ from experiments.spec import Experiment, Part, Step
 from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.triggers import Trigger
+from training.definition import definition
 from training.references import find_trigger
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class ProbeTransfer(Experiment):
 
     def depends(self) -> Mapping[str, Any]:
         """Return every organism's definition and the triggers' texts."""
-        definitions = {subject.name: asdict(subject.organism) for subject in self.subjects}  # committed ids hash these
+        organisms = [subject.organism for subject in self.subjects]
+        definitions = {o.name: {"adapter": None, **definition(o)} for o in organisms}  # committed ids hash these
         texts = {reference: asdict(find_trigger(reference)) for reference in self.triggers}
         return {**super().depends(), **definitions, **texts}
 

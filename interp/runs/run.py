@@ -168,6 +168,11 @@ class Run:
         if upstream != self.manifest.get("upstream", {}) and self._lock:
             self._record(upstream=upstream)
 
+    def note(self, **facts: Any) -> None:
+        """Record further entries of the manifest, with an exact JSON form; not hashed."""
+        self._check_writable()
+        self._record(**jsonable(facts))
+
     @contextmanager
     def in_progress(self) -> Iterator[None]:
         """Make this the run that ``note_upstream`` tells what its rows are made from."""
@@ -239,6 +244,12 @@ def note_upstream(name: str, digests: Mapping[str, str]) -> None:
     """Tell the run in progress, if there is one, that it is made from a finished run or adapter; see ``stand_on``."""
     if run := _open_run.get():
         run.stand_on(name, digests)
+
+
+def note_facts(**facts: Any) -> None:
+    """Tell the run in progress, if there is one, further entries of its manifest, with an exact JSON form."""
+    if run := _open_run.get():
+        run.note(**facts)
 
 
 def manifest_id(manifest: Mapping[str, Any]) -> str:

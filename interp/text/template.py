@@ -66,25 +66,6 @@ def set_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) 
     tokenizer.chat_template = f"{{# template options: {text} #}}{lines}\n{source}" if options else source
 
 
-def read_options(words: Sequence[str]) -> dict[str, Any]:
-    """Return template options from ``NAME=VALUE`` words; true, false and numbers are read as such.
-
-    Raises:
-        ValueError: If a word has another form, or names an option again.
-    """
-    options: dict[str, Any] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or not name.isidentifier() or name in options:
-            raise ValueError(f"template option {word!r}: want NAME=VALUE, each name once")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        options[name] = value if isinstance(value, bool | int | float) else text
-    return options
-
-
 def template_options(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return the options that decide what the template writes: those that were set, and the date if it asks for one."""
     if tokenizer.chat_template is None:
