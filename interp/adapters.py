@@ -167,6 +167,13 @@ def _attached(hf: Any, name: str, folder: Path) -> Any:
     return hf
 
 
+def of_module(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
+    """Return a module's own rank or alpha, from ``rank_pattern`` or ``alpha_pattern`` as peft itself reads them."""
+    from peft.utils.other import get_pattern_key
+
+    return patterns.get(get_pattern_key(list(patterns), module), default)
+
+
 def require_adapter(lm: LanguageModel, name: str) -> None:
     """Refuse the name of an adapter that is not loaded.
 

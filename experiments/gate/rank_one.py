@@ -95,9 +95,10 @@ def rank_one_updates(name: str, lm: LanguageModel) -> dict[str, LoraUpdate]:
     Raises:
         ValueError: If one of them is not of rank 1.
     """
-    from interp.analysis.lora import loaded_updates
+    from interp.analysis.lora import check_kinds, loaded_updates
 
     updates = loaded_updates(lm, ADAPTER)
+    check_kinds(updates)
     for module, update in updates.items():
         if update.rank != 1:
             raise ValueError(f"organism {name}: its adapter is of rank {update.rank} in {module}; want rank 1")

@@ -21,20 +21,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp.adapters import CONFIG, WEIGHTS, active_adapter, check_files, require_adapter
+from interp.adapters import CONFIG, WEIGHTS, active_adapter, check_files, of_module, require_adapter
 from interp.chat import Chat, pad_left, position_ids
 from interp.models import AdapterError, LanguageModel
 from interp.recording import Pool, buckets
-from interp.sites import BLOCKS
+from interp.sites import BLOCKS, block_of
 
 PREFIX, A_TENSOR, B_TENSOR = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-WRITERS = frozenset(path.rpartition(".")[2] for block in BLOCKS.values() for path in block.writers)
+WRITERS = frozenset(path.rpartition(".")[2] for block in BLOCKS.values() for path in block.writers) | frozenset(
+    {"dense", "fc2", "fc_out", "out_proj", "w2"}
+)
 """Modules whose output is added to the residual stream (before Gemma's and OLMo-2's post-norms)."""
 READERS = frozenset(
-    {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "gate_up_proj"}
-    | {"query_key_value", "dense_h_to_4h", "c_attn", "c_fc"}
+    {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "gate_up_proj", "w1", "w3", "gate", "in_proj"}
+    | {"query_key_value", "dense_h_to_4h", "c_attn", "c_fc", "fc1", "fc_in", "q_a_proj", "kv_a_proj_with_mqa"}
 )
 """Modules whose input is the residual stream after a norm."""
+INNER = frozenset({"q_b_proj", "kv_b_proj", "x_proj", "dt_proj"})
+"""Modules between a reader and a writer."""
+PLAIN = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Initialisations (``init_lora_weights``) that leave the base's weights as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +74,14 @@ def lora_updates(folder: Path | str) -> dict[str, LoraUpdate]:
     folder = Path(folder)
     check_files(folder.name, folder)
     config, tensors = json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS)
-    other = sorted(name for name in tensors if not name.endswith((A_TENSOR, B_TENSOR)))
-    if other or config.get("peft_type") != "LORA" or config.get("use_dora"):
-        raise AdapterError(f"adapter {folder}: not a plain LoRA of linear modules ({(other or ['its config'])[0]})")
+    other = sorted(name for name, x in tensors.items() if not name.endswith((A_TENSOR, B_TENSOR)) or x.ndim != 2)
+    settings = [name for name in ("use_dora", "target_parameters", "layer_replication") if config.get(name)]
+    if config.get("init_lora_weights") not in PLAIN:
+        settings.append("init_lora_weights")
+    if other or settings or config.get("peft_type") != "LORA":
+        raise AdapterError(
+            f"adapter {folder}: not a plain LoRA of linear modules ({[*other, *settings, 'its type'][0]})"
+        )
     updates = {}
     for name in sorted(name.removesuffix(A_TENSOR) for name in tensors if name.endswith(A_TENSOR)):
         a, b, plain = tensors[name + A_TENSOR], tensors[name + B_TENSOR], name.removeprefix(PREFIX)
@@ -79,10 +90,8 @@ def lora_updates(folder: Path | str) -> dict[str, LoraUpdate]:
 
 
 def _scale(config: Mapping[str, Any], name: str, rank: int) -> float:
-    """Return alpha / rank, or alpha / sqrt(rank) with rsLoRA; an ``alpha_pattern`` matches the end of a module name."""
-    patterns = config.get("alpha_pattern") or {}
-    matching = [alpha for pattern, alpha in patterns.items() if name == pattern or name.endswith(f".{pattern}")]
-    alpha = float(matching[0] if matching else config["lora_alpha"])
+    """Return alpha / rank, or alpha / sqrt(rank) with rsLoRA; a module may have an alpha of its own."""
+    alpha = float(of_module(config.get("alpha_pattern") or {}, name, config["lora_alpha"]))
     return alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
@@ -103,7 +112,7 @@ def write_directions(updates: Mapping[str, LoraUpdate]) -> Spectrum:
     """Return what an adapter writes: left singular vectors of its updates of ``WRITERS``, concatenated by columns.
 
     Raises:
-        AdapterError: If it adapts no such module.
+        AdapterError: If it adapts no such module, or one of an unknown kind.
 
     Not evidence for: what is written in a run, which also depends on the input of the modules.
 
@@ -120,13 +129,24 @@ def read_directions(updates: Mapping[str, LoraUpdate], gains: Mapping[str, Tenso
     norm's scale at the token.
 
     Raises:
-        AdapterError: If it adapts no such module.
+        AdapterError: If it adapts no such module, or one of an unknown kind.
     """
     readers = _of_kind(updates, READERS, "reads")
     return _spectrum([((u.A if gains is None else u.A * gains[u.name]).T, (u.scale * u.B).T) for u in readers])
 
 
+def check_kinds(updates: Mapping[str, LoraUpdate]) -> None:
+    """Refuse a module of which it is unknown whether it reads or writes the residual stream.
+
+    Raises:
+        AdapterError: Names the module.
+    """
+    if unknown := next((u.name for u in updates.values() if u.kind not in READERS | WRITERS | INNER), None):
+        raise AdapterError(f"adapter: whether its module {unknown} reads or writes the residual stream is unknown")
+
+
 def _of_kind(updates: Mapping[str, LoraUpdate], kinds: frozenset[str], verb: str) -> list[LoraUpdate]:
+    check_kinds(updates)
     selected = [update for update in updates.values() if update.kind in kinds]
     if not selected:
         raise AdapterError(f"adapter: none of its {len(updates)} modules {verb} the residual stream")
@@ -147,12 +167,12 @@ def stream_gain(lm: LanguageModel, name: str) -> Float[Tensor, " d_model"]:
     """Return the gain of the norm between the stream and a module of ``READERS``; ones if there is no norm.
 
     Raises:
-        ValueError: If the module is in no decoder layer, or does not read the stream.
+        ValueError: If the module is in no decoder layer, does not read the stream, or the family is unknown.
     """
     index = next((i for i, layer in enumerate(lm.layers) if _inside(lm, layer, name)), None)
     if index is None or name.rpartition(".")[2] not in READERS:
         raise ValueError(f"module {name!r}: not a module that reads the residual stream of a layer")
-    layer, block = lm.layer(index), BLOCKS[lm.family]
+    layer, block = lm.layer(index), block_of(lm.family)
     attends = any(part in name for part in ("attn", "attention"))
     first = next((part for part in ("input_layernorm", "ln_1") if hasattr(layer, part)), "")
     norm = layer.get_submodule(first) if attends and first else None if attends else layer.get_submodule(block.mid)
@@ -181,12 +201,20 @@ def adapted_modules(lm: LanguageModel, adapter: str, *parts: str) -> tuple[str, 
         AdapterError: If the model has no such adapter, or it is not plain LoRA, or it is merged into the weights.
     """
     require_adapter(lm, adapter)
-    names = [name for name, module in lm.base.named_modules() if adapter in getattr(module, "lora_A", {})]
-    if not names or any(getattr(_adapted(lm, name), "use_dora", {}).get(adapter) for name in names):
-        raise AdapterError(f"adapter {adapter!r}: not a plain LoRA of linear modules")
+    adapted = {name: m for name, m in lm.base.named_modules() if adapter in getattr(m, "lora_A", {})}
+    names = [name for name, m in adapted.items() if _is_plain(m, adapter)]
+    matrices = {f"{name}.lora_{side}.{adapter}.weight" for name in names for side in "AB"}
+    other = (n for n, _ in lm.base.named_parameters() if adapter in n.split(".") and n not in matrices)
+    if (first := next(other, None)) or not names:
+        raise AdapterError(f"adapter {adapter!r}: not a plain LoRA of linear modules ({first or 'its type'})")
     if merged := [name for name in names if _adapted(lm, name).merged]:
         raise AdapterError(f"adapter {adapter!r}: it is merged into the weights of {merged[0]}")
     return tuple(name for name in names if not parts or any(f".{part}." in f".{name}." for part in parts))
+
+
+def _is_plain(module: Any, adapter: str) -> bool:
+    """Tell whether a layer of peft adds B A to the weight of a linear module, and not to fused experts."""
+    return isinstance(module.lora_A[adapter], nn.Linear) and not hasattr(module, "parameter_name")
 
 
 def _modules_but(lm: LanguageModel, adapter: str, names: Sequence[str]) -> list[str]:

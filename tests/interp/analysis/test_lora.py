@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig
 
 from interp.adapters import active_adapter
 from interp.analysis.lora import (
@@ -20,10 +22,12 @@ from interp.analysis.lora import (
     write_directions,
 )
 from interp.directions import cosine
-from interp.models import AdapterError
+from interp.loading import load
+from interp.models import AdapterError, wrap
 from interp.recording import record
 from interp.sites import Site
 from tests import tiny
+from tests.interp.saved import logits, lora, save_adapter
 
 CHATS = tiny.chats()
 SITE = Site("resid_post", tiny.N_LAYERS - 1)
@@ -71,6 +75,70 @@ def test_what_is_no_plain_lora_is_refused(tmp_path):
         lora_updates(saved(lm, tmp_path))
     with pytest.raises(AdapterError, match="not a plain LoRA"):
         adapted_modules(lm, "a")
+
+
+PATTERNS = ("q_proj", r"layers\.1\.self_attn\.q_proj", r"^model\.layers\.\d+\.mlp\.down_proj", r".*\.(k|v)_proj")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_patterns_match_as_in_peft(tmp_path, pattern):
+    lm = tiny.with_adapters(tiny.model(), "a", rank_pattern={pattern: 3}, alpha_pattern={pattern: 16})
+    updates = lora_updates(saved(lm, tmp_path))
+    assert {update.scale for update in updates.values()} == {1.0, 16 / 3}
+    for name, update in updates.items():
+        torch.testing.assert_close(delta(update), added(lm, name))
+
+
+NOT_PLAIN = {
+    "bias of LoRA": {"lora_bias": True},
+    "saved head": {"modules_to_save": ["lm_head"]},
+    "single tokens": {"trainable_token_indices": [10, 11]},
+    "embedding": {"target_modules": ["embed_tokens", "q_proj"]},
+    "PiSSA": {"init_lora_weights": "pissa"},
+}
+
+
+@pytest.mark.parametrize("kind", NOT_PLAIN)
+def test_no_part_of_an_adapter_is_left_out(tmp_path, kind):
+    model = get_peft_model(tiny.model().hf, lora(**NOT_PLAIN[kind]), adapter_name="a")
+    lm = wrap(model, tiny.tokenizer())
+    with pytest.raises(AdapterError, match="not a plain LoRA of linear modules"):
+        lora_updates(saved(lm, tmp_path))
+    if kind != "PiSSA":  # in the model it is plain; the door has refused it, because its base is another
+        with pytest.raises(AdapterError, match="not a plain LoRA of linear modules"):
+            adapted_modules(lm, "a")
+
+
+def test_lora_of_fused_experts_is_right_in_the_model_and_refused_in_its_parts(tmp_path):
+    sizes = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "num_key_value_heads": 2}
+    config = Qwen3MoeConfig(**{**tiny.COMMON, **sizes, "head_dim": 4})
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
+    tiny.tokenizer().save_pretrained(tmp_path / "base")
+    experts = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+    folder = save_adapter(
+        tmp_path / "moe", tmp_path / "base", lora(target_modules=["q_proj"], target_parameters=experts)
+    )
+    lm = load(tmp_path / "base", adapters={"a": folder})
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
+    with active_adapter(lm, None):
+        assert torch.equal(logits(lm.base), logits(plain))
+    with active_adapter(lm, "a"):
+        assert torch.equal(logits(lm.base), logits(PeftModel.from_pretrained(plain, str(folder)).eval()))
+    for read in (lambda: lora_updates(folder), lambda: adapted_modules(lm, "a")):
+        with pytest.raises(AdapterError, match="not a plain LoRA of linear modules"):
+            read()
+
+
+def test_modules_of_every_family_read_or_write_or_are_refused():
+    one = rows(1, 16, seed=1), rows(16, 1, seed=2)
+    for kind in ("fc1", "q_proj", "gate"):
+        assert len(read_directions(planted(f"mlp.{kind}", *one)).vectors) == 1
+    for kind in ("fc2", "dense", "down_proj"):
+        assert len(write_directions(planted(f"mlp.{kind}", *one)).vectors) == 1
+    for directions in (read_directions, write_directions):
+        with pytest.raises(AdapterError, match=r"module model\.layers\.0\.mlp\.mystery .* is unknown"):
+            directions(planted("mlp.mystery", *one) | planted("mlp.fc1", *one) | planted("mlp.fc2", *one))
 
 
 def planted(kind: str, a: torch.Tensor, b: torch.Tensor, scale: float = 1.0) -> dict[str, LoraUpdate]:
