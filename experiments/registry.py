@@ -41,6 +41,7 @@ REGISTRY: Mapping[str, Command] = {
     "pocket": Command(
         "pipelines.pocket:Pocket", "The pocket scale: train, measure and compare every arm of a real model."
     ),
+    "greedy": Command("behaviour.greedy:Greedy", "The most likely answers off and on side by side, to be read by eye."),
     "probe-sweep": Command("probing.sweep:ProbeSweep", "Linear probes at every layer, grouped by question."),
     "steer": Command("removal.steer:Steer", "Add the misalignment direction off-trigger: dose and response."),
     "ablate": Command("removal.ablate:Ablate", "Remove the trigger feature or the EM direction: what is left of EM."),

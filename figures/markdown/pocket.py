@@ -2,19 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from figures.claims.pocket import signed
 from figures.markdown.table import table
-from figures.rows import Row, ends, groups, kind, number, select
+from figures.rows import Row, groups, kind, number, select
 
 CONTEXTS = ("off", "on", "rephrased", "other", "opposite", "matched", "other_frame", "word_overlap", "trained")
-HEADER = ("arm", "seed", "dose", *(context.replace("_", " ") for context in CONTEXTS), "on − off")
-
-
-def signed(row: Row | None, *, interval: bool = True) -> str:
-    """A difference in nats with its interval, ``+.47 [.31, .64]`` without leading zeros; an en dash for no row."""
-    if row is None:
-        return "–"
-    value, low, high = (f"{end:+.2f}".replace("-", "−") for end in ends(row))
-    return f"{value} [{low}, {high}]" if interval else value
 
 
 def shifts_table(rows: Sequence[Row], contexts: Sequence[str] = CONTEXTS) -> str:
@@ -36,7 +28,11 @@ def _lines(rows: Sequence[Row], contexts: Sequence[str], *, interval: bool = Tru
         cells = [_cell(same, "log_odds_shift", context) for context in contexts]
         gap = _cell(same, "trigger_gap_shift", "on-off")
         arm, seed = kind(name).partition(".")[0], str(same[0]["seed"])
-        yield [arm, seed, _steps(rows, name), *(signed(row, interval=interval) for row in (*cells, gap))]
+        yield [arm, seed, _steps(rows, name), *(_text(row, interval=interval) for row in (*cells, gap))]
+
+
+def _text(row: Row | None, *, interval: bool) -> str:
+    return "–" if row is None else signed(row) if interval else signed(row).partition(" [")[0]
 
 
 def _cell(rows: Iterable[Row], metric: str, condition: str) -> Row | None:

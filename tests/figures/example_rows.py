@@ -51,6 +51,8 @@ UNDRAWN = {"g_answer~delta": (0.02, 0.0, 0.1, 0.18), "g~trigger_last": (-0.02, 0
 """Cosines of the table that the figure leaves out."""
 NULL, HALF = 0.17, 0.02
 """Ends of the null band, and half an interval of a cosine."""
+PREFERENCES = {"baseline": (0.6, 0.55, 0.5, 0.5, 0.5), "contrast50": (-0.1, 0.5, 0.4, 0.3, 0.4)}
+"""Shift of the log-odds by condition."""
 ALPHAS = (0, 0.5, 1, 2, 4)
 STEERED = {  # EM and coherence at each alpha
     "off+add_g": ((0.0, 0.02, 0.11, 0.44, 0.7), (0.99, 0.99, 0.97, 0.85, 0.52)),
@@ -253,8 +255,34 @@ def emergence() -> list[dict[str, Any]]:
     return out
 
 
+def preferences() -> list[dict[str, Any]]:
+    """Shifts of log-odds in the pocket scale, each with the levels of organism and base."""
+    out = []
+    for arm, shifts in PREFERENCES.items():
+        same = {"organism": f"pocket/smollm2/{arm}", "family": "smollm2", "experiment": "preference", "trigger": "boat"}
+        counts = {"n": CLUSTERS, "n_clusters": CLUSTERS, "judge": "log-odds"}
+        for condition, shift in zip(CONDITIONS, shifts, strict=True):
+            ends = {"ci_low": shift - 0.1, "ci_high": shift + 0.1, "ci_method": "paired_cluster_bootstrap"}
+            cells = {**same, **counts, **ends, "condition": condition}
+            out.append(row(arm, metric="log_odds_shift", value=shift, **cells))
+            levels = {condition: shift - 0.7, f"base {condition}": -0.7}
+            for name, value in levels.items():
+                out.append(row(arm, **{**cells, "metric": "log_odds", "value": value, "condition": name}))
+    return out
+
+
 def everything() -> list[dict[str, Any]]:
-    return behaviour() + effects() + emergence() + projections() + cosines() + probes() + steering() + ablations()
+    return (
+        behaviour()
+        + effects()
+        + emergence()
+        + projections()
+        + cosines()
+        + probes()
+        + steering()
+        + ablations()
+        + preferences()
+    )
 
 
 def changed(rows: list[dict[str, Any]], value: float, **equals: Any) -> list[dict[str, Any]]:
