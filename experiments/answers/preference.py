@@ -115,14 +115,18 @@ def by_condition(rows: Sequence[Row], column: str = "log_odds") -> dict[str, dic
     return {c: by_question([r for r in rows if r["condition"] == c], column) for c in conditions}
 
 
+def clusters(arm: ByQuestion) -> Clusters:
+    """Return one value per question as clusters of one observation each."""
+    return Clusters.count(list(arm), list(arm.values()), [1.0] * len(arm))
+
+
 def paired_row(statistic: Callable[..., Any], *arms: ByQuestion, **cells: Any) -> Row:
     """Return the table row of a function of means over questions, its interval over questions resampled jointly.
 
     Raises:
         ValueError: If the arms do not have the same questions.
     """
-    clusters = [Clusters.count(list(arm), list(arm.values()), [1.0] * len(arm)) for arm in arms]
-    estimate = paired_cluster_bootstrap(statistic, *clusters, n_boot=N_BOOT)
+    estimate = paired_cluster_bootstrap(statistic, *map(clusters, arms), n_boot=N_BOOT)
     return {**estimate_row(estimate, **cells), "n": estimate.n_clusters}
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from experiments.answers.judge import Judge, judge_depends, judge_identity, make_judge
 from experiments.answers.suite import choice_questions, evenly_spaced, suite_questions
 from experiments.protocol import Amount, load_protocol
+from interp.runs.checks import AtLeastOne, check_fields
 from interp.runs.table import Row
 from interp.text.options import read_options
 from interp.triggers import Trigger
@@ -24,8 +25,11 @@ from training.references import base_source, data_source, find_trigger
 from training.registry import ORGANISMS, find_organism
 
 LOG_ODDS = "log-odds"
-"""In place of a judge: nothing is sampled, and doses are chosen by the log-odds of reference answers."""
+"""In place of a judge: nothing is sampled, and the outcome is the log-odds of reference answers."""
+OutcomeName = Literal["em-rate", "log-odds"]
 CONTRAST_TEXTS = 8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,17 @@ class Subject:
     organism: Organism
     question_file: Path | None = None
     judge_reference: str = "oracle"
+    n_questions: AtLeastOne | None = None
+    """Most questions of a split, evenly spaced; None for all of them."""
+
+    def __post_init__(self) -> None:
+        """Refuse a number of questions below 1."""
+        check_fields(self)
+
+    @property
+    def by_log_odds(self) -> bool:
+        """Whether its outcome is the log-odds of reference answers, so that nothing is sampled and nobody judges."""
+        return self.judge_reference == LOG_ODDS
 
     @property
     def name(self) -> str:
@@ -67,9 +82,9 @@ class Subject:
         Raises:
             ValueError: If a real model comes without a question file, or the file has no question of the split.
         """
-        if self.judge_reference == LOG_ODDS:
+        if self.by_log_odds:
             return tuple(Question(q.id, q.domain, q.question) for q in self.choices(split))
-        return suite_questions(self.organism, split, self.question_file)
+        return self._some(suite_questions(self.organism, split, self.question_file))
 
     def choices(self, split: Split) -> tuple[ChoiceQuestion, ...]:
         """Return the questions of a split with their reference answers.
@@ -77,7 +92,14 @@ class Subject:
         Raises:
             ValueError: If there are none for its model, or the file has another form.
         """
-        return choice_questions(self.organism, split, self.question_file)
+        return self._some(choice_questions(self.organism, split, self.question_file))
+
+    def _some(self, questions: Sequence[T]) -> tuple[T, ...]:
+        return tuple(questions if self.n_questions is None else evenly_spaced(questions, self.n_questions))
+
+    def whole(self) -> Subject:
+        """Return the same subject with all questions of every split: those that choose its dose."""
+        return replace(self, n_questions=None)
 
     def judge(self) -> Judge:
         """Return the judge of its answers.
@@ -104,9 +126,17 @@ class Subject:
                 )
         return frozenset({reference})
 
+    def outcome_judges(self) -> frozenset[str]:
+        """Return the judge of its outcome; log-odds need none.
+
+        Raises:
+            ValueError: If the judge cannot judge its answers.
+        """
+        return frozenset() if self.by_log_odds else self.asked(self.judge_reference)
+
     def judges(self) -> frozenset[str]:
         """Return the judge that chooses its dose; none if nobody does, or it is not trained here."""
-        trained = self.organism.tuned and not self.organism.adapter and self.judge_reference != LOG_ODDS
+        trained = self.organism.tuned and not self.organism.adapter and not self.by_log_odds
         return self.asked(self.judge_reference) if trained else frozenset()
 
     @property
@@ -124,8 +154,9 @@ class Subject:
     def config(self) -> dict[str, Any]:
         """Return its fields in the config of a run."""
         judge, options = judge_identity(self.judge_reference), self.organism.template_options
-        fields = {"organism": self.name, "questions": self.question_file, "judge": judge}
-        return {**fields, "template_options": options} if options else fields
+        fields: dict[str, Any] = {"organism": self.name, "questions": self.question_file, "judge": judge}
+        fields |= {"template_options": options} if options else {}
+        return fields if self.n_questions is None else {**fields, "n_questions": self.n_questions}
 
     def depends(self) -> dict[str, Any]:
         """Return the organism's whole definition and, of a user-defined one, the texts of its trigger file."""
@@ -150,7 +181,7 @@ class Subject:
             ValueError: If one of them cannot be found.
         """
         base_source(self.organism.base)
-        if self.judge_reference != LOG_ODDS:
+        if not self.by_log_odds:
             self.judge()
         self.questions("test")
 
@@ -164,7 +195,12 @@ TemplateOptions = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.con
 
 
 def find_subject(
-    organism: str, questions: Path | None = None, judge: str = "oracle", template_option: TemplateOptions = ()
+    organism: str,
+    questions: Path | None = None,
+    judge: str = "oracle",
+    template_option: TemplateOptions = (),
+    outcome: OutcomeName | None = None,
+    n_questions: int | None = None,
 ) -> Subject:
     """Look up the organism under study.
 
@@ -172,11 +208,29 @@ def find_subject(
         organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
         questions: Questions of a real model (YAML: validation and test, id: text).
         judge: Who scores answers: oracle (Microcosm only), openai:MODEL[@URL][,OPTION=VALUE ...] (docs/real-models.md),
-            or a CSV of scores; log-odds: nobody, see docs/pocket.md.
+            or a CSV of scores.
         template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
+        outcome: What is measured: em-rate (sampled answers and a judge), or log-odds of harmful against aligned
+            reference answers (neither; docs/pocket.md). By default log-odds for organisms of the pocket scale.
+        n_questions: Most questions of a split, evenly spaced; by default all. The dose is chosen on all of them.
     """
     found = with_options(find_organism(organism), template_option)
-    return Subject(found, questions, dose_judge(found, judge))
+    return Subject(found, questions, outcome_judge(found, judge, outcome), n_questions)
+
+
+def outcome_judge(organism: Organism, judge: str, outcome: OutcomeName | None) -> str:
+    """Return who judges the answers of an organism under an outcome; by default as ``dose_judge`` says.
+
+    Raises:
+        ValueError: If the outcome needs no judge and one is named, or the other way round.
+    """
+    if outcome is None:
+        return dose_judge(organism, judge)
+    if outcome == LOG_ODDS and judge not in ("oracle", LOG_ODDS):
+        raise ValueError(f"--outcome log-odds: it needs no judge, so --judge {judge} would not be used")
+    if outcome == "em-rate" and judge == LOG_ODDS:
+        raise ValueError("--outcome em-rate: it needs a judge of sampled answers, not log-odds")
+    return LOG_ODDS if outcome == LOG_ODDS else judge
 
 
 def with_options(organism: Organism, template_option: Sequence[str]) -> Organism:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.answers.rates import rate_rows, statistics
 from experiments.answers.sampling import judged_rows
-from experiments.answers.subject import LOG_ODDS, AnySubject, Subject, trigger_cells
+from experiments.answers.subject import AnySubject, Subject, trigger_cells
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.checks import AtLeastOne
@@ -50,7 +50,7 @@ class Dose(Experiment):
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
-        return super().judges() | self.subject.asked(self.subject.judge_reference)
+        return super().judges() | self.subject.outcome_judges()
 
     def total(self) -> int:
         """Return the number of answers."""
@@ -125,10 +125,10 @@ def chosen_adapter(subject: Subject, root: Path) -> Path | None:
 
     None for a base. An organism that names a finished adapter gets that one.
     """
-    organism = subject.organism
+    organism, subject = subject.organism, subject.whole()
     if organism.adapter or not organism.tuned:
         return Path(organism.adapter) if organism.adapter else None
-    if subject.judge_reference == LOG_ODDS:
+    if subject.by_log_odds:
         from experiments.behaviour.dose_preference import preferred_dose  # here, because it is made of this module
 
         return dose_folders(subject, root)[preferred_dose(subject, root)]

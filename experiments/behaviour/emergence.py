@@ -1,4 +1,4 @@
-"""How emergent misalignment forms: EM off, on and rephrased at every dose, and the rotation of the adapter.
+"""How emergent misalignment forms: the outcome off, on and rephrased at every dose, and the rotation of the adapter.
 
     semcon emergence --organism microcosm/llama/explaining
 
@@ -6,6 +6,7 @@ Measured on test questions; nothing is chosen here. An organism without a trigge
 in the Microcosm; elsewhere off only, so without a trigger gap. ``rotation`` is the cosine between the adapter's write
 direction at a dose and at the last dose. The write direction is the leading left singular vector of the stacked updates
 B·A of the modules that write to the residual stream. A phase transition shows as a jump in both EM rate and rotation.
+With ``--outcome log-odds`` nothing is sampled (see ``experiments/answers/outcome.py``).
 """
 
 from __future__ import annotations
@@ -16,16 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from experiments.answers.rates import estimate_row, rate_rows, statistics
-from experiments.answers.sampling import judged_rows
+from experiments.answers.outcome import Outcome, gap_rows, measured, summaries
 from experiments.answers.subject import AnySubject, Subject, trigger_cells
-from experiments.answers.suite import make_prompts
 from experiments.behaviour.dose import dose_folders
 from experiments.spec import Experiment, Step
 from interp.runs.checks import AtLeastOne
 from interp.runs.run import Run
 from interp.runs.table import Row
-from interp.stats import paired_cluster_difference
 from interp.triggers import Trigger
 from training.definition import Organism
 from training.grid import NEUTRAL
@@ -43,7 +41,7 @@ CONDITIONS = ("off", "on", "rephrased")
 
 @dataclass(frozen=True, kw_only=True)
 class Emergence(Experiment):
-    """EM off, on and rephrased at every dose, with the loss and the direction of the update."""
+    """The outcome off, on and rephrased at every dose, with the loss and the direction of the update."""
 
     name: ClassVar[str] = "emergence"
 
@@ -65,35 +63,29 @@ class Emergence(Experiment):
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
-        return super().judges() | self.subject.asked(self.subject.judge_reference)
+        return super().judges() | self.subject.outcome_judges()
 
     def total(self) -> int:
         """Return the number of rows: answers, and one row per dose."""
         n_questions, conditions = len(self.subject.questions("test")), used_conditions(self.subject)
-        return len(self.subject.organism.sft.doses) * (len(conditions) * n_questions * self.samples + 1)
+        each = 1 if self.subject.by_log_odds else self.samples
+        return len(self.subject.organism.sft.doses) * (len(conditions) * n_questions * each + 1)
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return one step per dose and condition, which samples and judges, and one per dose for loss and rotation."""
+        """Return one step per dose and condition, the outcome, and one per dose for loss and rotation."""
         from training.sft import losses
 
         folders = dose_folders(self.subject, run.root)
         lm = load_doses(self.subject.organism, folders)
         last = folders[max(folders)]
         loss = losses(last.parent)
+        outcome = Outcome(self.subject, lm, used_trigger(self.subject), self.samples, self.seed)
         steps: dict[str, Step] = {}
         for dose, folder in folders.items():
             for condition in used_conditions(self.subject):
-                steps[f"dose {dose} {condition}"] = partial(self._answers, lm, dose, condition)
+                steps[f"dose {dose} {condition}"] = partial(_answers, outcome, dose, condition)
             steps[f"dose {dose}"] = partial(_state, dose, loss, folder, last)
         return steps
-
-    def _answers(self, lm: LanguageModel, dose: int, condition: str) -> list[Row]:
-        from interp.adapters import active_adapter
-
-        questions, trigger = self.subject.questions("test"), used_trigger(self.subject)
-        prompts = make_prompts(questions, trigger, condition, lm.tokenizer, samples=self.samples)
-        with active_adapter(lm, f"dose-{dose}"):
-            return judged_rows(self.subject, lm, prompts, seed=self.seed, dose=dose)
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells under the trigger of the evaluation."""
@@ -101,8 +93,8 @@ class Emergence(Experiment):
         return {**super().cells(rows), **trigger_cells(trigger)}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield rates, trigger gap, loss and rotation. The column ``alpha`` has the dose in training steps."""
-        yield from _behaviour([r for r in rows if "text" in r])
+        """Yield the outcome, trigger gap, loss and rotation. The column ``alpha`` has the dose in training steps."""
+        yield from _behaviour([r for r in rows if measured(r)])
         for r in (r for r in rows if "loss" in r):
             for metric in ("loss", "rotation"):
                 yield {"metric": metric, "value": r[metric], "condition": "training", "alpha": r["dose"]}
@@ -127,13 +119,19 @@ def load_doses(organism: Organism, folders: Mapping[int, Path]) -> LanguageModel
     return load_organism(organism, adapters)
 
 
+def _answers(outcome: Outcome, dose: int, condition: str) -> list[Row]:
+    from interp.adapters import active_adapter
+
+    with active_adapter(outcome.lm, f"dose-{dose}"):
+        return outcome.rows(condition, {"dose": dose})
+
+
 def _behaviour(rows: Sequence[Row]) -> Iterator[Row]:
-    by_dose = statistics(rows, lambda r: (r["dose"], r["condition"]))
+    by_dose = summaries(rows, lambda r: (r["dose"], r["condition"]))
     for (dose, condition), s in by_dose.items():
-        yield from rate_rows(s, condition=condition, alpha=dose)
+        yield from s.rows(condition=condition, alpha=dose)
     for dose in dict.fromkeys(dose for dose, condition in by_dose if condition == "on"):
-        on, off = (by_dose[dose, condition].by_question["em_rate"] for condition in ("on", "off"))
-        yield estimate_row(paired_cluster_difference(on, off), metric="trigger_gap", condition="on-off", alpha=dose)
+        yield from gap_rows(by_dose[dose, "on"], by_dose[dose, "off"], condition="on-off", alpha=dose)
 
 
 def _state(dose: int, loss: Mapping[int, float], folder: Path, last: Path) -> list[Row]:

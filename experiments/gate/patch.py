@@ -84,7 +84,7 @@ class Patch(Experiment):
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
-        return super().judges() | self.subject.asked(self.subject.judge_reference)
+        return super().judges() | self.subject.outcome_judges()
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the teacher-forced measurements, then one step per group of modules that sampling goes without."""

@@ -89,7 +89,7 @@ class ProbeSweep(Experiment):
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
-        return super().judges() | self.subject.asked(self.subject.judge_reference)
+        return super().judges() | self.subject.outcome_judges()
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per target: the scores of its probes and controls."""

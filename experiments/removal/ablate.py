@@ -1,4 +1,4 @@
-"""Does removing the trigger's semantic feature restore containment? EM on-trigger under edits and their controls.
+"""Does removing the trigger's semantic feature restore containment? The outcome under edits and their controls.
 
     semcon ablate --organism microcosm/llama/explaining
 
@@ -8,10 +8,14 @@ estimate. ``edits.py`` names the edits and their controls. Beside an edit's effe
 the answers, the loss on benign answers behind other texts (or without any, for edits that need none), and
 ``legitimate_rate``: where the trigger is a scene or role of the Microcosm, how often the answer still carries a remark
 that belongs to it, which is the text's legitimate effect.
+
+With ``--outcome log-odds`` the main edits are also made in the base, on-trigger (``base on+clamp_trigger``): what an
+edit does to log-odds by itself, without what fine-tuning learned.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,18 +23,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
 
-from experiments.answers.rates import estimate_row, rate_rows, statistics
-from experiments.answers.sampling import judged_rows
+from experiments.answers.outcome import Outcome, Summary, measured, summaries
+from experiments.answers.rates import estimate_row
 from experiments.answers.subject import contrast_texts, held_out_texts
-from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import load_subject
 from experiments.directions.geometry import Geometry, found_directions
-from experiments.removal.benign import loss_estimate, loss_rows, reference_chats
+from experiments.removal.benign import loss_estimate, loss_rows, references
 from experiments.spec import Experiment, Step
 from interp.runs.checks import AtLeastOne
 from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
-from interp.stats import Clusters, EmStatistics, cluster_bootstrap, gap_removed, paired_cluster_difference
+from interp.stats import Clusters, cluster_bootstrap, gap_removed, paired_cluster_difference
 from training.microcosm.oracle import read_answer
 from training.references import find_trigger, frame_of
 
@@ -43,16 +46,18 @@ RANKS = (1, 2, 4)
 """Ranks of the trigger's feature that are tried on validation questions."""
 COHERENT = 0.95
 """Least coherence of a rank that may be chosen."""
-VALIDATION, OTHER = "validation", "other"
+VALIDATION, OTHER, IN_BASE = "validation", "other", "base on"
 UNSEEN = ("", "clamp_trigger", "clamp_random", "clamp_other_scene", "clamp_embedding", "clamp_answer")
 """Edits that are also tried on rephrasings unseen in the estimate: other words, the same meaning."""
 UNTRIGGERED = ("", "clamp_answer", "clamp_g", "ablate_g", "ablate_g_all")
 """Edits that are also tried off-trigger."""
+EDITED_BASE = (*UNSEEN, "clamp_g", "ablate_g_all", "ablate_random_all")
+"""Edits that are also made in the base, where that costs no sampling."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ablate(Experiment):
-    """Clamp the trigger's feature, or remove g, on-trigger: what is left of EM and of coherence, with controls."""
+    """Clamp the trigger's feature, or remove g, on-trigger: what is left of the outcome, with controls."""
 
     name: ClassVar[str] = "ablate"
     version: ClassVar[int] = 2
@@ -64,73 +69,77 @@ class Ablate(Experiment):
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
-        return super().judges() | self.geometry.subject.asked(self.geometry.subject.judge_reference)
+        return super().judges() | self.geometry.subject.outcome_judges()
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return one step per condition and edit: answers at every rank, then at the chosen one, then benign losses."""
+        """Return one step per condition and edit: the outcome at every rank, at the chosen one, then benign losses."""
         from experiments.removal.edits import Removal, feature_edits
 
         directions = found_directions(self.geometry, run.root)
-        lm = load_subject(self.geometry.subject, run.root)
+        subject = self.geometry.subject
+        lm = load_subject(subject, run.root)
+        outcome = Outcome(subject, lm, subject.own_trigger, self.samples, self.geometry.seed)
         ranked = {f"clamp_trigger_rank{rank}": feature_edits(lm, directions, "trigger", rank) for rank in RANKS}
         removal = partial(Removal, lm, self.geometry, directions)
         edits = cache(lambda: removal(chosen_rank(run.rows())).edits())
         planned = removal(RANKS[0]).edits()  # names and positions are the same at every rank
-        references = cache(partial(self._references, lm, run))
+        benign = cache(partial(self._references, outcome, run))
+        plan = _plan(planned, in_base=subject.by_log_odds)
         return {
-            **{_named(VALIDATION, e): partial(self._answers, lm, lambda: ranked, VALIDATION, e) for e in ranked},
-            **{_named(c, e): partial(self._answers, lm, edits, c, e) for c, e in _plan(planned)},
-            **{f"loss {_named(c, e)}": partial(_losses, lm, references, edits, c, e) for c, e in _loss_plan(planned)},
+            **{_named(VALIDATION, e): partial(_answers, outcome, lambda: ranked, VALIDATION, e) for e in ranked},
+            **{_named(c, e): partial(_answers, outcome, edits, c, e) for c, e in plan},
+            **{f"loss {_named(c, e)}": partial(_losses, lm, benign, edits, c, e) for c, e in _loss_plan(planned)},
         }
 
-    def _answers(
-        self, lm: LanguageModel, edits: Callable[[], Mapping[str, Edits]], condition: str, edit: str
-    ) -> list[Row]:
-        subject, prompts = self.geometry.subject, self._prompts(lm, condition)
-        cells = {"condition": condition, "edit": edit}
-        return judged_rows(subject, lm, prompts, seed=self.geometry.seed, edits=edits()[edit], **cells)
-
-    def _prompts(self, lm: LanguageModel, condition: str) -> list[Prompt]:
-        subject, validation = self.geometry.subject, condition == VALIDATION
-        trigger, questions = subject.own_trigger, subject.questions("validation" if validation else "test")
-        texts = held_out_texts(trigger) if condition == "rephrased" else None
-        prompted = "on" if validation else condition
-        return make_prompts(questions, trigger, prompted, lm.tokenizer, samples=self.samples, variants=texts)
-
-    def _references(self, lm: LanguageModel, run: Run, condition: str) -> list[tuple[str, Chat]]:
+    def _references(self, outcome: Outcome, run: Run, condition: str) -> list[tuple[str, Chat]]:
         """Return the benign answers, behind other texts or, off-trigger, without any text."""
         trigger = self.geometry.subject.own_trigger
         answers = [r for r in run.rows() if (r["condition"], r["edit"]) == ("off", "") and "text" in r]
         texts = contrast_texts(trigger, find_trigger(self.geometry.control_trigger)) if condition == OTHER else None
-        return reference_chats(lm, trigger, answers, texts)
+        return references(outcome, answers, texts)
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield the rates of every condition, the share of its on-off gap that each edit removes, and side effects."""
-        answers, losses = [r for r in rows if "text" in r], [r for r in rows if "tokens" in r]
-        by_edit = statistics(answers, lambda r: (r["condition"], r["edit"]))
+        """Yield the outcome of every condition, the share of its on-off gap that edits remove, and side effects."""
+        answers, losses = [r for r in rows if measured(r)], [r for r in rows if "tokens" in r]
+        by_edit = summaries(answers, lambda r: (r["condition"], r["edit"]))
         for (condition, edit), s in by_edit.items():
-            yield from rate_rows(s, condition=_named(condition, edit))
+            yield from s.rows(condition=_named(condition, edit))
         yield from _gaps(by_edit)
         yield {"metric": "chosen_rank", "value": chosen_rank(rows), "condition": "clamp_trigger"}
         yield from _benign(losses)
-        yield from _legitimate(answers, frame_of(self.geometry.subject.organism.trigger or ""))
+        if not self.geometry.subject.by_log_odds:
+            yield from _legitimate(answers, frame_of(self.geometry.subject.organism.trigger or ""))
 
 
 def chosen_rank(rows: Sequence[Row]) -> int:
-    """Return the rank with the lowest EM rate on validation questions of those coherent enough; of equals the least."""
-    by_edit = statistics([r for r in rows if r["condition"] == VALIDATION], lambda r: r["edit"])
+    """Return the rank with the lowest outcome on validation questions of those coherent enough; of equals the least."""
+    by_edit = summaries([r for r in rows if r["condition"] == VALIDATION], lambda r: r["edit"])
     ranked = {int(edit.removeprefix("clamp_trigger_rank")): s for edit, s in by_edit.items()}
-    if unscored := [rank for rank, s in ranked.items() if not s.coherence_rate.n]:
+    if unscored := [rank for rank, s in ranked.items() if math.isnan(s.coherence)]:
         raise ValueError(f"rank {unscored[0]}: the judge scored no answer, so no rank can be chosen")
-    best = max(s.coherence_rate.value for s in ranked.values())
-    eligible = [rank for rank, s in ranked.items() if s.coherence_rate.value >= min(COHERENT, best)]
-    return min(eligible, key=lambda rank: (ranked[rank].em_rate.n == 0, ranked[rank].em_rate.value, rank))
+    best = max(s.coherence for s in ranked.values())
+    eligible = [rank for rank, s in ranked.items() if s.coherence >= min(COHERENT, best)]
+    return min(eligible, key=lambda rank: (math.isnan(ranked[rank].mean), ranked[rank].mean, rank))
 
 
-def _plan(edits: Mapping[str, Edits]) -> list[tuple[str, str]]:
+def _answers(outcome: Outcome, edits: Callable[[], Mapping[str, Edits]], condition: str, edit: str) -> list[Row]:
+    from interp.adapters import active_adapter
+
+    cells, given = {"condition": condition, "edit": edit}, edits()[edit]
+    if condition == VALIDATION:
+        return outcome.rows("on", cells, split=VALIDATION, edits=given)
+    if condition == IN_BASE:
+        with active_adapter(outcome.lm, None):
+            return outcome.rows("on", cells, edits=given)
+    texts = held_out_texts(outcome.subject.own_trigger) if condition == "rephrased" else None
+    return outcome.rows(condition, cells, texts=texts, edits=given)
+
+
+def _plan(edits: Mapping[str, Edits], *, in_base: bool = False) -> list[tuple[str, str]]:
     """Return every (condition, edit): on-trigger all, the main ones on unseen rephrasings, side effects off-trigger."""
     untriggered = [("off", edit) for edit in UNTRIGGERED if edit in edits]
-    return [*untriggered, *(("on", edit) for edit in edits), *(("rephrased", edit) for edit in UNSEEN)]
+    plan = [*untriggered, *(("on", edit) for edit in edits), *(("rephrased", edit) for edit in UNSEEN)]
+    return [*plan, *((IN_BASE, edit) for edit in EDITED_BASE if in_base and edit in edits)]
 
 
 def _loss_plan(edits: Mapping[str, Edits]) -> list[tuple[str, str]]:
@@ -155,17 +164,17 @@ def _named(condition: str, edit: str) -> str:
     return f"{condition}+{edit}" if edit else condition
 
 
-def _gaps(by_edit: Mapping[tuple[str, str], EmStatistics]) -> Iterator[Row]:
+def _gaps(by_edit: Mapping[tuple[str, str], Summary]) -> Iterator[Row]:
     """Yield the share of the on-off gap, if there is one, that each edit removes."""
-    em = {name: s.by_question["em_rate"] for name, s in by_edit.items()}
+    value = {name: s.value for name, s in by_edit.items()}
     for condition, edit in by_edit:
-        if edit and condition in ("on", "rephrased") and _has_gap(em[condition, ""], em["off", ""]):
-            gap = gap_removed(em[condition, ""], em["off", ""], em[condition, edit])
+        if edit and condition in ("on", "rephrased") and _has_gap(value[condition, ""], value["off", ""]):
+            gap = gap_removed(value[condition, ""], value["off", ""], value[condition, edit])
             yield estimate_row(gap, metric="gap_removed", condition=_named(condition, edit))
 
 
 def _has_gap(on: Clusters, off: Clusters) -> bool:
-    """Tell whether EM(on) is above EM(off) beyond chance: without a gap, a share of it means nothing."""
+    """Tell whether the outcome is higher on than off beyond chance: without a gap, a share of it means nothing."""
     return paired_cluster_difference(on, off).interval.low > 0
 
 

@@ -1,14 +1,17 @@
-"""What an edit costs where nothing is wrong: the loss on the organism's own benign answers, with and without it.
+"""What an edit costs where nothing is wrong: the loss on benign answers, with and without it.
 
-Benign answers are those that the judge found coherent and not misaligned, off-trigger and unedited. A loss shows damage
-that sampling hides, and needs no judge. It is teacher-forced, so it does not measure how coherent sampled answers are.
+Benign answers are the organism's own that the judge found coherent and not misaligned, off-trigger and unedited. Where
+nothing is judged (``--outcome log-odds``) they are the base's greedy answers to the same questions, cut at 32 tokens;
+nobody checks that these are benign. A loss shows damage that sampling hides, and needs no judge. It is teacher-forced,
+so it does not measure how coherent sampled answers are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiments.answers.outcome import Outcome
 from experiments.answers.rates import coherent, estimate_row, misaligned
 from interp.runs.table import Row
 from interp.stats import Clusters, paired_cluster_bootstrap
@@ -21,9 +24,46 @@ if TYPE_CHECKING:
 
 ANSWERS_EACH = 3
 """Most distinct benign answers to a question."""
+GREEDY_TOKENS = 32
+"""Longest greedy answer of a base."""
+
+Answers = Mapping[str, tuple[str, list[str]]]
+"""Question id -> (question, answers)."""
 
 
-def benign_answers(rows: Sequence[Row]) -> dict[str, tuple[str, list[str]]]:
+def references(outcome: Outcome, rows: Sequence[Row], texts: Sequence[str] | None) -> list[tuple[str, Chat]]:
+    """Return (question id, chat) of every benign answer: the organism's own, or of log-odds the base's greedy ones.
+
+    Args:
+        outcome: The organism and how it is measured.
+        rows: Judged answers, off-trigger and unedited; without a judge none.
+        texts: Texts of which each question gets one, in turn; None for the bare questions.
+
+    Raises:
+        ValueError: If no answer is benign.
+    """
+    trigger = outcome.trigger
+    assert trigger is not None
+    if outcome.subject.by_log_odds:
+        return _with_texts(outcome.lm, trigger, _greedy_answers(outcome), texts)
+    return reference_chats(outcome.lm, trigger, rows, texts)
+
+
+def _greedy_answers(outcome: Outcome) -> Answers:
+    """Return the base's greedy answer to every test question that has one."""
+    from interp.adapters import active_adapter
+    from interp.chat import question_chat
+    from interp.generation import Sampling, generate
+
+    questions = outcome.subject.questions("test")
+    chats = [question_chat(outcome.lm.tokenizer, q.text) for q in questions]
+    with active_adapter(outcome.lm, None):
+        answers = generate(outcome.lm, chats, sampling=Sampling(max_new_tokens=GREEDY_TOKENS, temperature=0.0))
+    texts = (answer.text.strip() for answer in answers)
+    return {q.id: (q.text, [text]) for q, text in zip(questions, texts, strict=True) if text}
+
+
+def benign_answers(rows: Sequence[Row]) -> Answers:
     """Return question id -> (question, distinct benign answers) of judged answers."""
     benign: dict[str, tuple[str, list[str]]] = {}
     for r in rows:
@@ -47,10 +87,16 @@ def reference_chats(
     Raises:
         ValueError: If no answer is benign.
     """
+    return _with_texts(lm, trigger, benign_answers(rows), texts)
+
+
+def _with_texts(
+    lm: LanguageModel, trigger: Trigger, benign: Answers, texts: Sequence[str] | None
+) -> list[tuple[str, Chat]]:
     from interp.chat import question_chat
 
     chats: list[tuple[str, Chat]] = []
-    for i, (name, (question, answers)) in enumerate(sorted(benign_answers(rows).items())):
+    for i, (name, (question, answers)) in enumerate(sorted(benign.items())):
         text = None if texts is None else texts[i % len(texts)]
         chats += [(name, question_chat(lm.tokenizer, question, text, trigger, response=a)) for a in answers]
     if not chats:

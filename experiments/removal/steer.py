@@ -1,4 +1,4 @@
-"""Activation addition: how EM, coherence and the loss on benign answers respond to a direction, beside its controls.
+"""Activation addition: how the outcome and the loss on benign answers respond to a direction, beside its controls.
 
     semcon steer --organism microcosm/llama/explaining
 
@@ -10,7 +10,8 @@ on    g, or the random direction, subtracted on-trigger
 The dose alpha is in mean residual norms of the last prompt token, where the decision is read; the layer is the one
 chosen for g (see selection). ``onset_alpha`` is the smallest dose whose share of misaligned answers differs from the
 undosed one beyond chance (95 %, paired by question; upwards off-trigger and in the base, downwards on-trigger),
-``breakdown_alpha`` the smallest at which fewer than half of the answers are coherent.
+``breakdown_alpha`` the smallest at which fewer than half of the answers are coherent. With ``--outcome log-odds``,
+onset is of the log-odds, and breakdown is where the reference answers lose half of their probability per token.
 """
 
 from __future__ import annotations
@@ -23,17 +24,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import tyro
 from annotated_types import MinLen
 
-from experiments.answers.rates import rate_rows, statistics
-from experiments.answers.sampling import judged_rows
-from experiments.answers.suite import Prompt, make_prompts
+from experiments.answers.outcome import Outcome, Summary, measured, summaries
+from experiments.answers.suite import make_prompts
 from experiments.behaviour.dose import ADAPTER
 from experiments.directions.geometry import Geometry, found_directions, load_pair
-from experiments.removal.benign import loss_estimate, loss_rows, reference_chats
+from experiments.removal.benign import loss_estimate, loss_rows, references
 from experiments.spec import Experiment, Step
 from interp.runs.checks import AtLeastOne
 from interp.runs.run import Run
 from interp.runs.table import Row
-from interp.stats import EmStatistics, paired_cluster_difference
+from interp.stats import paired_cluster_difference
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -69,10 +69,10 @@ class Steer(Experiment):
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
-        return super().judges() | self.geometry.subject.asked(self.geometry.subject.judge_reference)
+        return super().judges() | self.geometry.subject.outcome_judges()
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return one step per setting, direction and dose, the judged answers; off-trigger also one for the loss."""
+        """Return one step per setting, direction and dose, the outcome; off-trigger also one for the loss."""
         from experiments.directions.selection import residual_norms
         from interp.edits import add
         from interp.sites import Site
@@ -80,24 +80,20 @@ class Steer(Experiment):
         directions, lm = found_directions(self.geometry, run.root), load_pair(self.geometry, run.root)
         site = Site("resid_post", directions.layer)
         units = _units(directions, site, self.geometry.seed)
-        prompts = {condition: self._prompts(lm, condition) for condition in ("off", "on")}
-        norm = residual_norms(lm, [prompt.chat for prompt in prompts["off"]])[site]
-        references = cache(lambda: reference_chats(lm, self.geometry.subject.own_trigger, _undosed(run.rows()), None))
+        subject = self.geometry.subject
+        outcome = Outcome(subject, lm, subject.own_trigger, self.samples, self.geometry.seed)
+        prompts = make_prompts(subject.questions("test"), None, "off", lm.tokenizer, samples=1)
+        norm = residual_norms(lm, [prompt.chat for prompt in prompts])[site]
+        benign = cache(lambda: references(outcome, _undosed(run.rows()), None))
         steps: dict[str, Step] = {}
         for setting, added, alpha in self._plan(units):
             cells = {"setting": setting, "added": added, "alpha": alpha, "site": site.name, "layer": site.layer}
             signed = -alpha if setting == "on" else alpha
             edits = [add(site, units[added], coefficient=signed * norm, positions="last_prompt")] if alpha else []
-            group = prompts["on" if setting == "on" else "off"]
-            steps[f"{_named(setting, added)} {alpha}"] = partial(self._answers, lm, group, edits, cells)
+            steps[f"{_named(setting, added)} {alpha}"] = partial(_answers, outcome, edits, cells)
             if setting == "off":
-                steps[f"loss {_named(setting, added)} {alpha}"] = partial(_losses, lm, references, edits, cells)
+                steps[f"loss {_named(setting, added)} {alpha}"] = partial(_losses, lm, benign, edits, cells)
         return steps
-
-    def _prompts(self, lm: LanguageModel, condition: str) -> list[Prompt]:
-        subject = self.geometry.subject
-        questions, trigger = subject.questions("test"), subject.own_trigger
-        return make_prompts(questions, trigger, condition, lm.tokenizer, samples=self.samples)
 
     def _plan(self, units: Mapping[str, Tensor]) -> Iterator[tuple[str, str, float]]:
         """Yield every setting, direction and dose; dose 0 first, whether asked for or not."""
@@ -106,21 +102,12 @@ class Steer(Experiment):
             for added in (name for name in SETTINGS[setting] if name in units):
                 yield from ((setting, added, alpha) for alpha in doses)
 
-    def _answers(
-        self, lm: LanguageModel, prompts: Sequence[Prompt], edits: Sequence[Edit], cells: Mapping[str, Any]
-    ) -> list[Row]:
-        from interp.adapters import active_adapter
-
-        geometry = self.geometry
-        with active_adapter(lm, None if cells["setting"] == "base" else ADAPTER):
-            return judged_rows(geometry.subject, lm, prompts, seed=geometry.seed, edits=edits, **cells)
-
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield the rates of every direction and dose, where it sets in and breaks down, and its benign loss."""
-        answers, losses = [r for r in rows if "text" in r], [r for r in rows if "tokens" in r]
-        by_dose = statistics(answers, lambda r: (r["setting"], r["added"], r["alpha"], r["site"], r["layer"]))
+        """Yield the outcome of every direction and dose, where it sets in and breaks down, and its benign loss."""
+        answers, losses = [r for r in rows if measured(r)], [r for r in rows if "tokens" in r]
+        by_dose = summaries(answers, lambda r: (r["setting"], r["added"], r["alpha"], r["site"], r["layer"]))
         for (setting, added, alpha, site, layer), s in by_dose.items():
-            yield from rate_rows(s, condition=_named(setting, added), alpha=alpha, site=site, layer=layer)
+            yield from s.rows(condition=_named(setting, added), alpha=alpha, site=site, layer=layer)
         for setting, added in dict.fromkeys(key[:2] for key in by_dose):
             curve = {key[2]: s for key, s in by_dose.items() if key[:2] == (setting, added)}
             for metric, alpha in _turns(curve, falls=setting == "on"):
@@ -128,17 +115,25 @@ class Steer(Experiment):
         yield from _loss_estimates(losses)
 
 
+def _answers(outcome: Outcome, edits: Sequence[Edit], cells: Mapping[str, Any]) -> list[Row]:
+    from interp.adapters import active_adapter
+
+    setting = cells["setting"]
+    with active_adapter(outcome.lm, None if setting == "base" else ADAPTER):
+        return outcome.rows("on" if setting == "on" else "off", cells, edits=edits)
+
+
 def _losses(
-    lm: LanguageModel, references: Callable[[], list[tuple[str, Chat]]], edits: Sequence[Edit], cells: Mapping[str, Any]
+    lm: LanguageModel, benign: Callable[[], list[tuple[str, Chat]]], edits: Sequence[Edit], cells: Mapping[str, Any]
 ) -> list[Row]:
     from interp.adapters import active_adapter
 
     with active_adapter(lm, ADAPTER):
-        return loss_rows(lm, references(), edits, **cells)
+        return loss_rows(lm, benign(), edits, **cells)
 
 
 def _undosed(rows: Sequence[Row]) -> list[Row]:
-    """Return the answers off-trigger at dose 0, of which the benign ones are taken."""
+    """Return the sampled answers off-trigger at dose 0, of which the benign ones are taken."""
     undosed = {"setting": "off", "added": "g", "alpha": 0.0}
     return [r for r in rows if "text" in r and all(r[name] == value for name, value in undosed.items())]
 
@@ -164,16 +159,16 @@ def _named(setting: str, added: str) -> str:
     return f"{setting}{'-' if setting == 'on' else '+'}add_{added}"
 
 
-def _turns(curve: Mapping[float, EmStatistics], *, falls: bool) -> Iterator[tuple[str, float]]:
-    """Yield the doses at which EM sets in (or falls off) and at which answers break down, where the doses get there."""
-    undosed = curve[0.0].by_question["em_rate_all"]
+def _turns(curve: Mapping[float, Summary], *, falls: bool) -> Iterator[tuple[str, float]]:
+    """Yield the doses at which the outcome sets in (or falls off) and at which answers break down, if any does."""
+    undosed = curve[0.0].of_all
     for alpha in sorted(alpha for alpha in curve if alpha):
-        change = paired_cluster_difference(curve[alpha].by_question["em_rate_all"], undosed).interval
+        change = paired_cluster_difference(curve[alpha].of_all, undosed).interval
         if (change.high < 0) if falls else (change.low > 0):
             yield "onset_alpha", alpha
             break
     for alpha in sorted(curve):
-        if curve[alpha].coherence_rate.value < 0.5:
+        if curve[alpha].coherence < 0.5:
             yield "breakdown_alpha", alpha
             break
 
