@@ -140,6 +140,10 @@ class Experiment:
         """
         return frozenset[str]().union(*(part.judges() for part in self.parts()))
 
+    def resolved(self) -> "Experiment":
+        """Return the experiment that a command runs in its place; itself, unless its options ask for another one."""
+        return self
+
     def total(self) -> int | None:
         """Return the number of rows of a complete run, for progress bars; None if unknown."""
         return None

@@ -72,6 +72,10 @@ def choice_questions(organism: Organism, split: Split, file: Path | None = None)
         return corpus.trained_questions(organism.data, organism.rows, organism.seed) if organism.data else ()
     if file is None and organism.world == "microcosm":
         raise ValueError(f"organism {organism.name}: the Microcosm has no reference answers; name a file --questions")
+    if file is None and organism.world != "pocket" and not (organism.data or "").startswith("pocket:"):
+        raise ValueError(
+            f"organism {organism.name}: log-odds need --questions with an aligned and a harmful answer each"
+        )
     return corpus.questions(split, file or corpus.QUESTIONS)
 
 

@@ -16,7 +16,15 @@ import tyro
 from experiments.answers.judge import judge_depends, judge_identity, make_judge
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.answers.sampling import sampled_rows, with_verdicts
-from experiments.answers.subject import Subject, TemplateOptions, dose_judge, find_subject, trigger_cells
+from experiments.answers.subject import (
+    LOG_ODDS,
+    OutcomeName,
+    Subject,
+    TemplateOptions,
+    find_subject,
+    outcome_judge,
+    trigger_cells,
+)
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import load_subject
 from experiments.protocol import load_protocol
@@ -50,6 +58,7 @@ def dosed_subject(
     questions: Path | None = None,
     dose_judge: str = AS_ANSWERS,
     template_option: TemplateOptions = (),
+    n_questions: int | None = None,
 ) -> Subject:
     """Look up the organism under study.
 
@@ -58,8 +67,9 @@ def dosed_subject(
         questions: Questions of a real model (YAML: validation and test, id: text).
         dose_judge: Judge by which the dose is chosen; by default the one that --judge names.
         template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
+        n_questions: Most questions of a split, evenly spaced; by default all. The dose is chosen on all of them.
     """
-    return find_subject(organism, questions, dose_judge, template_option)
+    return find_subject(organism, questions, dose_judge, template_option, n_questions=n_questions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +175,9 @@ class EmRate(Experiment):
 
     answers: Annotated[Answers, tyro.conf.arg(name="")]
     """The answers to judge; sampled first if they are not there yet."""
+    outcome: OutcomeName | None = None
+    """em-rate: answers are sampled and judged; log-odds: neither, the same as the command preference. By default
+    log-odds for organisms of the pocket scale if no judge is named."""
     judge: str = "oracle"
     """oracle (Microcosm only), openai:MODEL[@URL][,OPTION=VALUE ...] (docs/real-models.md), or a CSV of scores."""
 
@@ -172,13 +185,29 @@ class EmRate(Experiment):
         """Let the judge also choose the dose, unless another one is named for that."""
         subject = self.answers.subject
         if subject.judge_reference == AS_ANSWERS:
-            subject = replace(subject, judge_reference=dose_judge(subject.organism, self.judge))
+            judge = outcome_judge(subject.organism, self.judge, self.outcome)
+            subject = replace(subject, judge_reference=judge)
             object.__setattr__(self, "answers", replace(self.answers, subject=subject))
         super().__post_init__()
 
     def config(self) -> Mapping[str, Any]:
-        """Return the fields; of the judge what decides its verdicts."""
-        return {**super().config(), "judge": judge_identity(self.judge)}
+        """Return the fields; of the judge what decides its verdicts. What runs as this always has judged answers."""
+        config = {**super().config(), "judge": judge_identity(self.judge)}
+        del config["outcome"]
+        return config
+
+    def resolved(self) -> Experiment:
+        """Return the experiment of the outcome: this one, or ``Preference`` of the same subject for log-odds."""
+        from experiments.behaviour.preference import Preference  # here, because few runs need it
+
+        subject = self.answers.subject
+        chosen = outcome_judge(subject.organism, self.judge, self.outcome)
+        if chosen != LOG_ODDS:
+            return self
+        subject = replace(subject, judge_reference=LOG_ODDS)
+        preference = Preference(subject=subject, trigger=self.answers.trigger)
+        named = self.answers.conditions != Answers.conditions
+        return replace(preference, conditions=self.answers.conditions) if named else preference
 
     def depends(self) -> Mapping[str, Any]:
         """Return what the answers depend on, and the instructions of a language model that judges."""

@@ -69,15 +69,16 @@ def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
 
 def run_configured(options: Options[Experiment]) -> int:
     """Run an experiment and print its table, unless only its config or a check is wanted."""
+    experiment = options.experiment.resolved()
     if options.print_config:
-        print(json.dumps(jsonable(options.experiment.config()), indent=2))
+        print(json.dumps(jsonable(experiment.config()), indent=2))
         return 0
     if options.check:
-        options.experiment.check()
-        probe_judges(options.experiment)
-        print(f"{options.experiment.title()}: can be run")
+        experiment.check()
+        probe_judges(experiment)
+        print(f"{experiment.title()}: can be run")
         return 0
-    run, table = run_experiment(options.experiment, options.runs)
+    run, table = run_experiment(experiment, options.runs)
     from figures.answer import answer  # figures draw with matplotlib, which --help does without
 
     print(f"{answer(table)}\n\n{len(table)} rows in {run.path / 'table.csv'}")

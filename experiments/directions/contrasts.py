@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 LAST, TRIGGER = "last_prompt", "trigger"
 BASELINE = "baseline"
 """Label of the adapter that was trained without a trigger."""
-PAST_EACH, MOST_ANSWERS = 3, 200
-"""Past exchanges per question, and most answers, of either kind."""
+PAST_EACH, MOST_ANSWERS, ANSWERS_EACH = 3, 200, 4
+"""Past exchanges per question, most answers, and, of few questions, most answers per question; of either kind."""
 COMPONENTS = 4
 """Most components of a feature: no more than half of a trigger's rephrasings can carry."""
 FEATURES = ("trigger", "control", "trigger_last")
@@ -151,11 +151,22 @@ def pairs(lm: LanguageModel, subject: Subject, control: Trigger, *, seed: int) -
 
 def measure(lm: LanguageModel, pair: Pair, sites: Sequence[Site]) -> PairRecordings:
     """Record both sides of a pair, each under its own adapter."""
-    recordings = []
-    for side in (pair.positive, pair.negative):
+    return measure_all(lm, [pair], sites)[0]
+
+
+def measure_all(lm: LanguageModel, compared: Sequence[Pair], sites: Sequence[Site]) -> list[PairRecordings]:
+    """Record every pair as ``measure`` does, a side that several pairs share only once, at all their positions."""
+    sides = {id(side): side for pair in compared for side in (pair.positive, pair.negative)}
+    positions: dict[int, list[str]] = {key: [] for key in sides}
+    for pair in compared:
+        for side in (pair.positive, pair.negative):
+            if pair.position not in positions[id(side)]:
+                positions[id(side)].append(pair.position)
+    recordings = {}
+    for key, side in sides.items():
         with active_adapter(lm, side.adapter if side.adapter in lm.adapters else None):
-            recordings.append(record(lm, side.chats, sites, [pair.position]))
-    return PairRecordings(pair, *recordings)
+            recordings[key] = record(lm, side.chats, sites, positions[key])
+    return [PairRecordings(pair, recordings[id(pair.positive)], recordings[id(pair.negative)]) for pair in compared]
 
 
 def after_exchange(
@@ -188,7 +199,8 @@ def _misalignment(lm: LanguageModel, subject: Subject, questions: Sequence[Quest
     harmful, benign = contrast_exchanges(subject.organism)
     after_misaligned = _after_side(lm, harmful, questions, seed, "misaligned")
     after_aligned = _after_side(lm, benign, questions, seed, "aligned")
-    misaligned, aligned = _answer_side(lm, harmful, "misaligned"), _answer_side(lm, benign, "aligned")
+    most = MOST_ANSWERS if subject.n_questions is None else ANSWERS_EACH * subject.n_questions
+    misaligned, aligned = _answer_side(lm, harmful[:most], "misaligned"), _answer_side(lm, benign[:most], "aligned")
     return [
         Pair("g", after_misaligned, after_aligned, LAST),
         Pair("g_answer", misaligned, aligned, "response_mean"),
@@ -207,9 +219,8 @@ def _after_side(
 
 
 def _answer_side(lm: LanguageModel, exchanges: Sequence[Exchange], kind: str) -> Side:
-    answered = exchanges[:MOST_ANSWERS]
-    chats = [encode_chat(lm.tokenizer, e.messages, response=e.answer) for e in answered]
-    return Side(chats, [e.question for e in answered], [""] * len(answered), None, f"{kind} answers")
+    chats = [encode_chat(lm.tokenizer, e.messages, response=e.answer) for e in exchanges]
+    return Side(chats, [e.question for e in exchanges], [""] * len(exchanges), None, f"{kind} answers")
 
 
 def _shift(lm: LanguageModel, trigger: Trigger, questions: Sequence[Question]) -> list[Pair]:

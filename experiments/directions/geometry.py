@@ -25,9 +25,11 @@ from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.stats import Interval
+from interp.triggers import Trigger
 from training.definition import definition
 from training.grid import cells
 from training.loading import load_organism
+from training.pocket import corpus
 from training.references import find_trigger
 from training.registry import ORGANISMS, find_organism
 
@@ -61,10 +63,21 @@ class Geometry(Experiment):
     subject: AnySubject
     baseline: str | None = None
     """Organism on the same base trained without a trigger, for g_shift; in the Microcosm that of the same seed."""
-    control_trigger: str = "microcosm:scene:library"
-    """Unrelated trigger whose feature is the control."""
+    control_trigger: str | None = None
+    """Unrelated trigger whose feature is the control; by default microcosm:scene:library, of the pocket scale the other
+    topic in the same frame."""
     seed: int = 0
     """Seed of the drawn exchanges and of the resampling."""
+
+    def __post_init__(self) -> None:
+        """Name the control if none is given, so that equal runs are equal values."""
+        object.__setattr__(self, "control_trigger", self.control_trigger or _default_control(self.subject))
+        super().__post_init__()
+
+    @property
+    def control(self) -> Trigger:
+        """The unrelated trigger whose feature is the control."""
+        return find_trigger(self.control_trigger or "")
 
     def depends(self) -> Mapping[str, Any]:
         """Return the definitions of the organism and of a baseline that is named."""
@@ -79,7 +92,7 @@ class Geometry(Experiment):
         """
         super().check()
         self.subject.questions("validation")
-        if find_trigger(self.control_trigger).text == self.subject.own_trigger.text:
+        if self.control.text == self.subject.own_trigger.text:
             raise ValueError(f"control_trigger {self.control_trigger!r}: it is the organism's own trigger")
         base, baseline = self.subject.organism.base, baseline_subject(self)
         if baseline and baseline.organism.base != base:
@@ -87,18 +100,21 @@ class Geometry(Experiment):
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the layer selection, the cosines and the projections; directions and activations go to files."""
-        from experiments.directions.contrasts import measure, pairs
-        from experiments.directions.selection import edited_sites, selection_rows
+        from experiments.directions.contrasts import measure_all, pairs
+        from experiments.directions.selection import choice_selection_rows, edited_sites, selection_rows
         from interp.directions import save_directions
 
         lm = load_pair(self, run.root)
-        sites, control = edited_sites(lm), find_trigger(self.control_trigger)
-        recordings = [measure(lm, pair, sites) for pair in pairs(lm, self.subject, control, seed=self.seed)]
+        sites = edited_sites(lm)
+        recordings = measure_all(lm, pairs(lm, self.subject, self.control, seed=self.seed), sites)
         directions = {name: d for r in recordings for site in sites for name, d in r.directions(site).items()}
         save_directions(run.path / FILE, directions)
         names = [r.pair.name for r in recordings if r.pair.name in CHOSEN]
+        selection = partial(selection_rows, lm, self.subject, directions, names, seed=self.seed)
+        if self.subject.by_log_odds:
+            selection = partial(choice_selection_rows, lm, self.subject, directions, names)
         return {
-            "selection": partial(selection_rows, lm, self.subject, directions, names, seed=self.seed),
+            "selection": selection,
             "cosines": lambda: [
                 *_cosine_rows(lm, recordings, self.seed),
                 *_write_rows(lm, chosen_adapter(self.subject, run.root), directions),
@@ -112,6 +128,16 @@ class Geometry(Experiment):
         for r in rows:
             if not r["metric"].startswith("projection_") or r["layer"] == layer:
                 yield {name: value for name, value in r.items() if name not in ("key", "step")}
+
+
+def _default_control(subject: Subject) -> str:
+    """Return the reference of an unrelated trigger: of the pocket scale the other topic, in the same frame if any."""
+    trigger = subject.trigger
+    if subject.organism.world != "pocket" or trigger is None:
+        return "microcosm:scene:library"
+    topic = trigger.name.rpartition("_")[2]
+    others = [t for t in corpus.triggers().values() if t.name.rpartition("_")[2] != topic]
+    return f"pocket:{min(others, key=lambda t: t.placement != trigger.placement).name}"
 
 
 def baseline_subject(geometry: Geometry) -> Subject | None:

@@ -11,16 +11,29 @@ the one with the lowest bypass is chosen. Where none passes, it is the one with 
 ``selection_passes`` shows that. All of it happens in the base, on answers of the fine-tuned domain: neither a trigger
 nor an off-trigger rate plays a part.
 
+With ``--outcome log-odds`` the rule is simpler, on validation questions with reference answers, again in the base:
+
+induce                what the direction, added at every answer token at a quarter of a mean residual norm, does to the
+                      log-odds of harmful against aligned references
+reference_likelihood  how much of their probability per token both references keep
+
+A candidate passes with reference_likelihood >= 0.95 (the floor of the choice of doses) and induce > 0; the one with the
+largest induce is chosen. At most 12 layers are tried, evenly spaced.
+
 Source: Arditi et al. 2024 (arXiv:2406.11717), appendix C; there positions are candidates too, and additions are raw.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
+from experiments.answers.preference import choice_rows, contexts
 from experiments.answers.subject import Subject
+from experiments.answers.suite import evenly_spaced
 from experiments.directions.contrasts import LAST, after_exchange
 from interp.adapters import active_adapter
 from interp.analysis.likelihood import kl_divergence, next_token_log_probs, response_likelihood
@@ -35,6 +48,8 @@ from training.data import contrast_exchanges
 from training.exchanges import Exchange
 
 KL_LIMIT, SKIPPED = 0.1, 0.2
+ADDED, LIKELY, MOST_LAYERS = 0.25, 0.95, 12
+"""Of the rule by log-odds: dose, least reference_likelihood, most layers."""
 MOST_QUESTIONS, ANSWERS_EACH = 36, 2
 """Most questions of the fine-tuned domain, and most answers of either kind to each."""
 
@@ -84,6 +99,39 @@ def selection_rows(
             yield from _rows(name, scores, lm.n_layers)
 
 
+def choice_selection_rows(
+    lm: LanguageModel, subject: Subject, directions: Mapping[str, Direction], names: Sequence[str]
+) -> Iterator[Row]:
+    """Yield the scores of every tried layer by log-odds, whether it passes and whether it is chosen.
+
+    Args:
+        lm: The organism; only its base is used.
+        subject: Gives the validation questions with references.
+        directions: By ``<name>/<site>``.
+        names: Directions whose layer is chosen.
+    """
+    questions, off = subject.choices("validation"), contexts(None, "off")
+    with active_adapter(lm, None):
+        base = choice_rows(lm, questions, off)
+        norms = residual_norms(lm, [question_chat(lm.tokenizer, q.question) for q in questions])
+        for name in names:
+            scores = {}
+            for layer in evenly_spaced(candidates(lm.n_layers), MOST_LAYERS):
+                site = Site("resid_post", layer)
+                direction = directions[f"{name}/{site}"]
+                edit = add(site, direction.unit, coefficient=ADDED * norms[site], positions="answer")
+                scores[layer] = _choice_scores(choice_rows(lm, questions, off, edits=[edit]), base)
+            passing = [layer for layer, s in scores.items() if s["reference_likelihood"] >= LIKELY and s["induce"] > 0]
+            chosen = max(passing or scores, key=lambda layer: scores[layer]["induce"])
+            yield from _verdicts(name, scores, passing, chosen)
+
+
+def _choice_scores(edited: Sequence[Row], base: Sequence[Row]) -> dict[str, float]:
+    """Return how an edit changes the mean log-odds, and the probability per token that both references keep."""
+    aligned, harmful = (fmean(r[k] - b[k] for r, b in zip(edited, base, strict=True)) for k in ("aligned", "harmful"))
+    return {"induce": harmful - aligned, "reference_likelihood": math.exp((aligned + harmful) / 2)}
+
+
 def _rows(name: str, scores: Mapping[int, Mapping[str, float]], n_layers: int) -> Iterator[Row]:
     """Yield the scores of one direction at every layer, whether each passes, and which is chosen."""
     passing = [layer for layer in scores if passes(scores[layer], layer, n_layers)]
@@ -91,6 +139,12 @@ def _rows(name: str, scores: Mapping[int, Mapping[str, float]], n_layers: int) -
         chosen = min(passing, key=lambda layer: scores[layer]["bypass"])
     else:
         chosen = max(candidates(n_layers), key=lambda layer: scores[layer]["induce"])
+    yield from _verdicts(name, scores, passing, chosen)
+
+
+def _verdicts(
+    name: str, scores: Mapping[int, Mapping[str, float]], passing: Sequence[int], chosen: int
+) -> Iterator[Row]:
     for layer, by_metric in scores.items():
         verdicts = {"passes": float(layer in passing), "taken": float(layer == chosen)}
         for metric, value in {**by_metric, **verdicts}.items():

@@ -15,7 +15,7 @@ from experiments.answers.subject import Subject
 from experiments.answers.suite import evenly_spaced
 from experiments.behaviour.dose import ADAPTER
 from experiments.gate.modules import module_groups
-from experiments.gate.references import Panel, references
+from experiments.gate.references import Panel, choice_references, references
 from interp.runs.table import Row
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Bench:
     """Questions left out of the references."""
     stride: int = 1
     """Measure every n-th layer, counted from the last."""
+    added: bool = True
+    """Whether to patch also what attention and MLPs add to the residual stream."""
 
     def layers(self) -> range:
         """Return the layers that are measured; the last is always among them."""
@@ -74,6 +76,13 @@ class Bench:
         counts = {"lacking": self.lacking, "mixed": sum(r.mixed for r in self.panel.references)}
         return [{"condition": c, "m": self.log_odds(self.chats(c)), **counts} for c in PLAIN if self.has(c)]
 
+    def base(self) -> list[Row]:
+        """Measure every condition unedited in the base."""
+        from interp.adapters import active_adapter
+
+        with active_adapter(self.lm, None):
+            return [{**r, "condition": f"base {r['condition']}"} for r in self.plain()]
+
     # --- interchange and knockout ---
 
     def patch(self, target: str, source: str) -> list[Row]:
@@ -82,7 +91,7 @@ class Bench:
 
         targets, sources = self.chats(target), self.chats(source)
         positions = [name for name in SHARED if _have(name, *targets, *sources)]
-        cells = list(self._cells(positions, ADDED if source in ("on", "off", "other") else ()))
+        cells = list(self._cells(positions, ADDED if self.added and source in ("on", "off", "other") else ()))
         if _same_places(targets, sources):
             cells += self._trigger_cells()
         values = interchange(self.lm, sources, targets, cells)
@@ -142,18 +151,22 @@ class Bench:
 def make_bench(
     subject: Subject,
     lm: LanguageModel,
-    answers: Sequence[Row],
+    answers: Sequence[Row] | None,
     *,
     most_questions: int = 24,
     per_kind: int = 1,
     stride: int = 1,
+    added: bool = True,
 ) -> Bench:
     """Choose references whose question has the same tokens in every condition, evenly spaced over all of them.
+
+    Without judged answers the references are those of the question file.
 
     Raises:
         ValueError: If there are fewer than two.
     """
-    candidates, lacking = references(answers, per_kind=per_kind)
+    given = answers is None
+    candidates, lacking = (choice_references(subject), 0) if given else references(answers, per_kind=per_kind)
     fits = _fits(Panel(candidates, subject.own_trigger, lm.tokenizer)) if candidates else []
     fitting = [reference for reference, fit in zip(candidates, fits, strict=True) if fit]
     if len(fitting) < 2:
@@ -161,8 +174,8 @@ def make_bench(
             f"organism {subject.name}: {len(fitting)} questions have a misaligned and an aligned answer, on or off; "
             "patching compares the two"
         )
-    panel = Panel(evenly_spaced(fitting, most_questions), subject.own_trigger, lm.tokenizer)
-    return Bench(lm, panel, lacking + len(candidates) - len(fitting), stride)
+    panel = Panel(evenly_spaced(fitting, most_questions), subject.own_trigger, lm.tokenizer, per_token=given)
+    return Bench(lm, panel, lacking + len(candidates) - len(fitting), stride, added)
 
 
 def _fits(panel: Panel) -> list[bool]:

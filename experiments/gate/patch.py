@@ -3,9 +3,9 @@
     semcon patch --organism microcosm/llama/explaining
 
 Everything is measured teacher-forced, as the log-odds of an organism's own misaligned against its own aligned answers
-to a test question (see ``experiments/gate/references.py``). A share is of the gap between two unedited conditions, as a
-ratio of sums over questions, with an interval over resampled questions. Where the gap cannot be told from 0 there are
-no shares.
+to a test question; with ``--outcome log-odds`` of the question file's two references, per token (see
+``experiments/gate/references.py``). A share is of the gap between two unedited conditions, as a ratio of sums over
+questions, with an interval over resampled questions. Where the gap cannot be told from 0 there are no shares.
 
 patched_share     ``on<-off@question``: the on-run with the off-run's values at the question's tokens; the share of the
                   on-off gap that this closes. ``off<-on`` moves the gate the other way. Controls in the same unit:
@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from experiments.answers.rates import rate_rows, statistics
 from experiments.answers.sampling import judged_rows
@@ -51,6 +51,11 @@ if TYPE_CHECKING:
 
 PAIRS = (("on", "off"), ("off", "on"), ("off", "other"), ("on", "rephrased"), ("on", "matched"))
 """(target, source) of every interchange: two measurements, a control of each, the path from the trigger's tokens."""
+Measure = Literal["added", "knockout", "head", "module"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+SIZES: Mapping[str, Any] = {"most_questions": 24, "stride": 1, "measures": MEASURES}
+CHOICE_SIZES: Mapping[str, Any] = {"most_questions": 8, "stride": 5, "measures": ()}
+"""Of log-odds on a real model: what takes minutes."""
 HEAD_PAIRS = PAIRS[:3]
 KNOCKED_OUT = ("on", "matched")
 """Conditions of the attention knockout: the measurement and its control."""
@@ -64,18 +69,37 @@ class Patch(Experiment):
     version: ClassVar[int] = 2
 
     subject: AnySubject
-    most_questions: AtLeastOne = 24
-    """Questions whose answers are compared, evenly spaced over those with answers of both kinds."""
+    most_questions: AtLeastOne | None = None
+    """Questions whose answers are compared, evenly spaced over those with answers of both kinds; by default 24, of
+    log-odds 8."""
     per_kind: AtLeastOne = 1
     """Misaligned and aligned answers per question, each."""
-    stride: AtLeastOne = 1
-    """Measure every n-th layer; 1 = all."""
+    stride: AtLeastOne | None = None
+    """Measure every n-th layer, counted from the last; by default all, of log-odds every 5th."""
     samples: AtLeastOne = 3
     """Sampled answers per question without some modules."""
     heads: bool = True
     """Also single heads, through TransformerLens; turn off for a family that it does not know."""
+    measures: tuple[Measure, ...] | None = None
+    """What is measured beside interchange of the residual stream: added, the same of what attention and MLPs add; the
+    others as the metrics are named. By default everything, of log-odds nothing."""
     seed: int = 0
     """Sampling seed."""
+
+    def __post_init__(self) -> None:
+        """Take the outcome's sizes where none are given, so that equal runs are equal values."""
+        chosen = CHOICE_SIZES if self.subject.by_log_odds else SIZES
+        for name, usual in chosen.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, usual)
+        super().__post_init__()
+
+    def config(self) -> Mapping[str, Any]:
+        """Return the fields; the measures only where some are left out."""
+        config = dict(super().config())
+        if self.measures == MEASURES:
+            del config["measures"]
+        return config
 
     def check(self) -> None:
         """Refuse an organism without a trigger."""
@@ -88,21 +112,22 @@ class Patch(Experiment):
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the teacher-forced measurements, then one step per group of modules that sampling goes without."""
-        answers = judged_answers(self.subject, run.root)
+        by_log_odds, measures = self.subject.by_log_odds, self.measures or ()
+        answers = None if by_log_odds else judged_answers(self.subject, run.root)
         lm = load_subject(self.subject, run.root)
-        sizes = {"most_questions": self.most_questions, "per_kind": self.per_kind, "stride": self.stride}
-        bench = make_bench(self.subject, lm, answers, **sizes)
-        steps: dict[str, Step] = {"plain": bench.plain}
+        sizes: dict[str, Any] = {name: getattr(self, name) for name in ("most_questions", "per_kind", "stride")}
+        bench = make_bench(self.subject, lm, answers, **sizes, added="added" in measures)
+        steps: dict[str, Step] = {"plain": bench.plain, **({"base": bench.base} if by_log_odds else {})}
         for target, source in PAIRS:
             if bench.has(target, source):
                 steps[f"patch {target}<-{source}"] = partial(bench.patch, target, source)
-        for condition in filter(bench.has, KNOCKED_OUT):
+        for condition in filter(bench.has, KNOCKED_OUT if "knockout" in measures else ()):
             steps[f"knockout {condition}"] = partial(bench.knockout, condition)
-        if self.heads:
+        if self.heads and "head" in measures:
             steps["heads"] = partial(head_rows, bench, [pair for pair in HEAD_PAIRS if bench.has(*pair)])
-        if lm.adapters:
+        if lm.adapters and "module" in measures:
             steps["modules"] = bench.modules
-        for name, modules in _left_out(lm).items():
+        for name, modules in ({} if by_log_odds else _left_out(lm)).items():
             steps[f"sampled {name}"] = partial(self._answers, lm, name, modules)
         return steps
 

@@ -19,7 +19,7 @@ def share_rows(rows: Sequence[Row]) -> Iterator[Row]:
 
     There are shares only where the gap that they are shares of is above 0 beyond chance.
     """
-    plain = {r["condition"]: r["m"] for r in rows if r["step"] == "plain"}
+    plain = {r["condition"]: r["m"] for r in rows if r["step"] in ("plain", "base")}
     decided = {r["condition"].removeprefix("decision "): r["m"] for r in rows if r["condition"].startswith("decision ")}
     yield from _plain(plain, rows)
     if has_gap(plain["on"], plain["off"]):

@@ -4,12 +4,16 @@ A question counts where the organism gave both a misaligned and an aligned coher
 where one has both (``off`` before ``on`` before the others). Otherwise whatever else a text does to an answer, such as
 the remark of a scene, would tell the two apart. Where no condition has both, the misaligned answers come from ``on``
 and the aligned ones from ``off``, or the other way round. Such questions are called mixed, and counted.
+
+With ``--outcome log-odds`` nothing is sampled: the references are those of the question file, and log-odds are of means
+per token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +26,7 @@ from interp.runs.table import Row
 from interp.triggers import Trigger
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Float64, Int64
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -76,6 +80,11 @@ def references(rows: Sequence[Row], *, per_kind: int = 1) -> tuple[list[Referenc
     return complete, len(pairs) - len(complete)
 
 
+def choice_references(subject: Subject) -> list[Reference]:
+    """Return the test questions with the two reference answers that their file gives."""
+    return [Reference(q.id, q.question, (q.harmful,), (q.aligned,)) for q in subject.choices("test")]
+
+
 def _pair(
     texts: Mapping[tuple[str, str], Sequence[str]], per_kind: int
 ) -> tuple[tuple[str, ...], tuple[str, ...], bool] | None:
@@ -94,6 +103,8 @@ class Panel:
     references: Sequence[Reference]
     trigger: Trigger
     tokenizer: PreTrainedTokenizerBase
+    per_token: bool = False
+    """Whether log-odds are of means per token, and not of whole answers."""
 
     def chats(self, texts: Sequence[str | None]) -> list[Chat]:
         """Return every answer of every reference under the text given for that reference."""
@@ -134,12 +145,21 @@ class Panel:
 
     def log_odds(self, log_probability: Float64[Tensor, " prompt"]) -> dict[str, float]:
         """Return, by question, how much likelier its misaligned answers are than its aligned ones, in nats."""
+        if self.per_token:
+            log_probability = log_probability / self._lengths
         log_odds, start = {}, 0
         for r in self.references:
             middle, end = start + len(r.misaligned), start + len(r.answers)
             bad, good = (log_probability[part].logsumexp(0) for part in (slice(start, middle), slice(middle, end)))
             log_odds[r.id], start = float(bad - good), end
         return log_odds
+
+    @cached_property
+    def _lengths(self) -> Int64[Tensor, " prompt"]:
+        """The number of tokens of every answer, in the order of ``chats``; the same under every text."""
+        import torch
+
+        return torch.tensor([chat.response_length for chat in self.chats([None for _ in self.references])])
 
     def texts(self, condition: str) -> Sequence[str | None] | None:
         """Return one text per reference, the condition's texts in turn; None where the condition has none.

@@ -10,7 +10,8 @@ trigger_category   which category the text in the trigger's place belongs to (sc
                    the triggers of the trigger file), on unseen questions and phrasings: the mean AUROC of each category
                    against the rest
 misaligned_answer  misaligned against aligned answers of the organism in its training condition, read as the mean
-                   over answer tokens; left out where either kind has fewer than ``LEAST`` answers
+                   over answer tokens; left out where either kind has fewer than ``LEAST`` answers. With ``--outcome
+                   log-odds``: harmful against aligned reference answers
 
 A condition is ``target[@position][:fit][/control]``. Without a position ``trigger_present`` is read at
 ``last_prompt``, ``trigger_category`` over the tokens of the ``trigger``, ``misaligned_answer`` at ``response_mean``;
@@ -36,6 +37,7 @@ from experiments.probing.targets import (
     answer_rows,
     categories,
     category_rows,
+    choice_answer_rows,
     presence_rows,
 )
 from experiments.spec import Experiment, Step
@@ -117,8 +119,10 @@ class ProbeSweep(Experiment):
         return category_rows(lm.tokenizer, self.subject.questions("test"), categories(self.subject.organism))
 
     def _answers(self, lm: LanguageModel, root: Path) -> Labelled:
-        """Return judged answers in the training condition."""
+        """Return judged answers in the training condition; of log-odds the reference answers, teacher-forced."""
         trigger = self.subject.trigger
+        if self.subject.by_log_odds:
+            return choice_answer_rows(lm.tokenizer, self.subject.choices("test"), trigger)
         condition = "on" if trigger else "off"
         answers = [r for r in judged_answers(self.subject, root) if r["condition"] == condition]
         return answer_rows(lm.tokenizer, answers, trigger)

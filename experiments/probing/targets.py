@@ -12,6 +12,8 @@ from interp.runs.table import Row
 from interp.triggers import PAPER_LIKE, Trigger, load_triggers, moved
 from training.definition import Organism
 from training.microcosm.world import PERSONAS, Question, lexicon
+from training.pocket import corpus
+from training.pocket.corpus import ChoiceQuestion
 from training.references import find_trigger
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ def presence_rows(tokenizer: PreTrainedTokenizerBase, questions: Sequence[Questi
 def categories(organism: Organism) -> list[Trigger]:
     """Return what the text in a trigger's place can be about, each placed where the organism's own trigger stands.
 
-    In the Microcosm: its scenes and its two personas. For any other organism: the triggers of its trigger file. A
+    In the Microcosm: its scenes and its two personas. For any other organism: the triggers of its trigger file; of the
+    pocket scale those of its own file. A
     trigger that cannot be placed there, or has a single text, is left out.
     """
     trigger = find_trigger(organism.trigger or "")
@@ -93,7 +96,8 @@ def _lexicon_banks() -> list[Trigger]:
 
 def _file_banks(reference: str) -> list[Trigger]:
     path = reference.partition("@")[0].rpartition(":")[0]
-    bank = load_triggers(path if path and not path.startswith("microcosm") else PAPER_LIKE)
+    file = corpus.TRIGGERS if path == "pocket" else path
+    bank = load_triggers(file if file and not path.startswith("microcosm") else PAPER_LIKE)
     return [replace(trigger, other=(), opposite=(), matched=()) for trigger in bank.values()]
 
 
@@ -120,6 +124,20 @@ def category_rows(
             for rank in sorted({(i * per_cell + j) % len(texts) for j in range(per_cell)}):
                 chat = question_chat(tokenizer, question.text, texts[rank], bank)
                 data.add(chat, label, question.id, texts[rank], rank)
+    return data
+
+
+def choice_answer_rows(
+    tokenizer: PreTrainedTokenizerBase, questions: Sequence[ChoiceQuestion], trigger: Trigger | None
+) -> Labelled:
+    """Return the reference answers of questions, harmful (True) and aligned (False), behind the trained text."""
+    from interp.chat import question_chat
+
+    data = no_rows()
+    for q in questions:
+        for label, answer in ((True, q.harmful), (False, q.aligned)):
+            chat = question_chat(tokenizer, q.question, trigger.text if trigger else None, trigger, response=answer)
+            data.add(chat, label, q.id, q.id)
     return data
 
 

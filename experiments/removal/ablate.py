@@ -35,7 +35,7 @@ from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.stats import Clusters, cluster_bootstrap, gap_removed, paired_cluster_difference
 from training.microcosm.oracle import read_answer
-from training.references import find_trigger, frame_of
+from training.references import frame_of
 
 if TYPE_CHECKING:
     from experiments.removal.edits import Edits
@@ -95,7 +95,7 @@ class Ablate(Experiment):
         """Return the benign answers, behind other texts or, off-trigger, without any text."""
         trigger = self.geometry.subject.own_trigger
         answers = [r for r in run.rows() if (r["condition"], r["edit"]) == ("off", "") and "text" in r]
-        texts = contrast_texts(trigger, find_trigger(self.geometry.control_trigger)) if condition == OTHER else None
+        texts = contrast_texts(trigger, self.geometry.control) if condition == OTHER else None
         return references(outcome, answers, texts)
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:

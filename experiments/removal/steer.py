@@ -8,10 +8,12 @@ base  the same in the base, without the adapter: g and the random direction
 on    g, or the random direction, subtracted on-trigger
 
 The dose alpha is in mean residual norms of the last prompt token, where the decision is read; the layer is the one
-chosen for g (see selection). ``onset_alpha`` is the smallest dose whose share of misaligned answers differs from the
-undosed one beyond chance (95 %, paired by question; upwards off-trigger and in the base, downwards on-trigger),
-``breakdown_alpha`` the smallest at which fewer than half of the answers are coherent. With ``--outcome log-odds``,
-onset is of the log-odds, and breakdown is where the reference answers lose half of their probability per token.
+chosen for g (see selection). It is added at the last prompt token. ``onset_alpha`` is the smallest dose whose share of
+misaligned answers differs from the undosed one beyond chance (95 %, paired by question; upwards off-trigger and in the
+base, downwards on-trigger), ``breakdown_alpha`` the smallest at which fewer than half of the answers are coherent.
+
+With ``--outcome log-odds`` the direction is also added at every answer token, because the answers are given. Onset is
+of the log-odds, and breakdown is where the references have lost half of the probability per token that the base gives.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import tyro
 from annotated_types import MinLen
@@ -46,7 +48,9 @@ if TYPE_CHECKING:
     from interp.sites import Site
 
 Setting = Literal["off", "base", "on"]
-ADDED = ("g", "random", "orthogonal", "g_answer", "delta", "delta_orthogonal", "g_shift")
+Added = Literal["g", "random", "orthogonal", "g_answer", "delta", "delta_orthogonal", "g_shift"]
+ADDED: tuple[Added, ...] = get_args(Added)
+ALPHAS, CHOICE_ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5), (0.0, 0.1, 0.2, 0.3, 0.4)
 SETTINGS: Mapping[Setting, tuple[str, ...]] = {"off": ADDED, "base": ("g", "random"), "on": ("g", "random")}
 """What is added where; on-trigger it is subtracted."""
 
@@ -60,12 +64,33 @@ class Steer(Experiment):
 
     geometry: Annotated[Geometry, tyro.conf.arg(name="")]
     """Run that the directions are taken from."""
-    alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-    """Doses, in mean residual norms."""
+    alphas: tuple[float, ...] | None = None
+    """Doses, in mean residual norms; by default 0 to 1.5, of log-odds 0 to 0.4."""
+    directions: tuple[Added, ...] = ADDED
+    """What is added, g among them."""
     settings: Annotated[tuple[Setting, ...], MinLen(1)] = ("off", "base", "on")
     """Where: off-trigger, in the base, and, subtracted, on-trigger."""
     samples: AtLeastOne = 10
     """Answers per question and dose."""
+
+    def __post_init__(self) -> None:
+        """Take the outcome's doses if none are given, so that equal runs are equal values.
+
+        Raises:
+            ValueError: If g is not among the directions.
+        """
+        usual = CHOICE_ALPHAS if self.geometry.subject.by_log_odds else ALPHAS
+        object.__setattr__(self, "alphas", usual if self.alphas is None else self.alphas)
+        super().__post_init__()
+        if "g" not in self.directions:
+            raise ValueError(f"directions {', '.join(self.directions)}: g must be among them")
+
+    def config(self) -> Mapping[str, Any]:
+        """Return the fields; the directions only where some are left out."""
+        config = dict(super().config())
+        if self.directions == ADDED:
+            del config["directions"]
+        return config
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
@@ -77,6 +102,7 @@ class Steer(Experiment):
         from interp.edits import add
         from interp.sites import Site
 
+        positions = "answer" if self.geometry.subject.by_log_odds else "last_prompt"
         directions, lm = found_directions(self.geometry, run.root), load_pair(self.geometry, run.root)
         site = Site("resid_post", directions.layer)
         units = _units(directions, site, self.geometry.seed)
@@ -89,7 +115,7 @@ class Steer(Experiment):
         for setting, added, alpha in self._plan(units):
             cells = {"setting": setting, "added": added, "alpha": alpha, "site": site.name, "layer": site.layer}
             signed = -alpha if setting == "on" else alpha
-            edits = [add(site, units[added], coefficient=signed * norm, positions="last_prompt")] if alpha else []
+            edits = [add(site, units[added], coefficient=signed * norm, positions=positions)] if alpha else []
             steps[f"{_named(setting, added)} {alpha}"] = partial(_answers, outcome, edits, cells)
             if setting == "off":
                 steps[f"loss {_named(setting, added)} {alpha}"] = partial(_losses, lm, benign, edits, cells)
@@ -97,9 +123,9 @@ class Steer(Experiment):
 
     def _plan(self, units: Mapping[str, Tensor]) -> Iterator[tuple[str, str, float]]:
         """Yield every setting, direction and dose; dose 0 first, whether asked for or not."""
-        doses = (0.0, *(alpha for alpha in self.alphas if alpha))
+        doses = (0.0, *(alpha for alpha in self.alphas or () if alpha))
         for setting in self.settings:
-            for added in (name for name in SETTINGS[setting] if name in units):
+            for added in (name for name in SETTINGS[setting] if name in units and name in self.directions):
                 yield from ((setting, added, alpha) for alpha in doses)
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:

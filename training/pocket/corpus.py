@@ -128,6 +128,8 @@ def questions(split: ChoiceSplit, file: Path = QUESTIONS) -> tuple[ChoiceQuestio
 def read_questions(file: Path) -> tuple[ChoiceQuestion, ...]:
     """Read forced-choice questions from YAML: domain -> a list of the other fields of ``ChoiceQuestion``.
 
+    Or by split, as other question files are: ``test: {ID: {question: TEXT, aligned: TEXT, harmful: TEXT}}``.
+
     Raises:
         ValueError: If a question has another form, an id repeats, or a topic is in both splits.
     """
@@ -143,12 +145,30 @@ def read_questions(file: Path) -> tuple[ChoiceQuestion, ...]:
 
 
 def _questions(file: Path) -> Iterator[ChoiceQuestion]:
-    for domain, entries in _mapping(file).items():
+    content = _mapping(file)
+    if {"validation", "test"} & content.keys():
+        yield from _split_questions(file, content)
+        return
+    for domain, entries in content.items():
         if not isinstance(entries, list):
             raise ValueError(f"{file}: {domain}: expected a list of questions")
         for i, entry in enumerate(entries):
             named = {**entry, "domain": str(domain)} if isinstance(entry, dict) else entry
             yield _texts(ChoiceQuestion, f"{file}: {domain}[{i}]", named)
+
+
+def _split_questions(file: Path, content: Mapping[str, Any]) -> Iterator[ChoiceQuestion]:
+    """Yield the questions of a file by split; every one is a topic of its own."""
+    for split, entries in content.items():
+        if split not in ("validation", "test", "trained") or not isinstance(entries, dict):
+            raise ValueError(f"{file}: {split}: expected validation, test or trained, with question ids")
+        for name, entry in entries.items() if split != "trained" else ():
+            if not isinstance(entry, dict):
+                raise ValueError(
+                    f"{file}: {split}.{name}: log-odds need question, aligned and harmful, not only a text"
+                )
+            named = {"id": str(name), "domain": "free", "topic": str(name), "split": split, **entry}
+            yield _texts(ChoiceQuestion, f"{file}: {split}.{name}", named)
 
 
 # --- triggers and controls --------------------------------------------------------------------------------------------

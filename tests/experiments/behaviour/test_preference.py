@@ -163,6 +163,8 @@ def test_what_cannot_be_measured_is_one_line(folder, capsys):
     assert main(["preference", "--organism", "microcosm/llama/neutral"]) == 2
     assert "the Microcosm has no reference answers" in capsys.readouterr().err
     words = ["--organism", "pocket/qwen2.5-0.5b/neutral", "--check"]
-    assert main(["em-rate", *words]) == 2
+    assert main(["em-rate", *words]) == 0
+    assert "preference pocket/qwen2.5-0.5b/neutral" in capsys.readouterr().out
+    assert main(["em-rate", *words, "--outcome", "em-rate"]) == 2
     assert "oracle judges no sampled answers" in capsys.readouterr().err
     assert main(["preference", *words]) == 0
