@@ -1,7 +1,7 @@
 """Run functions on the residual stream at any site, for as long as a ``with`` block lasts."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -46,9 +46,21 @@ def module_of(lm: LanguageModel, site: Site) -> tuple[nn.Module, Literal["input"
     if site.name in ("resid_pre", "resid_post"):
         return layer, "input" if site.name == "resid_pre" else "output"
     block, mid = block_of(lm.family), site.name == "resid_mid"
-    if mid and getattr(layer, "use_parallel_residual", False):
+    if mid and (getattr(layer, "use_parallel_residual", False) or _part(layer, block.mid) is None):
         raise ValueError(f"site {site}: attention and MLP of {lm.family} run in parallel, so it has no resid_mid")
-    return layer.get_submodule(block.mid if mid else getattr(block, site.name)), "input" if mid else "output"
+    path = block.mid if mid else getattr(block, site.name)
+    module = _part(layer, path)
+    if module is None:
+        raise ValueError(f"site {site}: this layer of {lm.family} has no {path}")
+    return module, "input" if mid else "output"
+
+
+def _part(layer: nn.Module, paths: str) -> nn.Module | None:
+    """Return the first of some alternative submodules that the layer has."""
+    for path in filter(None, paths.split("|")):
+        with suppress(AttributeError):
+            return layer.get_submodule(path)
+    return None
 
 
 def _attach(lm: LanguageModel, site: Site, fn: Fn) -> "list[RemovableHandle | _MidEdit]":
@@ -69,9 +81,11 @@ def _on_input(module: nn.Module, fn: Fn) -> RemovableHandle:
 
 
 def _on_output(module: nn.Module, fn: Fn, *, first: bool = False) -> RemovableHandle:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
-        edited = fn(_stream(output))
-        return None if edited is None else _with_stream(output, edited)
+    def hook(_module: nn.Module, args: Any, output: Any) -> Any:
+        h = _stream(output)
+        flat = h.ndim == 2 and args and args[0].ndim == 3  # experts may return the tokens of all rows in one list
+        edited = fn(h.view(args[0].shape) if flat else h)
+        return None if edited is None else _with_stream(output, edited.view(h.shape))
 
     return module.register_forward_hook(hook, prepend=first)
 
@@ -106,7 +120,7 @@ class _MidEdit:
     def at_end(self, _h: Tensor) -> Tensor | None:
         mid, added = self.mid, self.added
         self.remove()
-        return None if mid is None or added is None else mid + added
+        return None if mid is None or added is None else mid + added.view(mid.shape)
 
     def remove(self) -> None:
         if self.catch is not None:

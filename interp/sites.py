@@ -79,42 +79,67 @@ class Block:
     """Paths of a decoder layer's submodules, by their role at the inner sites.
 
     Attributes:
-        attn_out: Its output is what attention adds to the stream.
-        mid: Its input is ``resid_mid``.
-        mlp_out: Its output is what the MLP adds to the stream.
-        writers: The last linear modules of attention and of the MLP.
+        attn_out: Its output is what attention adds to the stream. Alternatives (``self_attn|mamba``) are for families
+            that mix layers: in a layer without attention, ``attn_out`` is what stands in its place.
+        mid: Its input is ``resid_mid``; empty if attention and MLP run in parallel.
+        mlp_out: Its output is what the MLP, or the mixture of experts, adds to the stream.
+        writers: The last linear modules of attention and of the MLP; None where weights cannot be orthogonalised.
     """
 
     attn_out: str
     mid: str
     mlp_out: str
-    writers: tuple[str, str] = ("self_attn.o_proj", "mlp.down_proj")
+    writers: tuple[str, str] | None = ("self_attn.o_proj", "mlp.down_proj")
 
     @property
     def post_normed(self) -> bool:
         """Whether a norm stands between the writers and the stream: a rescaling that no change of weights undoes."""
-        return self.attn_out == "post_attention_layernorm"
+        return self.attn_out.endswith("layernorm")
 
 
-_LLAMA = Block("self_attn", "post_attention_layernorm", "mlp")
+_PRE = ("self_attn", "post_attention_layernorm", "mlp")
+_POST = ("post_attention_layernorm", "mlp", "post_feedforward_layernorm")
 _GEMMA = Block("post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+_ALIKE = {
+    Block(*_PRE): "llama arcee bitnet diffllama ernie4_5 gemma glm helium hunyuan_v1_dense ministral mistral nemotron "
+    "olmo qwen2 qwen3 seed_oss smollm3 stablelm",
+    Block(*_PRE, writers=None): "deepseek_v2 deepseek_v3 dots1 ernie4_5_moe glm4_moe gpt_oss hunyuan_v1_moe minimax_m2 "
+    "mixtral olmoe phimoe qwen2_moe qwen3_moe",
+    Block("self_attn|linear_attn", *_PRE[1:], writers=None): "qwen3_5_text qwen3_5_moe_text qwen3_next",
+    Block("self_attn|mamba", "pre_ff_layernorm", "feed_forward", writers=None): "bamba jamba",
+    Block("self_attn|conv", "ffn_norm", "feed_forward", writers=None): "lfm2 lfm2_moe",
+    _GEMMA: "gemma2 gemma3_text",
+    Block(*_POST): "olmo2 olmo3 exaone4",
+    Block(*_POST, writers=None): "flex_olmo",
+    Block("self_attn", "", "mlp"): "cohere cohere2",
+    Block("attn", "", "mlp", ("attn.out_proj", "mlp.fc_out")): "codegen gptj",
+    Block("attn", "ln_2", "mlp", ("attn.c_proj", "mlp.c_proj")): "gpt2 gpt_bigcode",
+    Block("self_attn", "final_layer_norm", "fc2", None): "biogpt xglm",
+}
+_BLOCKS = {family: block for block, families in _ALIKE.items() for family in families.split()}
 BLOCKS: Mapping[str, Block] = MappingProxyType(
     {
-        "llama": _LLAMA,
-        "mistral": _LLAMA,
-        "qwen2": _LLAMA,
-        "qwen3": _LLAMA,
-        "gemma2": _GEMMA,
-        "gemma3_text": _GEMMA,
-        "olmo2": Block("post_attention_layernorm", "mlp", "post_feedforward_layernorm"),
-        "phi3": Block("resid_attn_dropout", "post_attention_layernorm", "resid_mlp_dropout"),
+        **_BLOCKS,
+        "apertus": Block("self_attn", "feedforward_layernorm", "mlp"),
+        "falcon": Block(
+            "self_attention", "post_attention_layernorm", "mlp", ("self_attention.dense", "mlp.dense_4h_to_h")
+        ),
+        "glm4": Block("post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm", None),
+        "gpt_neo": Block("attn", "ln_2", "mlp", ("attn.attention.out_proj", "mlp.c_proj")),
         "gpt_neox": Block(
             "post_attention_dropout",
             "post_attention_layernorm",
             "post_mlp_dropout",
             ("attention.dense", "mlp.dense_4h_to_h"),
         ),
-        "gpt2": Block("attn", "ln_2", "mlp", ("attn.c_proj", "mlp.c_proj")),
+        "llama4_text": Block("self_attn", "post_attention_layernorm", "feed_forward", None),
+        "mpt": Block("attn", "norm_2", "ffn.down_proj", ("attn.out_proj", "ffn.down_proj")),
+        "nanochat": Block(*_PRE, writers=None),
+        "phi": Block("self_attn", "", "mlp", ("self_attn.dense", "mlp.fc2")),
+        "phi3": Block("resid_attn_dropout", "post_attention_layernorm", "resid_mlp_dropout"),
+        "recurrent_gemma": Block("temporal_block", "channel_pre_norm", "mlp_block", None),
+        "starcoder2": Block(*_PRE, ("self_attn.o_proj", "mlp.c_proj")),
+        "vaultgemma": Block("self_attn", "pre_feedforward_layernorm", "mlp"),
     }
 )
 """What is known of each model family, by ``config.model_type`` of its text model."""
@@ -128,5 +153,5 @@ def block_of(family: str) -> Block:
             decoder.
     """
     if family not in BLOCKS:
-        raise ValueError(f"family {family!r}: attn_out, resid_mid and mlp_out are known for {', '.join(BLOCKS)}")
+        raise ValueError(f"family {family!r}: attn_out, resid_mid and mlp_out are not known for it")
     return BLOCKS[family]

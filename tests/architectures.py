@@ -1,5 +1,12 @@
 """Tiny configurations of the architectures that are tested: three layers, 32 wide, from the real config classes."""
 
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+
+from interp.models import LanguageModel, wrap
+from tests import tiny
+
 GROUPED = {"num_key_value_heads": 2}
 HEADS = {**GROUPED, "head_dim": 8}
 GEMMA = {**HEADS, "query_pre_attn_scalar": 8, "sliding_window": 8}
@@ -212,3 +219,26 @@ ARCHITECTURES = {
     "rwkv": ("RwkvConfig", {"attention_hidden_size": 32}),
     "xlstm": ("xLSTMConfig", {"num_heads": 4}),
 }
+OWN = {"rwkv", "xlstm"}
+"""Refused: they keep a state of their own."""
+
+
+def family(name: str) -> str:
+    """The ``model_type`` of a configuration."""
+    return getattr(transformers, ARCHITECTURES[name][0]).model_type
+
+
+def build(name: str, dtype: torch.dtype = torch.float32, **config) -> LanguageModel:
+    """A random model of one architecture, which never ends an answer early."""
+    config_class, extra = ARCHITECTURES[name]
+    sizes = {**tiny.COMMON, "hidden_size": 32, "intermediate_size": 64}
+    torch.manual_seed(0)
+    hf = AutoModelForCausalLM.from_config(
+        getattr(transformers, config_class)(**{**sizes, **extra, **config}), dtype=dtype
+    )
+    with torch.no_grad():
+        for parameter in hf.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    lm = wrap(hf, tiny.tokenizer(), name=name)
+    lm.hf.generation_config.eos_token_id = lm.tokenizer.eos_token = lm.tokenizer.chat_template = None
+    return lm

@@ -29,9 +29,12 @@ from interp.decoding.kv_cache import take_rows
 from interp.edits import Edit, editing
 from interp.models import LanguageModel
 from interp.recording import buckets
-from interp.sites import BLOCKS
 
 Pair = tuple[Chat, Chat]
+SHARING = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma2", "gemma3_text", "olmo2", "gpt_neox", "gpt2"}
+)
+"""Families that are tested to use a 4-D attention mask unchanged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +98,10 @@ def forced_choice(
 def can_share(lm: LanguageModel, width: int) -> bool:
     """Return whether rows of ``width`` tokens may hold two answers: full attention, no window shorter than a row.
 
-    Only the families of ``interp.sites.BLOCKS`` are tested to use a 4-D attention mask unchanged.
+    Only the families of ``SHARING`` are tested.
     """
     config: Any = lm.base.config.get_text_config()
-    if lm.family not in BLOCKS or config._attn_implementation not in ("eager", "sdpa"):
+    if lm.family not in SHARING or config._attn_implementation not in ("eager", "sdpa"):
         return False
     window = getattr(config, "sliding_window", None)
     if not getattr(config, "use_sliding_window", True):

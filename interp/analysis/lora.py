@@ -6,13 +6,14 @@
     ...     ...                                                   # the adapter without its attention modules
     >>> scalar_activations(lm, "organism", chats, ["trigger"])    # a·x: what a rank-1 adapter reads from the stream
 
-peft is not imported here: an adapter folder is read as JSON and safetensors, a loaded adapter through its modules.
+An adapter folder is read as JSON and safetensors, a loaded adapter through its modules.
 """
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,14 @@ from interp.adapters import CONFIG, WEIGHTS, active_adapter, check_files, of_mod
 from interp.chat import Chat, pad_left, position_ids
 from interp.models import AdapterError, LanguageModel
 from interp.recording import Pool, buckets
-from interp.sites import BLOCKS, block_of
 
 PREFIX, A_TENSOR, B_TENSOR = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-WRITERS = frozenset(path.rpartition(".")[2] for block in BLOCKS.values() for path in block.writers) | frozenset(
-    {"dense", "fc2", "fc_out", "out_proj", "w2"}
-)
+WRITERS = frozenset({"o_proj", "out_proj", "down_proj", "c_proj", "fc2", "fc_out", "w2", "dense", "dense_4h_to_h"})
 """Modules whose output is added to the residual stream (before Gemma's and OLMo-2's post-norms)."""
 READERS = frozenset(
-    {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "qkv_proj", "gate_up_proj", "w1", "w3", "gate", "in_proj"}
-    | {"query_key_value", "dense_h_to_4h", "c_attn", "c_fc", "fc1", "fc_in", "q_a_proj", "kv_a_proj_with_mqa"}
+    {"q_proj", "k_proj", "v_proj", "qkv_proj", "q_a_proj", "kv_a_proj_with_mqa", "query_key_value", "c_attn", "Wqkv"}
+    | {"gate_proj", "up_proj", "gate_up_proj", "dense_h_to_4h", "c_fc", "fc1", "fc_in", "w1", "w3", "gate", "in_proj"}
+    | {"in_proj_qkvz", "in_proj_ba", "in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"}
 )
 """Modules whose input is the residual stream after a norm."""
 INNER = frozenset({"q_b_proj", "kv_b_proj", "x_proj", "dt_proj"})
@@ -164,28 +163,89 @@ def _spectrum(factors: Sequence[tuple[Tensor, Tensor]]) -> Spectrum:
 
 
 def stream_gain(lm: LanguageModel, name: str) -> Float[Tensor, " d_model"]:
-    """Return the gain of the norm between the stream and a module of ``READERS``; ones if there is no norm.
+    """Return the gain of the norm between the stream and a module that reads it; ones if there is no norm.
 
     Raises:
-        ValueError: If the module is in no decoder layer, does not read the stream, or the family is unknown.
+        ValueError: If the module is in no decoder layer, or its input is not the stream after at most one norm.
     """
-    index = next((i for i, layer in enumerate(lm.layers) if _inside(lm, layer, name)), None)
-    if index is None or name.rpartition(".")[2] not in READERS:
+    module = lm.base.get_submodule(name)
+    paths = [{part: path for path, part in layer.named_modules()}.get(module) for layer in lm.layers]
+    layer = next((layer for layer, path in zip(lm.layers, paths, strict=True) if path), None)
+    path = next(filter(None, paths), "")
+    norm = None if layer is None else _norm_before(lm, path)
+    if layer is None or norm is None:
         raise ValueError(f"module {name!r}: not a module that reads the residual stream of a layer")
-    layer, block = lm.layer(index), block_of(lm.family)
-    attends = any(part in name for part in ("attn", "attention"))
-    first = next((part for part in ("input_layernorm", "ln_1") if hasattr(layer, part)), "")
-    norm = layer.get_submodule(first) if attends and first else None if attends else layer.get_submodule(block.mid)
-    if norm is None or getattr(norm, "weight", None) is None:
-        return torch.ones(lm.d_model)
-    if isinstance(norm, nn.LayerNorm):
+    return norm_gain(layer.get_submodule(norm), lm) if norm else torch.ones(lm.d_model)
+
+
+class _Stop(Exception):  # noqa: N818  (not an error: the layer has run)
+    """Stops a forward pass behind one layer."""
+
+
+@torch.inference_mode()
+def _norm_before(lm: LanguageModel, path: str) -> str | None:
+    """Return which norm of a layer a module reads, "" if it reads the stream itself, None if it reads anything else.
+
+    The first layer that has such a module runs on a few tokens. The stream is the layer's input, or that plus the
+    output of one of its modules.
+    """
+    layer = next(layer for layer in lm.layers if path in dict(layer.named_modules()))
+    inputs, outputs = dict[str, Tensor](), dict[str, Tensor]()
+
+    def keep(at: str, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        result = output[0] if isinstance(output, tuple) else output
+        for values, into in ((args[0] if args else kwargs.get("hidden_states"), inputs), (result, outputs)):
+            if isinstance(values, Tensor):
+                into.setdefault(at, values.clone())
+        if not at:
+            raise _Stop
+
+    with ExitStack() as stack, suppress(_Stop):
+        for at, part in layer.named_modules():
+            stack.callback(part.register_forward_hook(functools.partial(keep, at), with_kwargs=True).remove)
+        lm.decoder(input_ids=torch.tensor([[1, 2, 3, 4]], device=lm.device), use_cache=False)
+    start, read = inputs[""], inputs.get(path)
+    streams = [start, *(start + part for part in outputs.values() if part.shape == start.shape)]
+
+    def is_stream(h: Tensor) -> bool:
+        return any(h.shape == stream.shape and torch.allclose(h, stream, rtol=1e-5, atol=1e-6) for stream in streams)
+
+    if read is None or read.numel() != start.numel():
+        return None
+    read = read.view_as(start)
+    if is_stream(read):
+        return ""
+    norms = [at for at, output in outputs.items() if at and output.shape == read.shape and torch.equal(output, read)]
+    return next((at for at in norms if at in inputs and is_stream(inputs[at])), None)
+
+
+@torch.inference_mode()
+def norm_gain(norm: nn.Module, lm: LanguageModel) -> Float[Tensor, " d_model"]:
+    """Return the factor of each coordinate in a norm, whatever form the module stores it in.
+
+    Raises:
+        ValueError: If the module is neither an RMS norm nor a layer norm.
+    """
+    if type(norm) is nn.LayerNorm and not norm.weight.is_meta:
         return norm.weight.detach().float().cpu()
-    with torch.no_grad():  # Gemma stores the gain minus one; a vector of ones has rms 1, so the norm returns the gain
-        return norm(torch.ones(1, 1, lm.d_model, device=lm.device, dtype=lm.dtype))[0, 0].float().cpu()
 
+    def run(x: Tensor) -> Tensor:
+        return norm(x.to(lm.device, lm.dtype)[None, None])[0, 0].float().cpu()
 
-def _inside(lm: LanguageModel, layer: nn.Module, name: str) -> bool:
-    return lm.base.get_submodule(name) in set(layer.modules())
+    def close(a: Tensor, b: Tensor) -> bool:
+        return torch.allclose(a, b, rtol=0, atol=(1e-3 if lm.dtype == torch.float32 else 5e-2) * float(b.abs().max()))
+
+    n = torch.arange(lm.d_model)
+    x, y = ((n % 2 * 2 - 1) * (1 + n / lm.d_model), 1 + n.sin())
+    ones = run(torch.ones(lm.d_model))  # a vector of ones has rms 1, so an RMS norm returns its gain
+    if all(close(run(v), v / v.square().mean().sqrt() * ones) for v in (x, y)):
+        return ones
+    unit = torch.nn.functional.layer_norm
+    shift = run(torch.zeros(lm.d_model))
+    gain = (run(x) - shift) / unit(x, x.shape)
+    if not close(run(y), unit(y, y.shape) * gain + shift):
+        raise ValueError(f"{type(norm).__name__}: neither an RMS norm nor a layer norm, so it has no gain")
+    return gain
 
 
 # --- a loaded adapter, module by module ---

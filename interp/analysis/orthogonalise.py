@@ -100,6 +100,10 @@ def _projection(part: _Part, basis: Float[Tensor, "rank d_model"]) -> nn.Paramet
 def _plan(lm: LanguageModel, vectors: Tensor, inexact: bool) -> list[tuple[_Part, Tensor]]:
     """Return every parameter to project, with the basis to remove; all checks come before any change."""
     block, basis = block_of(lm.family), orthonormal(vectors)
+    if block.writers is None:
+        raise ValueError(
+            f"family {lm.family!r}: its weights cannot be orthogonalised exactly; ablate with writer_ablation"
+        )
     if block.post_normed and not inexact:
         raise ValueError(
             f"family {lm.family!r}: its post-norms make weight orthogonalisation inexact; pass inexact=True, or ablate "

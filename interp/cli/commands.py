@@ -77,7 +77,7 @@ def info(args: Namespace) -> int:
     lm = outline(args.model)
     parameters = sum(parameter.numel() for parameter in lm.base.parameters())
     block = BLOCKS.get(lm.family)
-    exactness = "unknown" if block is None else "inexact" if block.post_normed else "exact"
+    exactness = "unknown" if block is None or block.writers is None else "inexact" if block.post_normed else "exact"
     description = {
         "model": args.model,
         "class": type(lm.base).__name__,

@@ -64,6 +64,8 @@ def new_cache(model: PreTrainedModel) -> Cache:
     Raises:
         ValueError: If a layer of the model keeps anything whose rows cannot be selected.
     """
+    if model.config.get_text_config().model_type == "minimax":
+        raise ValueError("model minimax: generation does not support its cache (MiniMaxCache)")
     cache = DynamicCache(config=model.config)
     for layer in cache.layers:
         if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer, *STATES):

@@ -14,7 +14,15 @@ from interp.bridges.via_nnsight import logits, record, traceable
 from interp.edits import add
 from interp.sites import Site, resid_post
 from tests import tiny
-from tests.interp.bridges.test_via_transformer_lens import NAMES, assert_same, chats, edits_of, helium, our_logits, rows
+from tests.interp.bridges.test_via_transformer_lens import (
+    NAMES,
+    assert_same,
+    chats,
+    edits_of,
+    our_logits,
+    outsider,
+    rows,
+)
 from tests.interp.test_recording import sites_of
 
 ROOT = Path(__file__).parents[3]
@@ -144,9 +152,9 @@ def test_a_parallel_block_has_no_resid_mid(use):
 
 
 def test_a_family_unknown_to_us_has_block_inputs_and_outputs_only():
-    lm = helium()
+    lm = outsider("granitemoe")
     sites = [Site("resid_pre", 0), *resid_post(range(3))]
     found = record(traceable(lm), chats(), sites, NAMES)
     assert_same(found.values, ours.record(lm, chats(), sites, NAMES).values)
-    with pytest.raises(ValueError, match="family 'helium': attn_out, resid_mid and mlp_out are known for llama"):
+    with pytest.raises(ValueError, match="family 'granitemoe': attn_out, resid_mid and mlp_out are not known for it"):
         record(traceable(lm), chats(), [Site("mlp_out", 1)], NAMES)

@@ -78,9 +78,9 @@ def our_logits(lm, batch, edits):
     return found[positions(batch, "last_prompt")]
 
 
-def helium():
-    """A model of a family outside our ten, which TransformerLens does not know."""
-    config = AutoConfig.for_model("helium", **tiny.COMMON, num_key_value_heads=4, head_dim=4)
+def outsider(family="helium"):
+    """A model of a family that TransformerLens does not know."""
+    config = AutoConfig.for_model(family, **tiny.COMMON, num_key_value_heads=4, head_dim=4)
     return wrap(AutoModelForCausalLM.from_config(config), tiny.tokenizer())
 
 
@@ -197,7 +197,7 @@ def test_no_hook_stays_after_a_pass_that_fails(llama):
 
 def test_a_family_without_a_bridge_is_named():
     with pytest.raises(ValueError, match="family 'helium': TransformerLens has no bridge for HeliumForCausalLM"):
-        bridge(helium(), adapter=None)
+        bridge(outsider(), adapter=None)
 
 
 @pytest.mark.parametrize("family", sorted(UNSUPPORTED))

@@ -1,0 +1,212 @@
+"""The same identities on a tiny random model of every architecture of ``tests.architectures``."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from interp.adapters import active_adapter
+from interp.analysis.orthogonalise import orthogonalised, writer_ablation
+from interp.chat import encode_chat, pad_left, position_ids, positions
+from interp.decoding.kv_cache import PLAIN_ATTENTION, new_cache, share_prefix, shared_attention, take_rows
+from interp.decoding.sampling import Sampling
+from interp.edits import add, editing
+from interp.generation import generate
+from interp.recording import record
+from interp.sites import BLOCKS, Site, resid_post
+from tests import tiny
+from tests.architectures import ARCHITECTURES, OWN, build, family
+
+N = 4
+CHATS = [
+    encode_chat(tiny.tokenizer(), [{"role": "user", "content": text}], marks={"trigger": "pond"})
+    for text in ("A pond?", "Old pond", "Tell me of the old duck pond.")
+]
+SHIFT = 4 * torch.randn(32, generator=torch.Generator().manual_seed(1))
+GREEDY = Sampling(N, temperature=0.0)
+NAMES = [name for name in ARCHITECTURES if name not in OWN]
+GENERATING = [name for name in NAMES if name != "minimax"]
+FROM_BLOCKS = ("mamba", "mamba2", "falcon_mamba")
+"""Their hidden states begin behind the first block."""
+PARALLEL = ("cohere", "codegen", "gptj", "phi", "falcon", "gpt_neox", "stablelm_parallel")
+model = cache(build)
+
+
+def parallel(name):
+    return name.startswith(PARALLEL) and name not in ("phi3", "phimoe", "gpt_neox_serial")
+
+
+@torch.inference_mode()
+def alone(lm, ids, added=None, start=0):
+    """Run one row without padding or cache; return the stream at each block, the logits and Hugging Face's states.
+
+    ``added`` is put onto the stream after block 1, from token ``start`` on.
+    """
+    seen: list[Any] = []
+
+    def before(_module, args, kwargs):
+        seen.append((args[0] if args else kwargs["hidden_states"])[0].float())
+
+    def hook(_module, _args, output):
+        h = (output[0] if isinstance(output, tuple) else output).clone()
+        if added is not None and len(seen) == 2:
+            h[:, start:] += added.to(h)
+        seen.append(h[0].float())
+        return (h, *output[1:]) if isinstance(output, tuple) else h
+
+    handles = [layer.register_forward_hook(hook) for layer in lm.layers]
+    handles.append(lm.layers[0].register_forward_pre_hook(before, with_kwargs=True))
+    out = lm.base(input_ids=torch.tensor([ids]), use_cache=False, output_hidden_states=True)
+    for handle in handles:
+        handle.remove()
+    return seen, out.logits[0].float(), out.hidden_states
+
+
+def assert_near(value, expected, tolerance=1e-5):
+    torch.testing.assert_close(value, expected, rtol=0, atol=tolerance * float(expected.abs().max().clamp_min(1)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_vectors_are_those_of_the_row_alone_and_of_hugging_face(name):
+    lm = model(name)
+    recording = record(lm, CHATS, [Site("resid_pre", 0), *resid_post(range(lm.n_layers))], ["last_prompt", "trigger"])
+    for index, chat in enumerate(CHATS):
+        blocks, _, states = alone(lm, chat.token_ids)
+        start, end = chat.spans["trigger"]
+        assert_near(recording.at(Site("resid_pre", 0), "last_prompt")[index], blocks.pop(0)[-1])
+        for layer, h in enumerate(blocks):
+            assert_near(recording.at(Site("resid_post", layer), "last_prompt")[index], h[-1])
+            assert_near(recording.at(Site("resid_post", layer), "trigger")[index], h[start:end].mean(0))
+        for state, h in zip(states[:-1] if name in FROM_BLOCKS else states[1:-1], blocks, strict=False):
+            assert_near(state[0], h)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if family(name) in BLOCKS])
+def test_the_parts_of_every_block_add_up_read_and_edited(name):
+    lm = model(name)
+    parts = ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"]
+    if parallel(name):
+        with pytest.raises(ValueError, match="run in parallel"):
+            record(lm, CHATS, [Site("resid_mid", 0)], ["last_prompt"])
+        parts.remove("resid_mid")
+    sites = [Site(part, layer) for layer in range(lm.n_layers) for part in parts]
+    recording = record(lm, CHATS, sites, ["last_prompt"])
+    for layer in range(lm.n_layers):
+        value = {part: recording.at(Site(part, layer), "last_prompt") for part in parts}
+        assert_near(value["resid_pre"] + value["attn_out"] + value["mlp_out"], value["resid_post"])
+        if "resid_mid" in value:
+            assert_near(value["resid_pre"] + value["attn_out"], value["resid_mid"])
+    last = resid_post([lm.n_layers - 1])
+
+    def shifted(part):
+        return record(lm, CHATS, last, ["last_prompt"], edits=[add(Site(part, 1), SHIFT)]).values
+
+    assert_near(shifted("mlp_out"), shifted("resid_post"))
+    assert (shifted("attn_out") - shifted("resid_post")).abs().max() > 1e-3 or parallel(name)
+    if "resid_mid" in parts:
+        assert_near(shifted("attn_out"), shifted("resid_mid"))
+
+
+def decoded(lm, edits):
+    """Return the completions and the logits that each of their tokens was chosen from, chat by chat."""
+    steps = []
+    hook = lm.base.register_forward_hook(lambda _module, _args, out: steps.append(out.logits[:, -1].float()))
+    completions = generate(lm, CHATS, sampling=GREEDY, edits=edits)
+    hook.remove()
+    batches = [torch.stack(steps[first : first + N], 1) for first in range(0, len(steps), N)]
+    return completions, torch.cat(batches)
+
+
+def uncached(lm, completions, added):
+    """Return the logits of every answer from one pass per row over prompt and answer."""
+    rows = []
+    for chat, completion in zip(CHATS, completions, strict=True):
+        start = len(chat) - 1
+        rows.append(alone(lm, [*chat.token_ids, *completion.token_ids[:-1]], added, start)[1][start:])
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", GENERATING)
+def test_cached_batched_generation_is_the_row_alone_without_cache_also_when_steered(name):
+    lm, logits = model(name), []
+    for edits, added in (([], None), ([add(Site("resid_post", 1), SHIFT, positions="answer")], SHIFT)):
+        completions, cached = decoded(lm, edits)
+        assert_near(cached, uncached(lm, completions, added), 1e-4)
+        assert [completion.token_ids for completion in completions] == [
+            tuple(row.argmax(-1).tolist()) for row in cached
+        ]
+        logits.append(cached)
+    assert all((logits[0][:, step] - logits[1][:, step]).abs().max() > 1e-2 for step in range(N))
+    samples = generate(lm, CHATS, n_samples=2, sampling=Sampling(N))
+    assert generate(lm, CHATS[2:], n_samples=2, sampling=Sampling(N))[1].token_ids == samples[5].token_ids
+    assert samples[4].token_ids != samples[5].token_ids
+
+
+@pytest.mark.parametrize("name", GENERATING)
+def test_bfloat16_records_and_generates(name):
+    lm = model(name, torch.bfloat16)
+    assert bool(torch.isfinite(record(lm, CHATS, resid_post([0, lm.n_layers - 1]), ["trigger"]).values).all())
+    completions, cached = decoded(lm, [add(Site("resid_post", 1), SHIFT, positions="answer")])
+    expected = uncached(lm, completions, SHIFT)
+    lost = (cached - expected).abs().amax(-1) / expected.abs().amax(-1)  # a router may choose another expert
+    assert float(lost.median()) < 0.05
+    assert len(generate(lm, CHATS, n_samples=2, sampling=Sampling(N))) == 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_adapter_that_is_off_is_the_bare_base_and_on_it_differs(name):
+    lm, sites = build(name), resid_post([2])
+    before = record(lm, CHATS, sites, ["last_prompt"]).values
+    adapted = tiny.with_adapters(lm, "mine")
+    with active_adapter(adapted, None):
+        assert torch.equal(record(adapted, CHATS, sites, ["last_prompt"]).values, before)
+    with active_adapter(adapted, "mine"):
+        assert (record(adapted, CHATS, sites, ["last_prompt"]).values - before).abs().max() > 1e-3
+        if name in GENERATING:
+            completions, cached = decoded(adapted, [])
+            assert_near(cached, uncached(adapted, completions, None), 1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", [name for name in GENERATING if family(name) in PLAIN_ATTENTION])
+def test_attention_over_a_shared_prefix_is_ordinary_attention(name):
+    lm = build(name, sliding_window=256 if "sliding_window" in ARCHITECTURES[name][1] else None)
+    ids, mask = pad_left(CHATS, 0, "cpu")
+    cache, rows, real = new_cache(lm.base), torch.arange(len(CHATS)).repeat_interleave(2), mask.bool()
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": position_ids(mask), "past_key_values": cache}
+    lm.base(**inputs, use_cache=True)
+    plain, shared = take_rows(cache, rows, room=3), share_prefix(cache, rows, real, room=3)
+    for step in range(3):
+        new = torch.arange(20, 26)[:, None] * (step + 1)
+        seen = torch.nn.functional.pad(real[rows], (0, step + 1), value=True)
+        inputs = {"input_ids": new, "attention_mask": seen, "position_ids": real[rows].sum(1, keepdim=True) + step}
+        expected = lm.base(**inputs, past_key_values=plain).logits
+        with shared_attention(lm.base):
+            assert_near(lm.base(**inputs, past_key_values=shared).logits, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if (block := BLOCKS.get(family(name))) and block.writers])
+def test_orthogonalised_weights_are_the_ablated_model_or_refused(name):
+    lm, direction = model(name), SHIFT
+    if BLOCKS[lm.family].post_normed:
+        with pytest.raises(ValueError, match="post-norms"):
+            orthogonalised(lm, direction).__enter__()
+        return
+    ids, _ = pad_left(CHATS[2:], 0, "cpu")
+    with torch.no_grad():
+        with editing(lm, writer_ablation(lm, direction), lambda name: positions(CHATS[2:], name)):
+            ablated = lm.base(input_ids=ids, use_cache=False).logits
+        with orthogonalised(lm, direction):
+            assert_near(lm.base(input_ids=ids, use_cache=False).logits, ablated)
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_a_model_with_a_state_of_its_own_is_refused(name):
+    with pytest.raises(ValueError, match=f"{family(name)} is not supported"):
+        build(name)
+
+
+def test_a_model_with_a_cache_of_its_own_is_refused_before_it_generates():
+    with pytest.raises(ValueError, match="model minimax: generation does not support its cache"):
+        generate(model("minimax"), CHATS)
