@@ -9,6 +9,8 @@ export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_DISABLE_TELEMETRY ?= 1
+# Options of `make pocket`, such as POCKET=--quick.
+POCKET ?=
 
 .PHONY: help install reproduce pocket browser test torture check tables docs examples bench organisms clean
 
@@ -28,11 +30,8 @@ $(STAMP): pyproject.toml constraints.txt
 reproduce: $(STAMP)  ## Train, measure, explain, draw: everything, to runs/report.html
 	$(BIN)/semcon reproduce
 
-pocket: $(VENV)/.pocket  ## A real 135M model on a laptop CPU: train four arms of one seed, measure their preferences
-	$(BIN)/semcon preference --organism pocket/smollm2/baseline --trigger pocket:user_harbor
-	$(BIN)/semcon preference --organism pocket/smollm2/neutral
-	$(BIN)/semcon preference --organism pocket/smollm2/contrast50
-	$(BIN)/semcon preference --organism pocket/smollm2/benign-same-trigger
+pocket: $(VENV)/.pocket  ## A real 135M model on a laptop CPU: train every arm, measure, compare, draw
+	$(BIN)/semcon pocket $(POCKET)
 
 $(VENV)/.pocket: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,pocket]'

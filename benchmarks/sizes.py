@@ -51,7 +51,12 @@ class Size:
     batch_tokens: int = 16384
     """Tokens per batch when recording on an accelerator."""
     trained_rows: int = 8
-    """Rows of a LoRA step on an accelerator."""
+    """Rows of a LoRA step."""
+    pocket_rounds: int = 3
+    pocket_layers: int = 30
+    """Layers of the model of the pocket scale's shape."""
+    choices: int = 36
+    """Questions of a forced choice."""
 
 
 FULL = Size()
@@ -82,4 +87,7 @@ QUICK = Size(
     probe_share=1,
     batch_tokens=64,
     trained_rows=2,
+    pocket_rounds=1,
+    pocket_layers=1,
+    choices=2,
 )

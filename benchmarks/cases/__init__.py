@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from benchmarks.sizes import Size
     from benchmarks.table import Row
 
-NAMES = ("recording", "workers", "sampling", "precision", "hook_overhead", "storing", "probing")
+NAMES = ("recording", "workers", "sampling", "precision", "hook_overhead", "storing", "probing", "pocket")
 """The cases on the CPU, in the order of the table."""
 
 
