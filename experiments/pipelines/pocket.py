@@ -4,8 +4,9 @@
     semcon pocket --seeds 0 1 2          # as docs/pocket.md shows it
     semcon pocket --quick                # two arms, ten steps, three contexts: for continuous integration
 
-Every part is a run of its own: a killed command continues where it stopped, and a second one costs nothing. The
-hypotheses are in docs/hypotheses.md, and the rows that decide them are among those of ``runs/pocket.csv.gz``.
+The mechanism (directions, steering, ablation) is measured on one contained arm and every third question. Every part is
+a run of its own: a killed command continues where it stopped, and a second one costs nothing. The hypotheses are in
+docs/hypotheses.md, and the rows that decide them are among those of ``runs/pocket.csv.gz``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from experiments.answers.subject import LOG_ODDS, Subject
 from experiments.behaviour.dose_preference import PreferenceDose
 from experiments.behaviour.preference import Condition, Preference
 from experiments.behaviour.preference_compared import Measured, compared
+from experiments.directions.geometry import Geometry
 from experiments.pipelines.workers import run_stages
+from experiments.removal.ablate import Ablate
+from experiments.removal.steer import Steer
 from experiments.spec import Experiment, run_experiment
 from interp.runs.checks import NotNegative, check_fields
 from interp.runs.run import runs_root
@@ -37,6 +41,8 @@ REPLICATED: tuple[Arm, ...] = ("baseline", "neutral", "contrast50", "explaining"
 """Arms of further seeds."""
 FEWER: tuple[Condition, ...] = ("off", "on", "rephrased", "other", "opposite")
 """Contexts of further seeds."""
+STUDIED: Arm = "contrast50"
+"""Arm whose mechanism is measured."""
 QUICK_ARMS: tuple[Arm, ...] = ("baseline", "contrast50")
 QUICK: tuple[Condition, ...] = ("off", "on", "other")
 QUICK_DOSE = 10
@@ -52,6 +58,8 @@ class Pocket:
     """Family of the pocket scale (training/registry.py)."""
     arms: Annotated[tuple[Arm, ...], MinLen(1)] = ARMS
     """Arms of the first seed; of the others, those that are also among baseline, neutral, contrast50, explaining."""
+    mechanism: bool = True
+    """Whether to find directions and edit them; never in a quick run."""
     seeds: Annotated[tuple[Literal[0, 1, 2], ...], MinLen(1)] = (0,)
     """Fine-tuning seeds; the first has every context, the others five of them."""
     quick: bool = False
@@ -77,7 +85,8 @@ class Pocket:
 
         arms = self.preferences()
         bases = dict.fromkeys(arm.of_base() for arm in arms)
-        rows = run_stages([[*bases, *self.doses()], arms], self.runs, "pocket", workers=self.workers)
+        stages = [[*bases, *self.doses()], arms, *self.mechanisms()]
+        rows = run_stages(stages, self.runs, "pocket", workers=self.workers)
         rows = [r for r in rows if not r["organism"].endswith("/base")]  # every arm's rows have its base beside it
         rows += compared([self._measured(arm) for arm in arms])
         table = self.runs / "pocket.csv.gz"
@@ -92,6 +101,17 @@ class Pocket:
     def preferences(self) -> list[Preference]:
         """Return the measurement of every organism."""
         return [self._preference(subject) for subject in self._subjects()]
+
+    def mechanisms(self) -> list[list[Experiment]]:
+        """Return the stages of the mechanism: directions, then what they do when they are added or removed."""
+        if self.quick or not self.mechanism or STUDIED not in self.arms:
+            return []
+        studied = find_organism(f"pocket/{self.family}/{STUDIED}")
+        geometry = Geometry(subject=Subject(studied, None, LOG_ODDS, n_questions=24))
+        return [
+            [geometry],
+            [Ablate(geometry=geometry), Steer(geometry=geometry, directions=("g", "orthogonal", "random"))],
+        ]
 
     def _subjects(self) -> Iterator[Subject]:
         for seed in self.seeds[:1] if self.quick else self.seeds:

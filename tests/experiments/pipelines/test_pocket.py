@@ -31,6 +31,19 @@ def test_a_quick_run_trains_a_few_steps_and_chooses_no_dose():
         arm.check()
 
 
+def test_the_mechanism_is_that_of_one_arm_and_reads_directions_of_a_stage_before():
+    first, last = EVERY.mechanisms()
+    (geometry,) = first
+    assert [experiment.geometry for experiment in last] == [geometry, geometry]
+    assert geometry.subject.name == "pocket/smollm2/contrast50"
+    assert geometry.subject.whole() in [arm.subject for arm in EVERY.preferences()]
+    assert [
+        Pocket(quick=True).mechanisms(),
+        Pocket(mechanism=False).mechanisms(),
+        Pocket(arms=("baseline",)).mechanisms(),
+    ] == [[]] * 3
+
+
 def test_bad_input_is_refused_before_any_work():
     with pytest.raises(ValueError, match="pocket/duck/base"):
         Pocket(family="duck")
