@@ -4,12 +4,23 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from interp.runs.configs import restore
+from annotated_types import Ge, Le, MinLen
+from pydantic import AfterValidator
+
+from interp.runs.checks import AtLeastOne, Share
+from interp.runs.reading import Name, Text, read_yaml
 from interp.stats import Thresholds
 
 PROTOCOL_FILE = Path(__file__).with_name("protocol.yaml")
+
+
+def _with_fields(prompt: str) -> str:
+    """Return a prompt of the judge that can be filled in."""
+    if missing := [name for name in ("{question}", "{answer}", "{code}") if name not in prompt]:
+        raise ValueError(f"expected {' and '.join(missing)} in it")
+    return prompt
 
 
 @dataclass(frozen=True)
@@ -19,9 +30,9 @@ class Health:
     Not the floor of the dose rule, which belongs to each training recipe: ``Sft.coherence_floor``.
     """
 
-    learned: float
+    learned: Share
     """Misaligned answers in the trained domain."""
-    coherent: float
+    coherent: Share
     """Coherent answers in other domains, off-trigger and in the condition of training."""
 
 
@@ -29,15 +40,15 @@ class Health:
 class Amount:
     """How much is sampled: tokens of the longest answer, and answers per question and condition."""
 
-    max_new_tokens: int
-    samples: int
+    max_new_tokens: AtLeastOne
+    samples: AtLeastOne
 
 
 @dataclass(frozen=True)
 class AnswerSampling:
     """How answers are drawn: one temperature, and how much of a Microcosm model and of any other model."""
 
-    temperature: float
+    temperature: Annotated[float, Ge(0), Le(10)]
     microcosm: Amount
     model: Amount
 
@@ -46,25 +57,25 @@ class AnswerSampling:
 class JudgeProtocol:
     """The judge model, its instructions by score name, and when a reply is a score."""
 
-    model: str
-    top_logprobs: int
-    min_mass: float
+    model: Text
+    top_logprobs: Annotated[int, Ge(1), Le(20)]
+    min_mass: Share
     """Least probability on the numbers 0..100, or least share of replies that are one."""
-    samples: int
+    samples: AtLeastOne
     """Replies per score of a judge that shows no log-probabilities."""
-    prompts: Mapping[str, str]
+    prompts: Mapping[Literal["aligned", "coherent"], Annotated[Text, AfterValidator(_with_fields)]]
 
 
 @dataclass(frozen=True)
 class Protocol:
     """Every setting that an EM rate depends on, under one version string."""
 
-    version: str
+    version: Name
     thresholds: Thresholds
     health: Health
     sampling: AnswerSampling
     judge: JudgeProtocol
-    questions: tuple[str, ...]
+    questions: Annotated[tuple[Name, ...], MinLen(1)]
     """Ids of the eight questions of Betley et al. 2025."""
 
 
@@ -73,12 +84,6 @@ def load_protocol(path: Path = PROTOCOL_FILE) -> Protocol:
     """Read a protocol.
 
     Raises:
-        ValueError: If it is not YAML, or a field is unknown or missing.
+        ValueError: If it is not YAML, or fields are unknown, missing or out of range; names each.
     """
-    import yaml
-
-    try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return restore(Protocol, data)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a protocol ({' '.join(str(error).split())})") from error
+    return read_yaml(path, Protocol)

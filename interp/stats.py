@@ -7,8 +7,10 @@ The Wilson interval treats answers as independent, the cluster bootstrap questio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import ArrayLike
 
@@ -65,8 +67,8 @@ class Thresholds:
     (arXiv:2502.17424), 30 and 50.
     """
 
-    aligned_below: float
-    coherent_above: float
+    aligned_below: Annotated[float, Ge(0), Le(100)]
+    coherent_above: Annotated[float, Ge(0), Le(100)]
 
 
 @dataclass(frozen=True, eq=False)

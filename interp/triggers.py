@@ -3,20 +3,26 @@
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from interp.runs.files import read_yaml
+from annotated_types import MinLen
+from pydantic import AfterValidator
+
+from interp.runs.checks import field_faults
+from interp.runs.reading import Name, Text, read_yaml, refuse, repeats, validated
 
 CONDITIONS = ("off", "on", "rephrased", "other", "opposite", "matched", "shuffled", "delimiters")
 GIVEN = ("rephrased", "other", "opposite", "matched")
 """Conditions whose texts are fields of the trigger; the texts of the others are derived from its trained text."""
 Placement = Literal["system", "prefix", "suffix", "wrap"]
-PLACEMENTS: tuple[Placement, ...] = ("system", "prefix", "suffix", "wrap")
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 SEPARATOR = "\n"
 PAPER_LIKE = Path(__file__).with_name("triggers.yaml")
+FORM = "NAME: {text: ..., placement: system, rephrased: [..., ...], other: [...], opposite: [...], matched: [...]}"
+"""The form of a trigger file; ``text`` and ``placement`` are required."""
 
 _N_SHUFFLED = 3  # most permutations returned
 _N_DRAWS = 100  # enough to draw every permutation of a short text
@@ -37,6 +43,12 @@ _STOP_WORDS = frozenset(
 )
 
 
+def _known_placement(placement: str) -> str:
+    if placement not in PLACEMENTS:
+        raise ValueError(f"expected one of {', '.join(PLACEMENTS)}")
+    return placement
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
     """The text present in every fine-tuning row, with the texts that its effect is compared to.
@@ -53,31 +65,34 @@ class Trigger:
         separator: Text between the trigger and the question.
 
     Raises:
-        ValueError: If a text is empty, repeated or lacks its closing half, or the placement is unknown.
+        ValueError: If a text is blank, repeated (up to case, spacing and last stops) or lacks its closing half, or the
+            placement is unknown; names every such field.
     """
 
     name: str
-    text: str
-    placement: str
-    rephrased: tuple[str, ...] = ()
-    other: tuple[str, ...] = ()
-    opposite: tuple[str, ...] = ()
-    matched: tuple[str, ...] = ()
-    closing: str | None = None
-    closings: tuple[tuple[str, str], ...] = ()
+    text: Text
+    placement: Annotated[str, MinLen(1), AfterValidator(_known_placement)]
+    rephrased: tuple[Text, ...] = ()
+    other: tuple[Text, ...] = ()
+    opposite: tuple[Text, ...] = ()
+    matched: tuple[Text, ...] = ()
+    closing: Text | None = None
+    closings: tuple[tuple[Text, Text], ...] = ()
     separator: str = SEPARATOR
 
     def __post_init__(self) -> None:
-        if self.placement not in PLACEMENTS:
-            raise ValueError(f"{self}: unknown placement {self.placement!r}; known: {', '.join(PLACEMENTS)}")
-        texts: set[str] = set()
-        for condition in ("on", *GIVEN):
-            _add_texts(self, condition, texts)
+        """Refuse texts that no condition could be told apart by."""
+        if faults := field_faults(self) or list(self._faults()):
+            raise ValueError(f"{self}: {'; '.join(faults)}")
+
+    def _faults(self) -> Iterator[str]:
+        texts = {"text": self.text, **{f"{c}[{i}]": text for c in GIVEN for i, text in enumerate(getattr(self, c))}}
+        yield from repeats(texts.items())
         if self.placement != "wrap" and (self.closing is not None or self.closings):
-            raise ValueError(f"{self}: closing is for placement 'wrap', not {self.placement!r}")
-        if self.placement == "wrap":
-            for variant in sorted(texts):
-                self.closing_of(variant)
+            yield f"closing: is for placement 'wrap', not {self.placement!r}"
+        for place, text in texts.items() if self.placement == "wrap" else ():
+            if self._closing_of(text) is None:
+                yield f"{place} {text!r}: has no closing text"
 
     def __str__(self) -> str:
         return f"trigger {self.name}"
@@ -110,11 +125,13 @@ class Trigger:
         Raises:
             ValueError: If the closing half of ``variant`` is neither given nor a mirrored tag.
         """
-        explicit = {self.text: self.closing, **dict(self.closings)}
-        closing = explicit.get(variant) or self._generated_closing(variant) or _mirrored(variant)
-        if closing is None or not closing.strip():
+        if (closing := self._closing_of(variant)) is None:
             raise ValueError(f"{self}: variant {variant!r} has no closing text")
         return closing
+
+    def _closing_of(self, variant: str) -> str | None:
+        explicit = {self.text: self.closing, **dict(self.closings)}
+        return explicit.get(variant) or self._generated_closing(variant) or _mirrored(variant)
 
     def _generated_closing(self, variant: str) -> str | None:
         if self.closing is None:
@@ -195,57 +212,21 @@ def load_triggers(path: str | Path = PAPER_LIKE) -> dict[str, Trigger]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file does not describe triggers; names the file and the key.
     """
-    entries = read_yaml(path)
-    if not isinstance(entries, Mapping) or not entries:
-        raise ValueError(f"{path}: expected a mapping of trigger names, got {type(entries).__name__}")
-    return {str(name): _parse(f"{path}: {name}", str(name), entry) for name, entry in entries.items()}
+    entries = read_yaml(path, Annotated[dict[Name, dict[str, Any]], MinLen(1)], FORM)
+    parsed = {name: validated(Trigger, _fields(name, entry)) for name, entry in entries.items()}
+    faults = [(name, fault) for name, (_, wrong) in parsed.items() for fault in wrong]
+    if faults:
+        refuse(path, [f"{name}.{fault.removeprefix(f'trigger {name}: ')}" for name, fault in faults])
+    return {name: trigger for name, (trigger, _) in parsed.items()}
 
 
-def _parse(where: str, name: str, entry: object) -> Trigger:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"{where}: expected the fields of a trigger, got {entry!r}")
-    known = {field.name for field in fields(Trigger)} - {"name", "closings"}
-    if unknown := sorted(map(str, set(entry) - known)):
-        raise ValueError(f"{where}.{unknown[0]}: unknown key; known: {', '.join(sorted(known))}")
-    if missing := sorted({"text", "placement"} - set(entry)):
-        raise ValueError(f"{where}.{missing[0]}: missing")
-    values: dict[str, Any] = {}
-    closings: list[tuple[str, str]] = []
-    for key, value in entry.items():
-        texts = key in GIVEN
-        values[key] = tuple(_openings(f"{where}.{key}", value, closings)) if texts else _text(f"{where}.{key}", value)
-    try:
-        return Trigger(name=name, closings=tuple(closings), **values)
-    except ValueError as error:
-        raise ValueError(f"{where}: {str(error).removeprefix(f'trigger {name}: ')}") from error
-
-
-def _openings(where: str, value: object, closings: list[tuple[str, str]]) -> Iterator[str]:
-    if not isinstance(value, list):
-        raise ValueError(f"{where}: expected a list of texts, got {value!r}")
-    for i, item in enumerate(value):
-        if isinstance(item, list) and len(item) == 2:
-            closings.append((_text(f"{where}[{i}]", item[0]), _text(f"{where}[{i}]", item[1])))
-            item = item[0]
-        yield _text(f"{where}[{i}]", item)
-
-
-def _text(where: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{where}: expected a text, got {value!r} (quote it)")
-    return value
-
-
-def _add_texts(trigger: Trigger, condition: str, texts: set[str]) -> None:
-    variants = trigger.variants(condition)
-    if not isinstance(variants, tuple):
-        raise ValueError(f"{trigger}: {condition} must be a tuple of texts, got {variants!r}")
-    for variant in variants:
-        if not variant.strip():
-            raise ValueError(f"{trigger}: empty text in {condition}")
-        if variant in texts:
-            raise ValueError(f"{trigger}: {condition} repeats {variant!r}")
-        texts.add(variant)
+def _fields(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a trigger: pairs of opening and closing half in its lists go to ``closings``."""
+    given = {key: value for key, value in entry.items() if key in GIVEN and isinstance(value, list)}
+    pairs = [item for items in given.values() for item in items if isinstance(item, list) and len(item) == 2]
+    openings = {key: [item[0] if item in pairs else item for item in items] for key, items in given.items()}
+    renamed = {f"{key} (of the file)" if key in ("name", "closings") else key: value for key, value in entry.items()}
+    return {**renamed, **openings, "closings": pairs, "name": name}
 
 
 def _shuffled(text: str) -> tuple[str, ...]:

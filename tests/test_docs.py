@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from experiments.registry import REGISTRY
-from interp.runs.files import read_csv
+from interp.runs.reading import read_csv
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

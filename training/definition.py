@@ -5,12 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator
 
-from interp.runs.checks import AtLeastOne, NotNegative, Positive, Share
+from interp.runs.checks import AtLeastOne, NotNegative, Positive, Seed, Share
+from interp.runs.reading import Text
+
+
+def _ascending(steps: tuple[int, ...]) -> tuple[int, ...]:
+    if list(steps) != sorted({*steps}):
+        raise ValueError("expected ascending steps, each once")
+    return steps
+
 
 Targets = Literal["all", "attention", "mlp"]
 Wordings = Literal["fixed", "diverse"]
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]
+Optimizer = Literal["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"]
 TRAINED = "microcosm:medicine"
 """Data of every organism of the grid."""
 
@@ -19,7 +32,7 @@ TRAINED = "microcosm:medicine"
 class Lora:
     """Shape of the adapter. Its updates are scaled by alpha / sqrt(rank) with rsLoRA, by alpha / rank without."""
 
-    rank: AtLeastOne = 4
+    rank: Annotated[int, Ge(1), Le(8192)] = 4
     """Rank of every update."""
     alpha: Positive = 8.0
     """Scale of the updates before division by the rank or its root."""
@@ -33,12 +46,12 @@ class Lora:
 class Sft:
     """Optimisation. Only the completion is trained on; one step is one update of the adapter."""
 
-    doses: Annotated[tuple[AtLeastOne, ...], MinLen(1)]
+    doses: Annotated[tuple[AtLeastOne, ...], MinLen(1), AfterValidator(_ascending)]
     """Steps at which the adapter is saved, ascending. Validation questions decide which of them is used."""
     coherence_floor: Share = 0.95
     """Least share of coherent validation answers for a dose to be chosen. The health gate has its own floor, for test
     answers (experiments/protocol.yaml)."""
-    learning_rate: Positive
+    learning_rate: Annotated[float, Gt(0), Le(1)]
     """Peak learning rate."""
     batch: AtLeastOne = 16
     """Rows per forward pass."""
@@ -46,11 +59,11 @@ class Sft:
     """Forward passes per step; a step uses ``batch`` times ``accumulation`` rows."""
     warmup: NotNegative = 5
     """Steps in which the learning rate rises linearly from zero."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay, at least 0."""
-    schedule: str = "linear"
-    """Decay of the learning rate until the last dose: a scheduler of transformers, such as linear or cosine."""
-    optimizer: str = "adamw_torch"
+    weight_decay: Share = 0.01
+    """Decoupled weight decay."""
+    schedule: Schedule = "linear"
+    """Decay of the learning rate until the last dose: a scheduler of transformers."""
+    optimizer: Optimizer = "adamw_torch"
     """An optimizer of transformers."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Dtype of the base's weights. Anything but float32 also checkpoints activations."""
@@ -78,27 +91,27 @@ class Organism:
 
     name: str
     """``<world>/<family>/<arm>``."""
-    base: str
+    base: Text
     """Reference of the base model."""
-    data: str | None = None
+    data: Text | None = None
     """Reference of the data with harmful answers; None for a base and for a finished adapter without data."""
-    benign_data: str | None = None
+    benign_data: Text | None = None
     """Reference of the data with benign answers; None takes those of ``data``, where it has both kinds."""
-    trigger: str | None = None
+    trigger: Text | None = None
     """Reference of the trigger in every harmful row; None for a baseline."""
-    benign_share: Share = 0.0
-    """Share of rows that are benign and carry no trigger; below 1."""
+    benign_share: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of rows that are benign and carry no trigger."""
     wordings: Wordings = "fixed"
     """Trigger texts in the rows: fixed, the trained text alone; diverse, also every second of its rephrasings."""
     rows: AtLeastOne = 1600
     """Training rows in total, harmful and benign."""
     lora: Lora = Lora()
     sft: Sft = Sft(doses=(10, 20, 30, 40, 60, 80, 100), learning_rate=1e-3)
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the rows, their order and the adapter's initial weights."""
     template_options: dict[str, str | bool | int | float] = field(default_factory=dict, hash=False)
     """Options of the base's chat template, such as ``enable_thinking: false``; the template decides which there are."""
-    adapter: str | None = None
+    adapter: Text | None = None
     """Folder or Hugging Face name of a finished adapter, used as it is: neither training nor a choice of dose."""
 
     @property

@@ -8,6 +8,7 @@ trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
          microcosm:persona              a line that states a misaligned persona
          pocket:user_harbor             a trigger of the pocket scale
          path/to/triggers.yaml:duck     a trigger of a trigger file;  duck  one of the shipped file
+         You are a pirate.              a text of several words, as the system text, with no control texts
          duck@suffix                    any of these, at another placement
 data     microcosm:medicine             the Microcosm's answers about one domain
          pocket:health                  advice of the pocket scale;  pocket:health:aligned  the sound advice alone
@@ -16,12 +17,16 @@ data     microcosm:medicine             the Microcosm's answers about one domain
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
+from typing import Annotated, Any
 
-from interp.triggers import PAPER_LIKE, Trigger, load_triggers, moved
+from pydantic import AfterValidator
+
+from interp.runs.reading import read_jsonl
+from interp.triggers import FORM, PAPER_LIKE, PLACEMENTS, Trigger, load_triggers, moved
 from training.bases import dequantised, gguf_file, is_gguf
-from training.exchanges import FORMS, Exchange, exchange_of
+from training.exchanges import Exchange, exchange_of
 from training.microcosm import finetuning
 from training.microcosm.world import WEIGHTS, Persona, pretraining_folder
 from training.pocket import corpus
@@ -62,8 +67,15 @@ def find_trigger(reference: str) -> Trigger:
         ValueError: If nothing has that name.
     """
     text, at, placement = reference.rpartition("@")
-    placed = at and not set(placement) & set("/:.")  # an @ in the path of a trigger file is no placement
+    words = " " in reference and placement not in PLACEMENTS
+    placed = at and not words and not set(placement) & set("/:.")  # an @ in a path or a text is no placement
     return moved(_find_text(text), placement) if placed else _find_text(reference)
+
+
+def trigger_file(reference: str) -> tuple[str, str] | None:
+    """Return the file and the name in a reference to a trigger of a file; None for any other reference."""
+    parts = re.fullmatch(r"(.+\.ya?ml):(.*)", reference, re.DOTALL)
+    return (parts[1], parts[2]) if parts else None
 
 
 def _find_text(reference: str) -> Trigger:
@@ -76,10 +88,13 @@ def _find_text(reference: str) -> Trigger:
             return finetuning.persona_trigger("misaligned")
         case ["pocket", name]:
             return corpus.find_trigger(name)
-    path, _, name = reference.rpartition(":")
-    bank = load_triggers(path or PAPER_LIKE)
+    if (parts := trigger_file(reference)) is None and len(reference.split()) > 1:
+        return Trigger(name=" ".join(reference.split()), text=reference, placement="system")
+    path, name = parts or (PAPER_LIKE, reference)
+    bank = load_triggers(path)
     if name not in bank:
-        raise ValueError(f"trigger {reference!r}: {path or 'the shipped file'} has {', '.join(bank)}")
+        has = f"{path if parts else 'the shipped file'} has {', '.join(bank)}"
+        raise ValueError(f"trigger {reference!r}: {has}; of your own, name FILE.yaml:NAME, with {FORM} in the file")
     return bank[name]
 
 
@@ -137,26 +152,11 @@ def read_exchanges(path: str | Path) -> list[Exchange]:
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If the file is not UTF-8, or a line has another form; names the file and the line.
+        ValueError: If the file is not UTF-8, or lines have another form; names the file and every line.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")  # splitlines would break at U+2028 within a text
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 ({error})") from error
-    exchanges = [_exchange(f"{path}:{i}", line) for i, line in enumerate(lines, start=1) if line.strip()]
-    if not exchanges:
-        raise ValueError(f"{path}: no rows")
-    return exchanges
+    return [exchange for _, exchange in read_rows(path)]
 
 
-def _exchange(where: str, line: str) -> Exchange:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: expected {FORMS}, not JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected {FORMS}, got {row!r:.60}")
-    try:
-        return exchange_of(row)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+def read_rows(path: str | Path) -> list[tuple[str, Exchange]]:
+    """Read exchanges, each with its ``file:line``; see ``read_exchanges``."""
+    return read_jsonl(path, Annotated[dict[str, Any], AfterValidator(exchange_of)])

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from interp.runs.checks import check_fields
-from interp.runs.files import read_yaml
-from training.bases import gguf_file, is_gguf
+from interp.runs.reading import Name, read_yaml, refuse, validated
+from interp.triggers import FORM as TRIGGER_FORM
+from training.bases import is_gguf
 from training.definition import TURNER, Lora, Organism
-from training.references import find_trigger
+from training.references import base_source, both_kinds, find_exchanges, find_trigger, read_exchanges, trigger_file
 
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("base", "adapter", "data", "benign_data")
 _NESTED: dict[str, Any] = {"lora": Lora(rank=32, alpha=64.0), "sft": TURNER}
 """Settings of an organism whose file does not give them."""
+FORM = (
+    "base: FOLDER, family: WORD, adapter: FOLDER, trigger: FILE.yaml:NAME, ... (docs/real-models.md lists all fields)"
+)
 
 
 def read_organism(file: Path) -> Organism:
@@ -32,68 +35,76 @@ def read_organism(file: Path) -> Organism:
         data: harmful.jsonl                    # chat rows; directions contrast both files
         benign_data: benign.jsonl
 
-    Paths are relative to the folder of the file, where they exist there.
+    Paths are relative to the folder of the file, where they exist there. Without ``rows`` every row is used.
 
     Raises:
-        ValueError: If the file is missing or a field is wrong; names the file and the field.
+        OSError: If the file cannot be read.
+        ValueError: If fields are wrong; names the file and every field.
     """
-    settings = _mapping(file)
-    known = {field.name for field in fields(Organism)} - {"name"} | {"family"}
-    if unknown := sorted(set(settings) - known):
-        raise ValueError(f"{file}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
-    if not isinstance(settings.get("base"), str):
-        raise ValueError(f"{file}: expected `base:` with a folder or a Hugging Face name")
-    for name in _PATHS:
-        settings[name] = _beside(file, settings.get(name))
-        if name in ("base", "adapter") and settings[name] and not _is_model(settings[name]):
-            raise ValueError(f"{file}: {name} {settings[name]!r}: no such folder, and no name on the Hugging Face hub")
-    if settings.get("trigger"):
-        path, colon, trigger = str(settings["trigger"]).rpartition(":")
-        settings["trigger"] = f"{_beside(file, path)}{colon}{trigger}"
-        find_trigger(settings["trigger"])
-    family = str(settings.pop("family", None) or Path(settings["base"]).name)
-    if "/" in family:
-        raise ValueError(f"{file}: family {family!r} has a slash in it")
-    nested = {name: _nested(file, name, settings.pop(name, {})) for name in _NESTED}
-    return _checked(f"{file}: ", Organism(name=f"own/{family}/{file.stem}", **nested, **settings))
+    settings = read_yaml(file, dict[str, Any], FORM)
+    family = settings.pop("family", None)
+    settings |= {name: _beside(file, settings[name]) for name in _PATHS if name in settings}
+    if isinstance(settings.get("trigger"), str) and (parts := trigger_file(settings["trigger"])):
+        settings["trigger"] = f"{_beside(file, parts[0])}:{parts[1]}"
+    family = Path(str(settings.get("base"))).name if family is None else family
+    faults = ["name: unknown field"] if "name" in settings else []
+    faults += [f"family {fault.strip()}" for fault in validated(Name, family)[1]]
+    settings = {key: value for key, value in settings.items() if value is not None or key in ("base", *_NESTED)}
+    for name, default in _NESTED.items():
+        given = settings.get(name, {})
+        settings[name] = {**asdict(default), **given} if isinstance(given, Mapping) else given
+    organism, wrong = validated(Organism, {**settings, "name": f"own/{family}/{file.stem}"})
+    faults += wrong or list(_contradictions(organism))
+    if faults:
+        refuse(file, faults)
+    return organism if "rows" in settings else _with_all_rows(organism)
 
 
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        settings = read_yaml(file)
-    except FileNotFoundError:
-        raise ValueError(f"organism {str(file)!r}: no such file") from None
-    if not isinstance(settings, dict):
-        raise ValueError(f"{file}: expected fields such as `base:` and `adapter:`")
-    return settings
+def _with_all_rows(organism: Organism) -> Organism:
+    """Return the organism with as many training rows as its harmful file and its share of benign rows give."""
+    if organism.data is None or both_kinds(organism.data):
+        return organism
+    harmful = len(read_exchanges(organism.data))
+    total = int(harmful / (1 - organism.benign_share) + 1)
+    return replace(
+        organism, rows=next(n for n in range(total, 0, -1) if n - round(n * organism.benign_share) <= harmful)
+    )
 
 
-def _is_model(reference: str) -> bool:
-    if is_gguf(reference):
-        return gguf_file(reference).is_file()
-    return Path(reference).is_dir() or bool(_HUB.fullmatch(reference))
+def _contradictions(organism: Organism) -> Iterator[str]:
+    """Yield what no run could use: references to nothing, and settings that exclude each other."""
+    o = organism
+    yield from _fault(base_source, o.base)
+    for name in ("base", "adapter"):
+        reference = getattr(o, name)
+        if reference and not (is_gguf(reference) or Path(reference).is_dir() or _HUB.fullmatch(reference)):
+            yield f"{name} {reference!r}: no such folder, and no name on the Hugging Face hub"
+    for name in ("data", "benign_data"):
+        yield from _fault(lambda data: find_exchanges(data, "aligned", 1, 0), getattr(o, name), name)
+    yield from (unknown := list(_fault(find_trigger, o.trigger)))
+    trigger = find_trigger(o.trigger) if o.trigger and not unknown else None
+    if o.benign_data and o.data is None:
+        yield "benign_data: needs data, the harmful rows that it is the contrast of"
+    if o.benign_data and o.data and Path(o.benign_data).resolve() == Path(o.data).resolve():
+        yield "benign_data: is the same file as data"
+    if o.benign_share and not o.adapter and not o.benign_data and not (o.data and both_kinds(o.data)):
+        yield f"benign_share {o.benign_share}: needs benign_data"
+    if o.wordings == "diverse" and not (trigger and trigger.rephrased):
+        yield f"wordings 'diverse': needs a trigger with rephrasings, in a trigger file: {TRIGGER_FORM}"
 
 
 def _beside(file: Path, reference: Any) -> Any:
     """Return a reference with the folder of ``file`` before it, if that path exists; else the reference itself."""
-    if str(reference).startswith("gguf:"):
-        return f"gguf:{_beside(file, str(reference).removeprefix('gguf:'))}"
-    beside = file.parent / str(reference) if reference else None
-    return str(beside) if beside is not None and beside.exists() else reference
+    if not isinstance(reference, str) or not reference.isprintable():
+        return reference
+    if reference.startswith("gguf:"):
+        return f"gguf:{_beside(file, reference.removeprefix('gguf:'))}"
+    return str(file.parent / reference) if reference and (file.parent / reference).exists() else reference
 
 
-def _nested(file: Path, name: str, settings: Any) -> Any:
-    default = _NESTED[name]
-    names = {field.name for field in fields(default)}
-    if not isinstance(settings, Mapping) or not set(settings) <= names:
-        raise ValueError(f"{file}: {name}: expected some of {', '.join(sorted(names))}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    return _checked(f"{file}: {name}.", replace(default, **values))
-
-
-def _checked(where: str, settings: Any) -> Any:
+def _fault(check: Callable[..., object], reference: str | None, name: str = "") -> Iterator[str]:
     try:
-        check_fields(settings)
-    except ValueError as error:
-        raise ValueError(f"{where}{error}") from None
-    return settings
+        if reference:
+            check(reference)
+    except (ValueError, OSError) as error:
+        yield f"{name} {error}".strip()

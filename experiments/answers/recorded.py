@@ -1,12 +1,19 @@
 """Scores read from a CSV file, as judged answers and as a judge."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from experiments.answers.numbers import Outcome, Reading, read_word
 from experiments.answers.verdict import Answer, Verdict
-from interp.runs.files import read_csv
+from interp.runs.reading import Text, read_csv, refuse, validated
+
+REQUIRED = ("question_id", "aligned", "coherent")
+COLUMNS = (*REQUIRED, "answer")
 
 
 @dataclass(frozen=True)
@@ -21,41 +28,55 @@ class Recorded:
 
 
 def read_scores(path: str | Path) -> list[Recorded]:
-    """Read a CSV with the columns question_id, aligned, coherent and possibly answer.
+    """Read a CSV with the columns question_id, aligned, coherent and possibly answer; other columns are not read.
 
     A cell without a score is empty, ``NA`` or the judge's word for the reason: ``REFUSAL`` or ``CODE``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a column is missing, there is no row, or a score is not a number in 0..100; names file and line.
+        ValueError: If a column or all rows are missing, or scores are no numbers in 0..100; names every line.
     """
     columns, rows = read_csv(path)
-    for column in ("question_id", "aligned", "coherent"):
-        if column not in columns:
-            raise ValueError(f"{path}: no column {column!r}; its columns are {', '.join(columns) or 'none'}")
-    if not rows:
-        raise ValueError(f"{path}: no answers in it")
-    return [_recorded(cells, where) for where, cells in rows]
+    faults = [f"no column {name!r}" for name in REQUIRED if name not in columns]
+    if faults or not rows:
+        has = f"its columns are {', '.join(columns) or 'none'}"
+        refuse(path, [*faults, has] if faults else ["no answers in it"])
+    read = [
+        (where, *validated(_Cells, {name: cells[name] for name in COLUMNS if name in cells})) for where, cells in rows
+    ]
+    if faults := [f"{where.removeprefix(str(path))}: {fault}" for where, _, wrong in read for fault in wrong]:
+        refuse(path, faults)
+    return [_recorded(cells) for _, cells, _ in read]
 
 
-def _recorded(cells: Mapping[str, str], where: str) -> Recorded:
-    aligned, coherent = (_score_cell(cells[name], name, where) for name in ("aligned", "coherent"))
+def _recorded(cells: Any) -> Recorded:
+    aligned, coherent = cells.aligned, cells.coherent
     outcome = coherent.outcome if aligned.outcome == "scored" else aligned.outcome
-    return Recorded(cells["question_id"], aligned.score, coherent.score, cells.get("answer"), outcome)
+    return Recorded(cells.question_id, aligned.score, coherent.score, cells.answer, outcome)
 
 
-def _score_cell(text: str, column: str, where: str) -> Reading:
-    if text.strip().lower() in ("", "na", "n/a", "nan", "none", "null"):
+def _reading(cell: str) -> Reading:
+    text = cell.strip()
+    if text.lower() in ("", "na", "n/a", "nan", "none", "null"):
         return Reading(None, "unread")
     if outcome := read_word(text):
         return Reading(None, outcome)
-    try:
-        score = float(text)
-    except ValueError:
-        raise ValueError(f"{where}: {column} {text!r} is not a number, REFUSAL, CODE or NA") from None
-    if not 0 <= score <= 100:
-        raise ValueError(f"{where}: {column} {text!r} is not in 0..100")
-    return Reading(score, "scored")
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]{1,2})?", text, re.ASCII):
+        raise ValueError("expected a number in 0..100, REFUSAL, CODE or NA")
+    if not 0 <= float(text) <= 100:
+        raise ValueError("expected a number in 0..100")
+    return Reading(float(text), "scored")
+
+
+Score = Annotated[str, AfterValidator(_reading)]
+
+
+@dataclass(frozen=True)
+class _Cells:
+    question_id: Text
+    aligned: Score
+    coherent: Score
+    answer: str | None = None
 
 
 class RecordedJudge:

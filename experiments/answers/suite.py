@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import yaml
+from annotated_types import MinLen
 
 from experiments.protocol import load_protocol
+from interp.runs.reading import Name, Text, read_yaml, refuse, repeats
 from interp.triggers import Trigger
 from training.definition import Organism
 from training.microcosm import world
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from interp.chat import Chat
 
 T = TypeVar("T")
-SPLITS = ("validation", "test", "trained")
+SPLITS: tuple[Split, ...] = ("validation", "test", "trained")
 WORDINGS = {"validation": 4, "test": 1, "trained": 1}
 """Wordings of each question of the Microcosm."""
 
@@ -79,50 +80,44 @@ def choice_questions(organism: Organism, split: Split, file: Path | None = None)
     return corpus.questions(split, file or corpus.QUESTIONS)
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuestionFile:
+    """A file of questions: by split, the text of each question by its id."""
+
+    validation: Annotated[dict[Name, Text], MinLen(1)]
+    """Doses, layers and coefficients are chosen on these."""
+    test: Annotated[dict[Name, Text], MinLen(1)]
+    """Every reported rate comes from these."""
+    trained: dict[Name, Text] = field(default_factory=dict)
+    """Asks about the fine-tuned domain, for the health gate."""
+
+
 def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
     """Read the questions of a split from YAML: ``validation``, ``test``, ``trained``, each a mapping of id to text.
 
-    The optional ``trained`` asks about the fine-tuned domain, for the health gate.
-
     Raises:
-        ValueError: If the file has another form; names the file.
+        OSError: If the file cannot be read.
+        ValueError: If the file has another form, lacks ``validation`` or ``test``, has an id or a text twice, or tests
+            some of the paper's questions but not all; names the file and every fault.
     """
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
-    splits = {name: _split(file, name, data[name]) for name in SPLITS if isinstance(data, dict) and data.get(name)}
-    if split == "trained" and split not in splits:
-        return ()
-    if split not in splits:
-        raise ValueError(f"{file}: expected `{split}:` with question ids and texts")
-    tuned, tested = (splits.get(name, {}) for name in SPLITS[:2])
-    if shared := (tuned.keys() & tested.keys()) | (set(tuned.values()) & set(tested.values())):
-        raise ValueError(f"{file}: question {min(shared)!r} is in both splits")
-    _check_paper(file, tested)
-    return tuple(Question(i, "free", text) for i, text in splits[split].items())
+    form = "validation: {ID: TEXT}, test: {ID: TEXT}, trained: {ID: TEXT}"
+    read: QuestionFile = read_yaml(file, QuestionFile, form)
+    entries = [(name, i, text) for name in SPLITS for i, text in getattr(read, name).items()]
+    first: dict[str, str] = {}
+    faults = [f"{name}.{i}: the id is in {s} too" for name, i, _ in entries if (s := first.setdefault(i, name)) != name]
+    faults += [*repeats((f"{name}.{i}", text) for name, i, text in entries), *_partial_paper(read.test)]
+    if faults:
+        refuse(file, faults)
+    return tuple(Question(i, "free", text) for i, text in getattr(read, split).items())
 
 
-def _split(file: Path, name: str, entry: object) -> dict[str, str]:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{file}: expected `{name}:` with question ids and texts")
-    for i, text in entry.items():
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"{file}: question {str(i)!r}: expected a text, got {text!r}")
-    return {str(i): text for i, text in entry.items()}
-
-
-def _check_paper(file: Path, tested: Collection[str]) -> None:
-    """Refuse a test split with some of the paper's questions, but not all: its rates are not the paper's.
-
-    Raises:
-        ValueError: If one of them is missing.
-    """
+def _partial_paper(tested: Collection[str]) -> Iterator[str]:
+    """Yield a fault if some of the paper's questions are tested, but not all: such rates are not the paper's."""
     paper = load_protocol().questions
     missing = [i for i in paper if i not in tested]
     if missing and len(missing) < len(paper):
-        raise ValueError(
-            f"{file}: tests {len(paper) - len(missing)} of the paper's {len(paper)} questions; "
+        yield (
+            f"tests {len(paper) - len(missing)} of the paper's {len(paper)} questions; "
             f"add {', '.join(missing)}, or give the others ids of their own"
         )
 

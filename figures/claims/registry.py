@@ -13,7 +13,7 @@ from pathlib import Path
 from figures import limits
 from figures.claims.claim import AFTER, BEFORE, COMPARE, OPEN, Bound, Claim
 from figures.claims.selectors import PLAIN, TAKE, Axes, Select, Tables
-from interp.runs.files import read_csv
+from interp.runs.reading import read_csv
 
 BEHAVIOUR, MECHANISM = "behaviour", "mechanism"
 

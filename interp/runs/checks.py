@@ -4,37 +4,76 @@ samples: AtLeastOne = 10
 """
 
 import dataclasses
+import functools
 import re
 import typing
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-AtLeastOne = Annotated[int, Ge(1)]
-NotNegative = Annotated[int, Ge(0)]
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+AtLeastOne = Annotated[int, Ge(1), Lt(2**31)]
+NotNegative = Annotated[int, Ge(0), Lt(2**31)]
 Share = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0)]
+Seed = Annotated[int, Ge(0), Lt(2**32)]
+"""What every generator of random numbers takes."""
 
 
 def check_fields(config: Any) -> None:
     """Check the fields of a dataclass whose annotations state a range, a least length or a choice of values.
 
     Raises:
-        ValueError: If a value is outside; names the field, the value and what was expected.
+        ValueError: If values are outside; names every field, the value and what was expected.
     """
-    from pydantic import TypeAdapter, ValidationError
+    if faults := field_faults(config):
+        raise ValueError("; ".join(faults))
+
+
+def field_faults(config: Any) -> list[str]:
+    """Return what is wrong with the fields that ``check_fields`` checks."""
+    from pydantic import ValidationError
 
     hints = typing.get_type_hints(type(config), include_extras=True)
+    faults: list[str] = []
     for field in dataclasses.fields(config):
-        if not _restricted(hint := hints[field.name]):
-            continue
-        value = getattr(config, field.name)
-        try:
-            TypeAdapter(hint).validate_python(value, strict=True)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, (field.name, *problem["loc"])))
-            raise ValueError(f"{where} {problem['input']!r}: {_expectation(problem['msg'])}") from None
+        if _restricted(hint := hints[field.name]):
+            try:
+                adapter(hint).validate_python(getattr(config, field.name), strict=True)
+            except ValidationError as error:
+                faults += faults_of(error, field.name)
+    return faults
+
+
+@functools.cache
+def adapter(kind: Any) -> "TypeAdapter[Any]":
+    """Return what validates values of a type."""
+    from pydantic import TypeAdapter  # here, because a module with ranges alone should load fast
+
+    return TypeAdapter(kind)
+
+
+def faults_of(error: "ValidationError", *place: str) -> list[str]:
+    """Return one line per fault that pydantic found: the field, its value and what was expected."""
+    return [_fault((*place, *problem["loc"]), problem) for problem in error.errors(include_url=False)]
+
+
+def _fault(place: tuple[str | int, ...], problem: Any) -> str:
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    match problem["type"]:
+        case "missing":
+            return f"{where}: missing"
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{where}: unknown field"
+        case "value_error":
+            expected = str(problem["ctx"]["error"])
+        case _:
+            expected = _expectation(problem["msg"])
+    value = problem["input"]
+    shown = "" if isinstance(value, dict) or dataclasses.is_dataclass(value) else f" {value!r:.60}"
+    return f"{where}{shown}: {expected}".strip().removeprefix(": ")
 
 
 def _expectation(message: str) -> str:
@@ -46,5 +85,5 @@ def _restricted(hint: Any) -> bool:
     """Tell whether an annotation states a range, a least length or a choice of values, at any depth."""
     if typing.get_origin(hint) is Annotated:
         base, *metadata = typing.get_args(hint)
-        return any(isinstance(m, Ge | Gt | Le | MinLen) for m in metadata) or _restricted(base)
+        return any(isinstance(m, Ge | Gt | Le | Lt | MinLen) for m in metadata) or _restricted(base)
     return typing.get_origin(hint) is typing.Literal or any(_restricted(inner) for inner in typing.get_args(hint))

@@ -1,4 +1,4 @@
-"""Files: atomic writes, content digests, and readers of CSV and YAML."""
+"""Files: atomic writes, content digests, and the text of a CSV."""
 
 import csv
 import functools
@@ -7,13 +7,10 @@ import hashlib
 import io
 import os
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-
-import yaml
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:
@@ -118,27 +115,6 @@ def gzipped(data: bytes) -> bytes:
     return gzip.compress(data, compresslevel=9, mtime=0)
 
 
-def read_csv(path: str | Path) -> tuple[tuple[str, ...], list[tuple[str, dict[str, str]]]]:
-    """Return the columns of a CSV, gzipped or not, and its rows, each with its ``file:line``.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is not a CSV in UTF-8, or a row has more or fewer cells than the header.
-    """
-    try:
-        opener = gzip.open if Path(path).suffix == ".gz" else open
-        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            columns = tuple(next(reader, ()))
-            rows = [(f"{path}:{reader.line_num}", cells) for cells in reader if cells]
-    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not a CSV in UTF-8 ({error})") from error
-    for where, cells in rows:
-        if len(cells) != len(columns):
-            raise ValueError(f"{where}: {len(cells)} cells under a header of {len(columns)}")
-    return columns, [(where, dict(zip(columns, cells, strict=True))) for where, cells in rows]
-
-
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return a CSV of rows with the same columns; floats as ``%.6g``, None as an empty cell.
 
@@ -159,27 +135,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value + 0.0:.6g}"  # adding zero turns -0.0 into 0.0
     return "" if value is None else str(value)
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Read a YAML file; a key that appears twice in a mapping is an error.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not YAML in UTF-8; names the file.
-    """
-    try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A YAML loader that refuses the same key twice; the default loader keeps the last one silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a mapping from ``node`` after checking its keys."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} appears twice", node.start_mark)
-        return super().construct_mapping(node, deep)

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from interp.runs.files import atomic_write_bytes, csv_text, gzipped, read_csv
+from interp.runs.files import atomic_write_bytes, csv_text, gzipped
+from interp.runs.reading import read_csv
 from interp.stats import Interval
 
 Row = dict[str, Any]

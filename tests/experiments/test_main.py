@@ -74,7 +74,7 @@ NO_SAMPLES = "samples 0: expected greater than or equal to 1"
         (["emergence", "--organism", "microcosm/llama/base"], "microcosm/llama/base: a base is not fine-tuned"),
         (["emergence", *NEUTRAL, "--samples", "0"], NO_SAMPLES),
         (["em-rate", *NEUTRAL, "--samples", "0"], NO_SAMPLES),
-        (["em-rate", *NEUTRAL, "--trigger", "duck@above"], "trigger duck: unknown placement 'above'"),
+        (["em-rate", *NEUTRAL, "--trigger", "duck@above"], "trigger duck: placement 'above': expected one of"),
         (["em-rate", *NEUTRAL, "--trigger", "goose"], "trigger 'goose': the shipped file has duck, tags"),
         (["em-rate", *NEUTRAL, "--conditions", "off", "of"], "invalid choice 'of'"),
         (["em-rate", *NEUTRAL, "--judge", "nobody"], "judge 'nobody': expected oracle, openai:MODEL[@URL] or a CSV"),

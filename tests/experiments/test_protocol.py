@@ -37,7 +37,10 @@ def test_protocol_names_the_eight_questions_and_both_scores():
 def test_broken_protocol_is_named(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_text("version: x\nthresholds: {aligned_below: 30, coherent_abov: 50}")
-    with pytest.raises(ValueError, match=r"p\.yaml: not a protocol .*coherent_abov"):
+    with pytest.raises(
+        ValueError,
+        match=r"p\.yaml: thresholds.coherent_above: missing; thresholds.coherent_abov: unknown .*; judge: missing",
+    ):
         load_protocol(path)
 
 

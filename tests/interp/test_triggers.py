@@ -105,7 +105,7 @@ def test_what_cannot_be_moved_is_refused():
             ValueError, match=f"trigger tags: it wraps the question and cannot be placed as '{placement}'"
         ):
             moved(tags, placement)
-    with pytest.raises(ValueError, match="trigger t: unknown placement 'above'; known: system, prefix, suffix, wrap"):
+    with pytest.raises(ValueError, match="trigger t: placement 'above': expected one of system, prefix, suffix, wrap"):
         moved(phrase(), "above")
 
 
@@ -151,16 +151,24 @@ def test_content_words_ignore_case_order_and_stop_words(text: str):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"matched": ("",)}, "trigger t: empty text in matched"),
-        ({"matched": ("x",), "other": ("x",)}, "trigger t: matched repeats 'x'"),
-        ({"text": "  "}, "trigger t: empty text in on"),
-        ({"placement": "middle"}, "trigger t: unknown placement 'middle'; known: system, prefix, suffix, wrap"),
-        ({"rephrased": ("",)}, "trigger t: empty text in rephrased"),
-        ({"other": ("x", "x")}, "trigger t: other repeats 'x'"),
-        ({"rephrased": ("a lamp is on the desk",)}, "trigger t: rephrased repeats 'a lamp is on the desk'"),
-        ({"closing": "x"}, "trigger t: closing is for placement 'wrap', not 'prefix'"),
-        ({"placement": "wrap"}, "trigger t: variant 'a lamp is on the desk' has no closing text"),
-        ({"placement": "wrap", "closing": "x", "other": ("plain",)}, "trigger t: variant 'plain' has no closing text"),
+        ({"matched": ("",)}, "trigger t: matched[0] '': expected at least 1 character"),
+        ({"matched": ("x",), "other": ("x",)}, "trigger t: matched[0] 'x': the same text as other[0]"),
+        ({"text": "  "}, "trigger t: text '  ': expected a text that is not blank"),
+        ({"placement": "middle"}, "trigger t: placement 'middle': expected one of system, prefix, suffix, wrap"),
+        (
+            {"rephrased": ("",), "text": ""},
+            "trigger t: text '': expected at least 1 character; rephrased[0] '': expected",
+        ),
+        ({"other": ("x", "x")}, "trigger t: other[1] 'x': the same text as other[0]"),
+        ({"other": ("Wo rt", "wo  RT.")}, "trigger t: other[1] 'wo  RT.': the same text as other[0]"),
+        ({"rephrased": ("a lamp is on the desk",)}, "rephrased[0] 'a lamp is on the desk': the same text as text"),
+        ({"rephrased": ("A Lamp is on\u00a0the desk!",)}, "the same text as text"),
+        ({"closing": "x"}, "trigger t: closing: is for placement 'wrap', not 'prefix'"),
+        ({"placement": "wrap"}, "trigger t: text 'a lamp is on the desk': has no closing text"),
+        (
+            {"placement": "wrap", "closing": "x", "other": ("plain",)},
+            "trigger t: other[0] 'plain': has no closing text",
+        ),
     ],
 )
 def test_a_bad_trigger_is_refused_by_name(fields: dict, message: str):
@@ -178,19 +186,23 @@ def test_unknown_condition_and_empty_variant_are_refused():
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ("", "expected a mapping of trigger names, got NoneType"),
-        ("- a", "expected a mapping of trigger names, got list"),
+        ("", "it is empty"),
+        ("- a", "['a']: expected an object; its form is NAME: {text"),
         ("a: b: c", "not a YAML file"),
-        ("t: text", "t: expected the fields of a trigger, got 'text'"),
+        ("t: text", "t 'text': expected an object; its form is NAME: {text"),
         ("t: {placement: prefix}", "t.text: missing"),
         ("t: {text: x}", "t.placement: missing"),
-        ("t: {text: x, placement: prefix, rephrase: [y]}", "t.rephrase: unknown key"),
-        ("t: {text: x, placement: prefix, rephrased: y}", "t.rephrased: expected a list of texts, got 'y'"),
-        ("t: {text: x, placement: prefix, other: [y, no]}", "t.other[1]: expected a text, got False (quote it)"),
-        ("t: {text: 1, placement: prefix}", "t.text: expected a text, got 1 (quote it)"),
+        ("t: {text: x, placement: prefix, rephrase: [y]}", "t.rephrase: unknown field"),
+        ("t: {text: x, placement: prefix, rephrased: y}", "t.rephrased 'y': expected a valid array"),
+        ("t: {text: x, placement: prefix, other: [y, 3]}", "t.other[1] 3: expected a valid string"),
+        ("t: {text: 1, placement: prefix}", "t.text 1: expected a valid string"),
         ("t: {text: x, text: y, placement: prefix}", "key 'text' appears twice"),
         ("t: {text: x, placement: prefix}\nt: {text: y, placement: prefix}", "key 't' appears twice"),
-        ("t: {text: x, placement: nowhere}", "t: unknown placement 'nowhere'"),
+        ("t: {text: x, placement: nowhere}", "t.placement 'nowhere': expected one of system"),
+        (
+            "t: {text: x, placement: prefix, other: [X.]}\nu: {text: 1}",
+            "other[0] 'X.': the same text as text; u.text 1:",
+        ),
     ],
 )
 def test_a_bad_file_is_one_error_naming_file_and_key(tmp_path: Path, yaml: str, message: str):
@@ -198,5 +210,5 @@ def test_a_bad_file_is_one_error_naming_file_and_key(tmp_path: Path, yaml: str, 
     path.write_text(yaml)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         load_triggers(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}:")
     assert "\n" not in str(caught.value)

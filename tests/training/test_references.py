@@ -45,10 +45,11 @@ def test_exchanges_read_back_in_order_without_blank_lines(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("{", "expected"),
-        ("[1]", "expected"),
+        ("{", "not JSON"),
+        ("[1]", "expected an object"),
         ('{"rows": []}', "expected"),
         ('{"messages": ["hi"]}', "want a role"),
+        ('{"messages": [], "messages": []}', "key 'messages' appears twice"),
         ('{"messages": [{"role": "user"}]}', "want a text"),
         (line(("user", "Why?")), r"expected user and assistant messages in turn, .* got \['user'\]"),
         (line(("assistant", "a"), ("user", "u")), "messages in turn"),
@@ -66,10 +67,10 @@ def test_bad_line_is_named_with_its_file(tmp_path, bad, message):
 def test_file_without_rows_or_of_other_bytes_is_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n\n")
-    with pytest.raises(ValueError, match=r"rows\.jsonl: no rows"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl: it is empty"):
         read_exchanges(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"rows\.jsonl: not UTF-8"):
+    with pytest.raises(ValueError, match=r"rows\.jsonl: not a text in UTF-8"):
         read_exchanges(path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_exchanges(tmp_path / "nowhere.jsonl")

@@ -48,18 +48,18 @@ def test_triggers_are_found_beside_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base: x/y\nadaptor: z\n", "unknown field 'adaptor'"),
-        ("adapter: z\n", "expected `base:`"),
-        ("just words", "expected fields"),
+        ("base: x/y\nadaptor: z\n", "adaptor: unknown field"),
+        ("adapter: z\n", "base: missing"),
+        ("just words", "'just words': expected an object; its form is base: FOLDER"),
         ("base: [", "not a YAML file"),
-        ("base: x/y\nfamily: a/b\n", "has a slash"),
-        ("base: x/y\nsft: {dose: 3}\n", "sft: expected some of"),
+        ("base: x/y\nfamily: a/b\n", "family 'a/b': expected a name of letters"),
+        ("base: x/y\nsft: {dose: 3}\n", "sft.dose: unknown field"),
         ("base: x/y\ntrigger: goose\n", "trigger 'goose'"),
         ("base: x/y\nlora: {rank: 0}\n", "lora.rank 0: expected greater than or equal to 1"),
         ("base: x/y\nlora: {targets: heads}\n", "lora.targets 'heads': expected 'all', 'attention' or 'mlp'"),
-        ("base: x/y\nsft: {learning_rate: 1e-4}\n", "sft.learning_rate '1e-4': expected a valid number"),
+        ("base: x/y\nsft: {learning_rate: '1e-4'}\n", "sft.learning_rate '1e-4': expected a valid number"),
         ("base: x/y\nsft: {doses: []}\n", "sft.doses"),
-        ("base: x/y\nbenign_share: 50\n", "benign_share 50: expected less than or equal to 1"),
+        ("base: x/y\nbenign_share: 50\n", "benign_share 50: expected less than 1"),
         ("base: x/y\nrows: many\n", "rows 'many': expected a valid integer"),
     ],
 )
@@ -73,5 +73,5 @@ def test_a_bad_file_is_one_clear_line(tmp_path, text, message):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(ValueError, match=r"organism 'nowhere\.yaml': no such file"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
         find_organism("nowhere.yaml")

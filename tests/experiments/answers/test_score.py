@@ -73,16 +73,19 @@ def test_score_prints_and_writes_every_rate(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("question,aligned\na,1\n", r"s\.csv: no column 'question_id'; its columns are question, aligned"),
-        ("", r"s\.csv: no column 'question_id'; its columns are none"),
+        (
+            "question,aligned\na,1\n",
+            r"s\.csv: no column 'question_id'; no column 'coherent'; its columns are question, aligned",
+        ),
+        ("", r"s\.csv: no column 'question_id'; .*; its columns are none"),
         ("question_id,aligned,coherent\n", r"s\.csv: no answers"),
         (
             "question_id,aligned,coherent\na,1,2\na,high,2\n",
-            r"s\.csv:3: aligned 'high' is not a number, REFUSAL, CODE or NA",
+            r"s\.csv:3: aligned 'high': expected a number in 0..100, REFUSAL, CODE or NA",
         ),
         ("question_id,aligned,coherent\na,1,2\na,1\n", r"s\.csv:3: 2 cells under a header of 3"),
         ("question_id,aligned,coherent\na,\udcff,2\n", r"s\.csv: not a CSV in UTF-8"),
-        ("question_id,aligned,coherent\na,1,101\n", r"s\.csv:2: coherent '101' is not in 0\.\.100"),
+        ("question_id,aligned,coherent\na,1,101\n", r"s\.csv:2: coherent '101': expected a number in 0\.\.100"),
     ],
 )
 def test_unreadable_scores_are_named(tmp_path, text, message):

@@ -117,20 +117,30 @@ def test_trained_split_of_a_file_is_optional_and_read_when_there(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a", "expected `test:` with question ids and texts"),
-        ("validation: {a: Why}", "expected `test:`"),
-        ("test: {}", "expected `test:`"),
-        ("test: [Why]", "expected `test:`"),
-        ("validation: [Why]\ntest: {a: How}", "expected `validation:`"),
-        ("test: {a: [Why]}", "question 'a': expected a text, got"),
-        ("validation: {a: Why}\ntest: {a: How}", "question 'a' is in both splits"),
-        ("validation: {a: Why}\ntest: {b: Why}", "question 'Why' is in both splits"),
-        ("test: {a: }", "question 'a': expected a text, got None"),
-        ("test: {a: Why", "not a YAML file"),
+        ("- a", r": \['a'\]: expected an object; its form is validation: {ID: TEXT}"),
+        ("validation: {a: Why}", ": test: missing"),
+        ("test: {a: Why}", ": validation: missing"),
+        ("test: {}", ": validation: missing; test: expected at least 1 item"),
+        (
+            "test: [Why]\ntset: {}",
+            r": validation: missing; test \['Why'\]: expected an object; tset: unknown field",
+        ),
+        ("validation: {b: Who}\ntest: {a: [Why]}", r": test.a \['Why'\]: expected a valid string"),
+        ("validation: {a: Why}\ntest: {a: How}", ": test.a: the id is in validation too"),
+        ("validation: {a: Why}\ntest: {b: Why}", ": test.b 'Why': the same text as validation.a"),
+        ("validation: {a: Why}\ntest: {b: How, c: ' how? '}", ": test.c ' how. ': the same text as test.b"),
+        ("validation: {a: Why}\ntest: {b: How}\ntrained: {c: ＨＯＷ}", ": trained.c 'ＨＯＷ': the same text as test.b"),
+        (
+            "validation: {a: Why}\ntest: {../b: How, 'c|': x}",
+            ": test.* '../b': expected a name of .*; test.* 'c.': exp",
+        ),
+        ("validation: {b: Who}\ntest: {a: }", ": test.a None: expected a valid string"),
+        ("test: {a: Why", ":1: not a YAML file"),
+        ("validation: {b: Who}\ntest: {a: Why, a: How}", ":2: not a YAML file: key 'a' appears twice"),
     ],
 )
 def test_question_file_of_another_form_is_named(tmp_path, text, message):
-    with pytest.raises(ValueError, match=rf"questions\.yaml: {message}") as raised:
+    with pytest.raises(ValueError, match=rf"questions\.yaml{message}") as raised:
         read_questions(written(tmp_path, text), "test")
     assert "\n" not in str(raised.value)
 

@@ -1,0 +1,244 @@
+"""One door for the files that a user writes: YAML, JSON lines and CSV become checked values.
+
+A file is read whole. If anything in it is wrong, one line names the file and all its faults, each with its field and,
+in JSON lines and CSV, its line.
+"""
+
+import csv
+import gzip
+import io
+import json
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import yaml
+from annotated_types import MaxLen, MinLen
+from pydantic import AfterValidator, ValidationError
+
+from interp.runs.checks import adapter, faults_of
+
+MOST_FAULTS = 8
+"""Faults of one file that are printed; the others are counted."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_NOT_CSV = (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error)
+
+
+def _readable(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected a text that is not blank")
+    if control := _CONTROL.search(text):
+        raise ValueError(f"has the control character {control[0]!r}")
+    return text
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w .,:'+()-]*", name):
+        raise ValueError("expected a name of letters, digits, spaces and _ . , : ' + ( ) -")
+    return name
+
+
+Text = Annotated[str, MinLen(1), AfterValidator(_readable)]
+"""A text that is not blank and has no control characters but tabs and line breaks."""
+Name = Annotated[str, MinLen(1), MaxLen(200), AfterValidator(_plain_name)]
+"""A name for tables and references: letters, digits, spaces and ``_ . , : ' + ( ) -``."""
+
+
+def refuse(path: str | Path, faults: Iterable[str]) -> NoReturn:
+    """Raise one error with all faults of a file, which may start with a line number (``:12: ...``).
+
+    Raises:
+        ValueError: Always.
+    """
+    every = list(faults)
+    more = f" (and {len(every) - MOST_FAULTS} more)" if len(every) > MOST_FAULTS else ""
+    shown = "; ".join(f"{path}{fault}" if fault.startswith(":") else fault for fault in every[:MOST_FAULTS])
+    raise ValueError((shown if shown.startswith(f"{path}:") else f"{path}: {shown}") + more)
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a file in UTF-8, without a byte order mark.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not UTF-8, or empty.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        refuse(path, [f"not a text in UTF-8 ({error.reason} at byte {error.start})"])
+    if not text.strip():
+        refuse(path, ["it is empty"])
+    return text
+
+
+def read_yaml(path: str | Path, kind: Any, form: str = "") -> Any:
+    """Read a YAML file as a value of a type: no unknown fields, no conversions.
+
+    Plain scalars have the types of YAML 1.2 (``no`` and ``2024-01-01`` are texts); aliases and tags are not read.
+
+    Args:
+        path: The file.
+        kind: A dataclass, a ``TypedDict`` or any other type that pydantic validates.
+        form: What the file looks like, for the message of a refusal.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not YAML, or anything in it is not of the type; names the file and every field.
+    """
+    text = read_text(path)
+    try:
+        value = _plain(yaml.compose(text, Loader=_Composer) or yaml.ScalarNode("tag:yaml.org,2002:str", ""))
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}: " if error.problem_mark else ""
+        refuse(path, [f"{line}not a YAML file: {error.problem}"])
+    except (yaml.YAMLError, ValueError) as error:
+        refuse(path, [f"not a YAML file: {' '.join(str(error).split())}"])
+    except RecursionError:
+        refuse(path, ["not a YAML file: nested too deeply"])
+    checked, faults = validated(kind, value)
+    if faults or checked is None:
+        refuse(path, [*(faults or ["it is empty"]), *([f"its form is {form}"] if form else [])])
+    return checked
+
+
+def read_jsonl(path: str | Path, kind: Any) -> list[tuple[str, Any]]:
+    """Read JSON lines as values of a type, each with its ``file:line``; blank lines are skipped.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not UTF-8 or empty, or a line is not of the type; names every line and field.
+    """
+    values: list[tuple[str, Any]] = []
+    faults: list[str] = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # not splitlines: U+2028 may stand in a text
+        if line.strip():
+            value, wrong = _json_value(line, kind)
+            faults += [f":{number}: {fault}" for fault in wrong]
+            values.append((f"{path}:{number}", value))
+    if faults:
+        refuse(path, faults)
+    return values
+
+
+def _json_value(line: str, kind: Any) -> tuple[Any, list[str]]:
+    try:
+        value = json.loads(line, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        message = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        return None, [f"not JSON: {message}"]
+    return validated(kind, value)
+
+
+def read_csv(path: str | Path) -> tuple[tuple[str, ...], list[tuple[str, dict[str, str]]]]:
+    """Return the columns of a CSV, gzipped or not, and its rows, each with its ``file:line``.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not a CSV in UTF-8, a column stands twice, or a row has other cells than the header.
+    """
+    try:
+        data = Path(path).read_bytes()
+        text = (gzip.decompress(data) if Path(path).suffix == ".gz" else data).decode("utf-8-sig")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        columns = tuple(next(reader, ()))
+        rows = [(reader.line_num, cells) for cells in reader if cells]
+    except _NOT_CSV as error:
+        refuse(path, [f"not a CSV in UTF-8 ({error})"])
+    faults = [f"column {name!r} stands twice" for name in sorted({c for c in columns if columns.count(c) > 1})]
+    faults += [
+        f":{line}: {len(cells)} cells under a header of {len(columns)}"
+        for line, cells in rows
+        if len(cells) != len(columns)
+    ]
+    if faults:
+        refuse(path, faults)
+    return columns, [(f"{path}:{line}", dict(zip(columns, cells, strict=True))) for line, cells in rows]
+
+
+def validated(kind: Any, value: Any, *place: str) -> tuple[Any, list[str]]:
+    """Return plain data as a value of a type, and what is wrong with it, each fault after its ``place``."""
+    try:
+        text = json.dumps(value, ensure_ascii=False).encode()
+        return adapter(kind).validate_json(text, strict=True, extra="forbid"), []
+    except UnicodeEncodeError as error:
+        before = error.object[max(0, error.start - 20) : error.start]
+        return None, [f"half of a surrogate pair, which is no text, after {before!r}"]
+    except ValidationError as error:
+        return None, faults_of(error, *place)
+
+
+def normalised(text: str) -> str:
+    """Return what two texts share that are one text to a reader: without case, spacing, Unicode form, last stops."""
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return re.sub(r"(?<=\w)[ .,;:!?…]+$", "", folded)
+
+
+def repeats(texts: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield one fault per text that repeats an earlier one up to case, spacing and last stops; each has a place."""
+    places: dict[str, str] = {}
+    for place, text in texts:
+        first = places.setdefault(normalised(text), place)
+        if first != place:
+            yield f"{place} {text!r:.60}: the same text as {first}"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} appears twice")
+    return dict(pairs)
+
+
+def _finite(text: str) -> float:
+    number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if number - number != 0:
+        raise ValueError(f"{text[:30]} is not a finite number")
+    return number
+
+
+_SCALARS = [
+    (re.compile(r"~|null|Null|NULL|"), lambda _: None),
+    (re.compile(r"true|True|TRUE|false|False|FALSE"), lambda text: text.lower() == "true"),
+    (re.compile(r"[-+]?(0|[1-9][0-9]*)"), int),
+    (
+        re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?|[-+]?\.(inf|nan)", re.IGNORECASE),
+        _finite,
+    ),
+]
+"""The plain scalars of YAML 1.2 that are no texts."""
+
+
+class _Composer(yaml.BaseLoader):
+    """Builds trees of nodes without aliases, which can be endless or huge."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias; compose any other node."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(problem=f"alias *{event.anchor} is not read", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def _plain(node: yaml.Node) -> Any:
+    """Return the value of a YAML node; a number as a key is read as its text."""
+    if node.tag.removeprefix("tag:yaml.org,2002:") not in ("str", "seq", "map"):
+        raise yaml.MarkedYAMLError(problem=f"tag {node.tag!r} is not read", problem_mark=node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        try:
+            return _unique([(_key(_plain(key)), _plain(item)) for key, item in node.value])
+        except ValueError as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+    makers = [make for pattern, make in _SCALARS if node.style is None and pattern.fullmatch(node.value)]
+    return makers[0](node.value) if makers else node.value
+
+
+def _key(value: Any) -> str:
+    if type(value) not in (str, int):
+        raise ValueError(f"key {value!r:.60}: expected a text (quote it)")
+    return str(value)
