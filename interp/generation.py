@@ -26,8 +26,10 @@ from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.decoding.stopping import read_answers, stop_ids
 from interp.edits import Edit, Passes, editing
 from interp.models import LanguageModel, check_prompts
+from interp.recording import pass_tokens
 from interp.runs.progress import Progress
 
+BATCH_SIZE = 512
 SYNC_EVERY = 8
 """On an accelerator, new tokens between two checks for finished rows: each check makes the accelerator wait."""
 
@@ -63,7 +65,7 @@ class ModelSampler:
 
     lm: LanguageModel
     edits: Sequence[Edit] = ()
-    batch_size: int = 512
+    batch_size: int | None = None
     progress: Progress | None = None
 
     def sample(self, chats: Sequence[Chat], n_samples: int, sampling: Sampling) -> list[Completion]:
@@ -86,7 +88,7 @@ def generate(
     n_samples: int = 1,
     sampling: Sampling = Sampling(),  # noqa: B008
     edits: Sequence[Edit] = (),
-    batch_size: int = 512,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> list[Completion]:
     """Sample ``n_samples`` completions of every chat under ``edits``, ordered by (prompt, sample).
@@ -100,13 +102,17 @@ def generate(
         n_samples: Completions per prompt. Greedy ones are all equal and computed once.
         sampling: Length, temperature, top-p and seed.
         edits: Applied in order. Row i of a ``patch`` with several rows belongs to chat i.
-        batch_size: Rows decoded together. Changes speed and memory only.
+        batch_size: Rows decoded together: 512, or as many as ``$SEMCON_BATCH_TOKENS`` holds. Changes speed and memory
+            only.
         progress: Called with the number of completions just finished.
 
     Raises:
         ValueError: If a chat already has a response, does not fit the model with its answer, a count is below 1, the
             model's cache is not supported, or a logit is not finite.
     """
+    if batch_size is None:
+        longest = max(map(len, chats), default=0) + sampling.max_new_tokens
+        batch_size = max(1, tokens // longest) if (tokens := pass_tokens(default=0)) else BATCH_SIZE
     _check(chats, n_samples, batch_size)
     check_prompts(lm, chats, answer=sampling.max_new_tokens)
     new_cache(lm.base)  # an unsupported model is refused before any work

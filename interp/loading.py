@@ -2,7 +2,7 @@
 
 >>> lm = load("Qwen/Qwen2.5-14B-Instruct", adapters={"organism": "adapters/mine"}, dtype="bfloat16")
 >>> place(lm)
-'Qwen/Qwen2.5-14B-Instruct on cuda:0, bfloat16'
+'cuda:0, bfloat16'
 """
 
 import os
@@ -59,6 +59,7 @@ def load(
         check_origin(adapter, folder, name)
     if device_map is None and (on := find_device(device)).type != "cpu":
         device_map = str(on)
+        torch.accelerator.set_device_index(on.index or 0)  # where a trainer works
     with naming_base(name):
         tokenizer = load_tokenizer(name, template_options)
         lm = wrap(_weights(name, dtype, device_map), tokenizer, name=name)
@@ -90,7 +91,7 @@ def place(lm: LanguageModel) -> str:
     """Return where a model is and in which dtype, for a line on the terminal."""
     devices = sorted({str(parameter.device) for parameter in lm.base.parameters()})
     where = ", ".join("offloaded" if device == "meta" else device for device in devices)
-    return f"{lm.name} on {where}, {str(lm.dtype).removeprefix('torch.')}"
+    return f"{where}, {str(lm.dtype).removeprefix('torch.')}"
 
 
 def outline(base: str, *, template_options: Mapping[str, Any] | None = None) -> LanguageModel:

@@ -9,6 +9,7 @@ head; only the requested vectors are copied.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ WINDOW_BYTES = 1 << 23
 BATCH_TOKENS = {"cpu": 1024}
 """Tokens per pass, by device. A CPU is fastest while a pass fits its cache, an accelerator when it is fully used."""
 OTHER_BATCH_TOKENS = 4096
+BATCH = "SEMCON_BATCH_TOKENS"
+"""Environment variable with the most tokens of a forward pass, where a call does not say it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +219,11 @@ def prompt_hash(chat: Chat) -> bytes:
     return hashlib.sha256(np.asarray(chat.token_ids, dtype="<i8").tobytes()).digest()
 
 
+def pass_tokens(batch_tokens: int | None = None, default: int = OTHER_BATCH_TOKENS) -> int:
+    """Return the most tokens of a forward pass: as asked, else ``$SEMCON_BATCH_TOKENS``, else the default."""
+    return batch_tokens or int(os.environ.get(BATCH, default))
+
+
 def buckets(lengths: Sequence[int], batch_tokens: int, *, equal: bool = False) -> Iterator[list[int]]:
     """Split indices into batches of similar length, the longest first, so that memory peaks in the first pass.
 
@@ -256,7 +264,8 @@ class _Plan:
 
     def passes(self, chats: Sequence[Chat], indices: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
         """Run the passes; yield for each which elements of ``indices`` it read, and their vectors."""
-        most = self.batch_tokens or BATCH_TOKENS.get(self.lm.device.type, OTHER_BATCH_TOKENS)
+        default = BATCH_TOKENS.get(self.lm.device.type, OTHER_BATCH_TOKENS)
+        most = pass_tokens(self.batch_tokens, default)
         for batch in buckets([len(chats[index]) for index in indices], most, equal=self.lm.recurrent):
             rows = [indices[row] for row in batch]
             values = self._read([chats[row] for row in rows], rows)

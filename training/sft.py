@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
@@ -29,6 +28,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from interp.adapters import MANIFEST, WEIGHTS, check_live
 from interp.chat import encode_chat
+from interp.loading import find_device
 from interp.models import fingerprint
 from interp.runs.configs import config_hash
 from interp.runs.files import altered, atomic_write_text, sha256_file
@@ -179,8 +179,8 @@ def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
         disable_tqdm=True,
         seed=organism.seed,
         data_seed=organism.seed,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=find_device().type == "cpu",
+        dataloader_pin_memory=find_device().type == "cuda",
     )
 
 
@@ -249,7 +249,7 @@ def _writing(folder: Path) -> Iterator[None]:
 def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
     rows = training_rows(organism)
     set_seed(organism.seed)
-    lm = load_organism(organism)
+    lm = load_organism(organism, dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)
     trainer_class = _SharedPrefixTrainer if organism.sft.share_prefix else SFTTrainer
     with _quiet():
@@ -293,7 +293,7 @@ def _finish(
         atomic_write_text(
             path / MANIFEST, json.dumps({"base": organism.base, "base_fingerprint": base}, indent=1) + "\n"
         )
-    lm = load_organism(organism, doses)
+    lm = load_organism(organism, doses, dtype=organism.sft.dtype)
     manifest = {
         "organism": definition(organism),
         "base_fingerprint": base,

@@ -19,6 +19,7 @@ from interp.text.options import read_options
 from interp.triggers import Trigger
 from training.data import comparison_trigger
 from training.definition import Organism, definition
+from training.loading import measured_dtype
 from training.microcosm.world import Question, Split, lexicon
 from training.pocket.corpus import ChoiceQuestion
 from training.references import base_source, data_source, find_trigger
@@ -156,6 +157,7 @@ class Subject:
         judge, options = judge_identity(self.judge_reference), self.organism.template_options
         fields: dict[str, Any] = {"organism": self.name, "questions": self.question_file, "judge": judge}
         fields |= {"template_options": options} if options else {}
+        fields |= {"dtype": dtype} if (dtype := measured_dtype(self.organism)) != self.organism.sft.dtype else {}
         return fields if self.n_questions is None else {**fields, "n_questions": self.n_questions}
 
     def depends(self) -> dict[str, Any]:

@@ -5,18 +5,23 @@ from typing import Annotated, Literal
 
 import tyro
 
+from experiments.cli.placement import Placement
 from interp.runs.progress import progress_bar
 from interp.runs.run import runs_root
 from training.grid import FAMILIES, Family
 
 
-def organisms(names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, runs: Path | None = None) -> None:
+def organisms(
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, runs: Path | None = None, device: str | None = None
+) -> None:
     """Train the LoRA adapters of organisms. Finished adapters are reused; an interrupted training continues.
 
     Args:
         names: Organisms (see training/registry.py); by default all of the Microcosm.
         runs: Folder of all runs; by default $SEMCON_RUNS, else runs.
+        device: Device to train on, such as cpu or cuda:1; by default the accelerator if there is one.
     """
+    Placement(device=device).apply()
     from training.registry import ORGANISMS, find_organism
 
     chosen = [find_organism(name) for name in names] or [o for n, o in ORGANISMS.items() if n.startswith("microcosm/")]

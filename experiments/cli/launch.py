@@ -13,6 +13,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from experiments.cli.placement import Placement
 from experiments.spec import Experiment, probe_judges, run_experiment
 from interp.runs.configs import jsonable
 from interp.runs.run import runs_root
@@ -28,6 +29,7 @@ class Options(Generic[E]):
     experiment: Annotated[E, tyro.conf.arg(name="")]
     runs: Path = dataclasses.field(default_factory=runs_root)
     """Folder of all runs."""
+    place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
     print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the config as JSON and stop."""
     check: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -48,7 +50,9 @@ def launch(target: Any, words: Sequence[str], prog: str) -> int:
     if isinstance(target, type) and issubclass(target, Experiment):
         return run_configured(parse(Options[target], words, prog, about=target))
     if isinstance(target, type):
-        status = parse(target, words, prog, about=target).main()
+        command = parse(target, words, prog, about=target)
+        getattr(command, "place", Placement()).apply()
+        status = command.main()
     else:
         status = parse(_deferred(target), words, prog, about=target)()
     return status if isinstance(status, int) else 0
@@ -69,6 +73,7 @@ def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
 
 def run_configured(options: Options[Experiment]) -> int:
     """Run an experiment and print its table, unless only its config or a check is wanted."""
+    options.place.apply()
     experiment = options.experiment.resolved()
     if options.print_config:
         print(json.dumps(jsonable(experiment.config()), indent=2))

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
 from annotated_types import MinLen
 
 from experiments.answers.subject import LOG_ODDS, Subject
 from experiments.behaviour.dose_preference import PreferenceDose
 from experiments.behaviour.preference import Condition, Preference
 from experiments.behaviour.preference_compared import Measured, compared
+from experiments.cli.placement import Placement
 from experiments.directions.geometry import Geometry
 from experiments.pipelines.workers import run_stages
 from experiments.removal.ablate import Ablate
@@ -68,6 +70,7 @@ class Pocket:
     """Worker processes; 0 = one per core."""
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
+    place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         """Refuse a field outside its range, and an unknown family.

@@ -15,8 +15,10 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Annotated
 
+import tyro
 from annotated_types import MinLen
 
+from experiments.cli.placement import Placement
 from experiments.spec import Experiment, run_experiment
 from interp.runs.checks import NotNegative, check_fields
 from interp.runs.progress import progress_bar
@@ -38,6 +40,7 @@ class Pipeline:
     """Worker processes; 0 = one per core."""
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
+    place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         """Refuse a field outside the range that its annotation states, and a value named twice.

@@ -28,7 +28,7 @@ from interp.chat import positions as marked
 from interp.decoding.kv_cache import take_rows
 from interp.edits import Edit, editing
 from interp.models import LanguageModel
-from interp.recording import buckets
+from interp.recording import buckets, pass_tokens
 
 Pair = tuple[Chat, Chat]
 SHARING = frozenset(
@@ -61,7 +61,7 @@ def forced_choice(
     *,
     edits: Sequence[Edit] = (),
     within: Within | None = None,
-    batch_tokens: int = 2048,
+    batch_tokens: int | None = None,
     shared: bool | None = None,
 ) -> ForcedChoice:
     """Score two answers to each prompt, with the active adapter.
@@ -75,7 +75,7 @@ def forced_choice(
         pairs: Two chats with the same prompt and a response each.
         edits: Applied in order. Row i of a ``patch`` with several rows belongs to pair i.
         within: Another intervention, such as ``interp.analysis.knockout.blocked_attention``.
-        batch_tokens: Most tokens in one forward pass, padding included.
+        batch_tokens: Most tokens in one forward pass, padding included; by default ``$SEMCON_BATCH_TOKENS``, else 2048.
         shared: Whether both answers share a pass; None decides by the model.
 
     Raises:
@@ -85,6 +85,7 @@ def forced_choice(
     Not evidence for: what the model would write. A choice between two given texts does not tell about a third.
     """
     _check(pairs)
+    batch_tokens = pass_tokens(batch_tokens, 2048)
     usable = within is None and can_share(lm, max(_width(pair) for pair in pairs))
     if shared and not usable:
         raise ValueError(f"forced choice: {lm.family} cannot score both answers of these pairs in one pass")

@@ -21,7 +21,7 @@ from interp.chat import positions as marked
 from interp.edits import Masks
 from interp.hooks import hooked
 from interp.models import LanguageModel
-from interp.recording import buckets
+from interp.recording import buckets, pass_tokens
 from interp.sites import Site
 
 
@@ -47,7 +47,7 @@ def interchange(
     target: Sequence[Chat],
     cells: Sequence[Cell],
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
 ) -> Float64[Tensor, "cell prompt"]:
     """Return the log-probability (nats) of each target's response, with one cell at a time copied from the source.
 
@@ -58,7 +58,7 @@ def interchange(
         source: Prompts to copy from; with responses if a position lies in the response.
         target: Prompts with responses.
         cells: What to copy, each in a separate pass.
-        batch_tokens: Most tokens in one forward pass, padding included.
+        batch_tokens: Most tokens in one forward pass, padding included; see ``interp.recording.pass_tokens``.
 
     Raises:
         ValueError: If the lists differ in length, a pair differs in the number of tokens of a position, a prompt lacks
@@ -72,7 +72,7 @@ def interchange(
     log_probs = torch.empty(len(cells), len(target), dtype=torch.float64)
     names = tuple(dict.fromkeys(cell.position for cell in cells))
     sites = tuple(dict.fromkeys(site for cell in cells for site in cell.sites))
-    for unsorted in paired_buckets(source, target, names, 0 if lm.recurrent else batch_tokens):
+    for unsorted in paired_buckets(source, target, names, 0 if lm.recurrent else pass_tokens(batch_tokens)):
         rows = sorted(unsorted, key=lambda row: -len(target[row]))  # the order in which response_likelihood runs them
         sources, targets = [source[row] for row in rows], [target[row] for row in rows]
         activations = _tokens(lm, sources, sites, names)

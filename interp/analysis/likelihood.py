@@ -20,7 +20,7 @@ from interp.chat import Chat, pad_left
 from interp.chat import positions as marked
 from interp.edits import Edit, Masks, batch_masks, editing
 from interp.models import LanguageModel
-from interp.recording import buckets, padding
+from interp.recording import buckets, padding, pass_tokens
 
 Within = Callable[[Masks], AbstractContextManager[object]]
 """An intervention that is not an ``Edit``: a context entered around every pass, given the masks of that pass."""
@@ -55,7 +55,7 @@ def response_likelihood(
     *,
     edits: Sequence[Edit] = (),
     within: Within | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
 ) -> Likelihood:
     """Return how probable each chat's response is after its prompt, with the active adapter.
 
@@ -64,7 +64,7 @@ def response_likelihood(
         chats: Prompts with responses.
         edits: Applied in order. Row i of a ``patch`` with several rows belongs to chat i.
         within: Another intervention, such as ``interp.analysis.knockout.blocked_attention``.
-        batch_tokens: Most tokens in one forward pass, padding included.
+        batch_tokens: Most tokens in one forward pass, padding included; see ``interp.recording.pass_tokens``.
 
     Raises:
         ValueError: If there is no chat, or one has no response.
@@ -90,7 +90,7 @@ def next_token_log_probs(
     *,
     edits: Sequence[Edit] = (),
     within: Within | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
 ) -> Float[Tensor, "prompt vocab"]:
     """Return the log-probabilities of the first token after each prompt, float32 on the CPU.
 
@@ -122,12 +122,12 @@ def _run(lm: LanguageModel, ids: Tensor, mask: Tensor, keep: int) -> Float[Tenso
 
 
 def _passes(
-    lm: LanguageModel, chats: Sequence[Chat], edits: Sequence[Edit], within: Within | None, batch_tokens: int
+    lm: LanguageModel, chats: Sequence[Chat], edits: Sequence[Edit], within: Within | None, batch_tokens: int | None
 ) -> Iterator[tuple[list[int], Float[Tensor, "batch pos vocab"], Int[Tensor, "batch width"]]]:
     """Yield per pass: indices of its chats, logits from their last prompt token on, left-padded token ids."""
     if not chats:
         raise ValueError("likelihood: no chats")
-    for rows in buckets([len(chat) for chat in chats], batch_tokens, equal=lm.recurrent):
+    for rows in buckets([len(chat) for chat in chats], pass_tokens(batch_tokens), equal=lm.recurrent):
         batch = [chats[row] for row in rows]
         ids, mask = pad_left(batch, 0, lm.device)
         masks = batch_masks(batch, ids.shape[1], lm.device)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from interp.adapters import CONFIG, WEIGHTS, active_adapter, check_files, of_module, require_adapter
 from interp.chat import Chat, pad_left, position_ids
 from interp.models import AdapterError, LanguageModel
-from interp.recording import Pool, buckets
+from interp.recording import Pool, buckets, pass_tokens
 
 PREFIX, A_TENSOR, B_TENSOR = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 WRITERS = frozenset({"o_proj", "out_proj", "down_proj", "c_proj", "fc2", "fc_out", "w2", "dense", "dense_4h_to_h"})
@@ -338,7 +338,7 @@ def scalar_activations(
     positions: Sequence[str],
     *,
     directions: Mapping[str, Float[Tensor, "rank d_in"]] | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
 ) -> dict[str, Float[Tensor, "position prompt rank"]]:
     """Return A x of every adapted module: what each component of the adapter reads, averaged over a position's tokens.
 
@@ -351,7 +351,7 @@ def scalar_activations(
         chats: Prompts, with responses if a position lies in the response.
         positions: Names as in ``interp.recording.record``.
         directions: Rows to use instead of A for each module, such as random ones: the control.
-        batch_tokens: Most tokens in one forward pass.
+        batch_tokens: Most tokens in one forward pass; see ``interp.recording.pass_tokens``.
 
     Raises:
         AdapterError: If the model has no such adapter.
@@ -364,7 +364,7 @@ def scalar_activations(
         raise ValueError(f"scalar_activations: {len(chats)} prompts, {len(positions)} positions; want some")
     rows_of = directions or {name: update.A for name, update in loaded_updates(lm, adapter).items()}
     activations = {name: torch.empty(len(positions), len(chats), len(rows)) for name, rows in rows_of.items()}
-    for rows in buckets([len(chat) for chat in chats], batch_tokens, equal=lm.recurrent):
+    for rows in buckets([len(chat) for chat in chats], pass_tokens(batch_tokens), equal=lm.recurrent):
         batch = [chats[row] for row in rows]
         ids, mask = pad_left(batch, 0, lm.device)
         pools = [Pool(batch, name, ids.shape[1], lm.device) for name in positions]

@@ -4,6 +4,7 @@ Bad input is found before the weights are loaded: prompts are tokenised and site
 """
 
 import json
+import os
 import sys
 import warnings
 from argparse import Namespace
@@ -23,7 +24,7 @@ from interp.generation import generate as sample
 from interp.hooks import hooked
 from interp.loading import load, outline, place
 from interp.models import LanguageModel, check_prompts
-from interp.recording import open_store, record_to
+from interp.recording import BATCH, open_store, record_to
 from interp.sites import BLOCKS, SITE_NAMES, Site
 
 RAW = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
@@ -49,7 +50,7 @@ def record(args: Namespace) -> int:
         open_store(args.out, lm, sites, names, capacity=len(chats), dtype=dtype) as store,
         tqdm(total=len(chats), unit="prompt", disable=None) as bar,
     ):
-        record_to(store, lm, chats, batch_tokens=args.batch_tokens, progress=bar.update)
+        record_to(store, lm, chats, progress=bar.update)
     print(f"{args.out}: {len(chats)} prompts, {len(sites)} sites, positions {', '.join(names)}, {dtype}")
     return 0
 
@@ -117,13 +118,15 @@ def _naming(name: str | Path) -> Iterator[None]:
 
 def _load(args: Namespace) -> LanguageModel:
     """Load the weights and say where they are."""
+    if args.batch_tokens is not None:
+        os.environ[BATCH] = str(args.batch_tokens)
     if not sys.stderr.isatty():
         disable_progress_bar()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; a user cannot act on them
         adapters = dict([args.adapter]) if args.adapter else {}
         lm = load(args.model, adapters=adapters, dtype=args.dtype, device=args.device, device_map=args.device_map)
-    print(place(lm), file=sys.stderr)
+    print(f"{args.model} is on {place(lm)}", file=sys.stderr)
     return lm
 
 

@@ -43,9 +43,6 @@ def parser() -> argparse.ArgumentParser:
     )
     record.add_argument("--positions", default="last_prompt", help="comma list such as last_prompt,question,trigger")
     record.add_argument("--store-dtype", choices=DTYPES, help="dtype on disk; default float32")
-    record.add_argument(
-        "--batch-tokens", type=_positive, metavar="N", help="most tokens in a forward pass; default by device"
-    )
     generate = commands.add_parser("generate", help="sample answers; prints JSON lines")
     _add_model(generate, prompts=True)
     _add_sampling(generate)
@@ -67,6 +64,7 @@ def _add_model(command: argparse.ArgumentParser, *, prompts: bool = False) -> No
     where = command.add_mutually_exclusive_group()
     where.add_argument("--device", metavar="DEVICE", help="such as cpu or cuda:1; default: the accelerator if present")
     where.add_argument("--device-map", metavar="MAP", help="such as auto, for a model larger than one device")
+    command.add_argument("--batch-tokens", type=_positive, metavar="N", help="most tokens in a forward pass")
     command.add_argument("--raw", action="store_true", help="use prompts without a chat template")
 
 
@@ -76,7 +74,7 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-new-tokens", type=_positive, default=128, metavar="N")
     command.add_argument("--temperature", type=float, default=1.0, help="0 is greedy; default 1")
     command.add_argument("--top-p", type=float, default=1.0)
-    command.add_argument("--batch-size", type=_positive, default=512, metavar="N", help="answers decoded together")
+    command.add_argument("--batch-size", type=_positive, metavar="N", help="answers decoded together; default 512")
 
 
 def _positive(text: str) -> int:

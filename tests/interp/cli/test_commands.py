@@ -68,7 +68,7 @@ def test_a_recording_of_a_process_is_that_of_the_library(home, tmp_path):
     words = ["record", home / "model", home / "chats.jsonl", "--out", out, "--sites", "resid_post,attn_out.1"]
     done = spawn(*words, "--positions", "trigger,last_prompt", "--adapter", f"mine={home / 'live'}")
     device = find_device()
-    assert (done.returncode, done.stderr) == (0, f"{home / 'model'} on {device}, float32\n")
+    assert (done.returncode, done.stderr) == (0, f"{home / 'model'} is on {device}, float32\n")
     assert done.stdout == f"{out}: 5 prompts, 4 sites, positions trigger, last_prompt, float32\n"
     lm = load(home / "model", adapters={"mine": home / "live"})
     with active_adapter(lm, "mine"):
