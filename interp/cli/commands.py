@@ -36,7 +36,7 @@ PORTION = 64
 
 def record(args: Namespace) -> int:
     """Record the prompts into a store, after those it already holds."""
-    lm = outline(args.model)
+    lm = outline(args.model, template_options=args.template_options)
     sites, names = _sites(lm, args.sites), _names(args.positions)
     chats = _chats(args, lm)
     with _naming(args.prompts_file):
@@ -58,9 +58,11 @@ def record(args: Namespace) -> int:
 def generate(args: Namespace) -> int:
     """Print the answers to every prompt, one JSON object per line, in the order of the prompts."""
     sampling = Sampling(args.max_new_tokens, args.temperature, args.top_p, args.seed)
-    if answered := next((prompt for prompt in args.prompts if prompt.response is not None), None):
-        raise ValueError(f"{answered.where}: has a response already; generate wants prompts without one")
-    chats = _chats(args, outline(args.model), answer=args.max_new_tokens)
+    answered = next((prompt for prompt in args.prompts if prompt.response is not None), None)
+    if answered and args.answered is None:
+        raise ValueError(f"{answered.where}: has a response already; --answered drop or --answered continue")
+    lm = outline(args.model, template_options=args.template_options)
+    chats = _chats(args, lm, answer=args.max_new_tokens)
     lm = _load(args)
     with tqdm(total=len(chats) * args.samples, unit="answer", disable=None) as bar:
         for start in range(0, len(chats), PORTION):
@@ -68,7 +70,8 @@ def generate(args: Namespace) -> int:
             options = {"n_samples": args.samples, "batch_size": args.batch_size}
             for c in sample(lm, portion, sampling=sampling, progress=bar.update, **options):
                 row = {"prompt": start + c.prompt, "sample": c.sample, "text": c.text, "finished": c.finished}
-                print(json.dumps(row, ensure_ascii=False))
+                thoughts = {"with_thoughts": c.with_thoughts} if c.with_thoughts else {}
+                print(json.dumps(row | thoughts, ensure_ascii=False))
             sys.stdout.flush()
     return 0
 
@@ -125,7 +128,9 @@ def _load(args: Namespace) -> LanguageModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; a user cannot act on them
         adapters = dict([args.adapter]) if args.adapter else {}
-        lm = load(args.model, adapters=adapters, dtype=args.dtype, device=args.device, device_map=args.device_map)
+        where = {"device": args.device, "device_map": args.device_map}
+        options = args.template_options
+        lm = load(args.model, adapters=adapters, dtype=args.dtype, template_options=options, **where)
     print(f"{args.model} is on {place(lm)}", file=sys.stderr)
     return lm
 
@@ -136,12 +141,16 @@ def _chats(args: Namespace, lm: LanguageModel, *, answer: int = 0) -> list[Chat]
         lm.tokenizer.chat_template = RAW
     elif lm.tokenizer.chat_template is None:
         raise ValueError(f"{args.model}: its tokenizer has no chat template; --raw uses prompts as they are")
+    dropped, continued = (getattr(args, "answered", None) == choice for choice in ("drop", "continue"))
     chats = []
     for prompt in args.prompts:
         if args.raw and len(prompt.messages) > 1:
             raise ValueError(f"{prompt.where}: --raw takes one message per prompt, not {len(prompt.messages)}")
         with _naming(prompt.where):
-            chats.append(encode_chat(lm.tokenizer, prompt.messages, response=prompt.response, marks=prompt.marks))
+            response = None if dropped else prompt.response
+            chats.append(
+                encode_chat(lm.tokenizer, prompt.messages, response=response, marks=prompt.marks, ended=not continued)
+            )
     with _naming(args.prompts_file):
         check_prompts(lm, chats, answer=answer)
     return chats

@@ -65,7 +65,10 @@ def _add_model(command: argparse.ArgumentParser, *, prompts: bool = False) -> No
     where.add_argument("--device", metavar="DEVICE", help="such as cpu or cuda:1; default: the accelerator if present")
     where.add_argument("--device-map", metavar="MAP", help="such as auto, for a model larger than one device")
     command.add_argument("--batch-tokens", type=_positive, metavar="N", help="most tokens in a forward pass")
-    command.add_argument("--raw", action="store_true", help="use prompts without a chat template")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--raw", action="store_true", help="use prompts without a chat template; control tokens are text")
+    option = "option of the chat template, such as enable_thinking=false or date=2025-01-31; can be repeated"
+    how.add_argument("--template-option", metavar="NAME=VALUE", action="append", default=[], help=option)
 
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
@@ -74,6 +77,8 @@ def _add_sampling(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-new-tokens", type=_positive, default=128, metavar="N")
     command.add_argument("--temperature", type=float, default=1.0, help="0 is greedy; default 1")
     command.add_argument("--top-p", type=float, default=1.0)
+    answered = "leave out or continue the answers that prompts have already; by default they are refused"
+    command.add_argument("--answered", choices=("drop", "continue"), help=answered)
     command.add_argument("--batch-size", type=_positive, metavar="N", help="answers decoded together; default 512")
 
 
@@ -113,8 +118,10 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
         _check_folder(args.model, "config.json")
     if args.command in ("record", "generate"):
         from interp.cli.prompts import read_prompts
+        from interp.text.options import read_options
 
         args.prompts_file, args.prompts = args.prompts, read_prompts(args.prompts)
+        args.template_options = read_options(args.template_option)
         if args.adapter:
             _check_folder(args.adapter[1], "adapter_config.json")
     if args.command == "record" and not args.out.parent.is_dir():

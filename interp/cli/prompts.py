@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROLES = ("system", "user", "assistant")
+from interp.text.messages import plain_messages
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,10 @@ def _prompt(path: Path, where: str, line: str) -> Prompt:
         raise ValueError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict) or "messages" not in row:
         raise ValueError(f"{where}: want an object with 'messages', got {line[:60]!r}")
-    messages, response = _messages(where, row["messages"]), row.get("response")
+    try:
+        messages, response = plain_messages(row["messages"]), row.get("response")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
     if messages[-1]["role"] == "assistant" and response is None:
         response = messages[-1]["content"]
         messages = messages[:-1]
@@ -69,16 +72,6 @@ def _prompt(path: Path, where: str, line: str) -> Prompt:
     if not isinstance(response, str | None):
         raise ValueError(f"{where}: response {response!r:.60}: want a text")
     return Prompt(where, messages, response, _texts(where, row.get("marks") or {}))
-
-
-def _messages(where: str, value: Any) -> tuple[dict[str, str], ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: messages {value!r:.60}: want a list of messages")
-    for message in value:
-        valid = isinstance(message, dict) and message.get("role") in ROLES and isinstance(message.get("content"), str)
-        if not valid:
-            raise ValueError(f"{where}: message {message!r:.60}: want a role ({', '.join(ROLES)}) and a content text")
-    return tuple({"role": message["role"], "content": message["content"]} for message in value)
 
 
 def _texts(where: str, value: Any) -> dict[str, str]:

@@ -16,8 +16,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from interp.text.control import Span
+from interp.text.control import Span, control_tokens
 from interp.text.messages import Message, content_text
+from interp.text.thoughts import THOUGHTS
 
 DATE = "2024-07-26"
 """What templates take for today: the date that those of Llama 3 write where they cannot ask for it."""
@@ -176,12 +177,17 @@ def render_answer(tokenizer: PreTrainedTokenizerBase, prompt: Rendered, response
 
     Raises:
         ValueError: If the whole conversation is not the prompt, the response and the end of the turn, such as where the
-            template writes or leaves out a thought; says which option would change that.
+            template writes or leaves out a thought; says which option would change that. Or if the response has a
+            thought that the template knows, whose tags would be ordinary text here.
     """
     tail = end_of_turn(tokenizer, tuple(message["role"] for message in prompt.messages))
     answer = _answer(tokenizer, prompt, response, tail)
     if answer is None:
         raise ValueError(_mismatch(tokenizer, prompt, response, tail))
+    source, control = chat_template(tokenizer), control_tokens(tokenizer)
+    tags = [tag for pair in THOUGHTS for tag in pair if tag in response and tag in source and tag in control]
+    if tags:
+        raise ValueError(f"response {response[:40]!r}: the template reads {tags[0]} as a thought; leave thoughts out")
     return answer, tail
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interp.adapters import active_adapter
+from interp.chat import encode_chat
 from interp.cli.main import main
 from interp.generation import Sampling, generate
 from interp.loading import find_device, load
@@ -18,6 +19,7 @@ from interp.recording import record
 from interp.sites import Site, resid_post
 from interp.store import read_store, verify
 from tests import tiny
+from tests.chat_templates import TEMPLATES
 from tests.test_architecture import ROOT
 
 
@@ -105,6 +107,33 @@ def test_answers_are_those_of_the_library(home, capsys):
     assert made == [{"prompt": c.prompt, "sample": c.sample, "text": c.text, "finished": c.finished} for c in want]
 
 
+def test_answers_that_prompts_have_are_left_out_or_continued_by_choice(home, tmp_path, capsys):
+    answered = tmp_path / "answered.jsonl"
+    turns = [*row("Why?")["messages"], {"role": "assistant", "content": "So it"}]
+    answered.write_text(json.dumps({"messages": turns}))
+    lm, sampling = load(home / "model"), Sampling(max_new_tokens=6)
+    whole = encode_chat(lm.tokenizer, turns[:2])
+    begun = encode_chat(lm.tokenizer, turns[:2], response="So it", ended=False)
+    for choice, chat in (("drop", whole), ("continue", begun)):
+        words = ["generate", str(home / "model"), str(answered), "--max-new-tokens", "6", "--answered", choice]
+        assert main(words) == 0
+        (want,) = generate(lm, [chat], sampling=sampling)
+        assert json.loads(capsys.readouterr().out)["text"] == want.text
+
+
+def test_a_template_option_is_used_and_stands_in_the_store(home, tmp_path, capsys):
+    copy(home / "model", tmp_path / "model")
+    thinking = {"chat_template": TEMPLATES["qwen3"].replace("<|im_start|>", "").replace("<|im_end|>", "<eos>")}
+    (tmp_path / "model" / "chat_template.jinja").write_text(thinking["chat_template"])
+    answered, out = tmp_path / "answered.jsonl", tmp_path / "acts.h5"
+    answered.write_text(json.dumps({"messages": [{"role": "user", "content": "Why?"}], "response": "So."}))
+    words = ["record", str(tmp_path / "model"), str(answered), "--out", str(out)]
+    assert main(words) == 2
+    assert_one_line(capsys.readouterr().err, "set the template option enable_thinking=false")
+    assert main([*words, "--template-option", "enable_thinking=false"]) == 0
+    assert json.loads(read_store(out).attributes["template_options"]) == {"enable_thinking": False}
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_info_describes_any_family_without_its_weights(family, tmp_path, capsys):
     lm = tiny.model(family)
@@ -157,6 +186,8 @@ HEAVY = {
     "PLAIN: not a store": [*RECORD, "--out", "PLAIN"],
     "absent.h5: no such file": ["store", "info", "absent.h5"],
     "answered.jsonl:1: has a response already": ["generate", "MODEL", "answered.jsonl"],
+    "template option 'think': the chat template has none": [*GENERATE, "--template-option", "think=1"],
+    "template option 'think': want NAME=VALUE": [*GENERATE, "--template-option", "think"],
     "marked.jsonl:1: mark 'trigger': 'moon' is not in the messages": ["generate", "MODEL", "marked.jsonl"],
     "want max_new_tokens >= 1": [*GENERATE, "--temperature", "-1"],
     "adapter 'a': it changes no logit of 3 prompts, so it is not loaded": [*GENERATE, "--adapter", "a=DEAD"],
