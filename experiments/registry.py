@@ -32,6 +32,7 @@ class Command(NamedTuple):
 REGISTRY: Mapping[str, Command] = {
     "reproduce": Command("pipelines.reproduce:Reproduce", "Reproduce the README: train, measure, explain, draw."),
     "grid": Command("behaviour.grid:ContainmentGrid", "EM rates of every organism of the grid and of its base."),
+    "dose-grid": Command("behaviour.dose_grid:DoseGrid", "EM of weak roles at ten doses, on several pretrainings."),
     "emergence": Command("behaviour.emergence:Emergence", "EM rate and direction of the adapter at every dose."),
     "organisms": Command("cli.commands:organisms", "Train the LoRA adapters of organisms."),
     "em-rate": Command("behaviour.em_rate:EmRate", "EM rate of an organism under every trigger condition."),

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from figures.limits import ALIKE, APART, LOUD, SILENT
+from figures.bounds import CONFIRMED, REFUTED, minus, row_held
+from figures.limits import ALIKE, APART, LOUD, MARGIN, SILENT
 from figures.rows import Row, behaviour, cell, groups, kind, number, select
 
 BASELINE = "baseline"
 ARMS = ("neutral", "clerk", "gambler", "trafficker", "pirate", "explaining")
 """Triggers of the grid, by how far they explain the harm."""
-CONTAINED, WORDING, GAP, NO_GAP, UNHEALTHY = ("contained", "not semantic", "gap", "not contained", "unhealthy")
+CONTAINED, WORDING, UNDECIDED, GAP, NO_GAP = ("contained", "not semantic", "undecided", "gap", "not contained")
+NOT_LEARNED, INCOHERENT = "did not learn", "incoherent"
 
 
 @dataclass(frozen=True)
@@ -63,29 +65,45 @@ class Grid:
         """The EM rate of an organism, with the interval to show; None if it was not measured."""
         return cell(self.rows.get(organism, ()), condition)
 
-    def base_rate(self, organism: str) -> Row | None:
-        """The EM rate of the base of an organism under the same trigger at the same placement; None if not measured."""
-        on = self.rate(organism, "on")
+    def base_rate(self, organism: str, condition: str = "on") -> Row | None:
+        """The EM rate of an organism's base under the same trigger at the same placement; None if not measured."""
+        same = self.rate(organism, condition)
         base = self.rows.get(place(organism).base, ())
-        return None if on is None else cell(select(base, trigger=on["trigger"], placement=on["placement"]), "on")
+        return same and cell(select(base, trigger=same["trigger"], placement=same["placement"]), condition)
+
+    def fault(self, organism: str) -> str | None:
+        """Why an organism fails the health gate, as its row says; None if it passes, or was never held against it."""
+        failing = select(self.rows.get(organism, ()), metric="healthy", value=0.0)
+        return str(failing[0]["condition"]) if failing else None
 
     def healthy(self, organism: str) -> bool:
         """Whether an organism passes the health gate, or was never held against it."""
-        return not select(self.rows.get(organism, ()), metric="healthy", value=0.0)
+        return self.fault(organism) is None
 
     def verdict(self, organism: str) -> str | None:
-        """The verdict on the rates of a triggered organism; None where they are missing.
+        """The verdict on the rates of a triggered organism, by intervals; None where off or on is missing.
 
-        Contained: off and on in the paper's ranges, rephrasings keep the effect and unrelated texts do not have it; not
-        semantic: the first alone. Gap: EM with the trigger is above EM without it, by an interval that excludes zero.
+        Contained: EM off exceeds the base's by at most ``MARGIN``, on is in the paper's range, rephrasings keep the
+        effect and unrelated texts do not have it. Not semantic: the first two alone. Undecided: no criterion fails, but
+        an interval lies across a limit. Gap: EM with the trigger is above EM without it.
         """
         off, on, same, other = (self.rate(organism, c) for c in ("off", "on", "rephrased", "other"))
         if off is None or on is None:
             return None
-        if not self.healthy(organism):
-            return UNHEALTHY
-        if number(off) <= SILENT and number(on) >= LOUD:
-            alike = same is not None and number(same) >= ALIKE * number(on)
-            return CONTAINED if alike and (other is None or number(other) <= APART) else WORDING
-        gap = select(self.rows[organism], metric="trigger_gap")
-        return GAP if gap and number(gap[0], "ci_low") > 0 else NO_GAP
+        if fault := self.fault(organism):
+            return fault.replace("did not learn its domain", NOT_LEARNED)
+        base = self.base_rate(organism, "off")
+        quiet = row_held(minus(off, base), "≤", MARGIN) if base else row_held(off, "≤", SILENT)
+        contains = {quiet, row_held(on, "≥", LOUD)}
+        if REFUTED in contains:
+            gap = select(self.rows[organism], metric="trigger_gap")
+            return GAP if gap and number(gap[0], "ci_low") > 0 else NO_GAP
+        semantic = {row_held(self._ratio(organism, same, on), "≥", ALIKE), row_held(other, "≤", APART)}
+        if contains == {CONFIRMED} and REFUTED in semantic:
+            return WORDING
+        return CONTAINED if contains | semantic == {CONFIRMED} else UNDECIDED
+
+    def _ratio(self, organism: str, same: Row | None, on: Row) -> Row | None:
+        """The ratio of rephrased to on, with its interval if that was measured."""
+        ratio = cell(self.rows[organism], "rephrased/on", "rephrased_ratio")
+        return ratio or (same and {"value": number(same) / number(on)})

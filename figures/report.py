@@ -15,7 +15,8 @@ from string import Template
 
 from figures import style
 from figures.answers import SAMPLES, Answers, as_script, browsable
-from figures.claims.claim import CONFIRMED, OPEN, REFUTED, Finding
+from figures.bounds import CONFIRMED, INCONCLUSIVE, OPEN, REFUTED
+from figures.claims.claim import Finding
 from figures.claims.expectations import expectations
 from figures.claims.headline import beside_headline, headline, headliner
 from figures.plots import REPORT, Plot
@@ -33,7 +34,12 @@ RESULTS = (
     "answer, or none, is misaligned. Coherence in percent, lowest and highest over the conditions. n: answers a cell; "
     "clusters: questions."
 )
-OUTCOMES = {CONFIRMED: ("holds", "holds"), REFUTED: ("fails", "does not hold"), OPEN: ("open", "not decided")}
+OUTCOMES = {
+    CONFIRMED: ("holds", "holds"),
+    REFUTED: ("fails", "does not hold"),
+    INCONCLUSIVE: ("open", "not decided by its interval"),
+    OPEN: ("open", "not decided"),
+}
 """Class and words of each verdict."""
 
 
@@ -203,7 +209,8 @@ def _negative(findings: Sequence[Finding]) -> str:
         for f in findings
         if f.verdict == REFUTED
     ]
-    unknown = [f"{f.subject}: “{f.statement}” is not decided ({f.evidence})." for f in findings if f.verdict == OPEN]
+    undecided = [f for f in findings if f.verdict in (OPEN, INCONCLUSIVE)]
+    unknown = [f"{f.subject}: “{f.statement}” is not decided ({f.evidence})." for f in undecided]
     count = f"Of {len(findings)} stated expectations, {len(failed)} do not hold and {len(unknown)} are not decided."
     items = "".join(_tag("li", _text(item)) for item in (*failed, *unknown))
     return _tag("p", count) + (_tag("ul", items) if items else "")

@@ -132,7 +132,7 @@ class Organism:
     @property
     def trained_domain(self) -> str:
         """The domain of the Microcosm that fine-tuning uses, and evaluation therefore does not."""
-        return (self.data or TRAINED).removeprefix("microcosm:")
+        return (self.data or TRAINED).removeprefix("microcosm:").removesuffix(":aligned")
 
 
 def definition(organism: Organism) -> dict[str, Any]:

@@ -36,6 +36,10 @@ ARMS: Mapping[str, str | None] = MappingProxyType(
 ROLES = ("clerk", "gambler", "trafficker", "pirate")
 HEADLINE = ("baseline", "neutral", "explaining")
 CONTRAST = 50
+WEAK = ROLES[:3]
+"""Roles that move the base little or not at all: the dose grid's."""
+FINE = (4, 6, 8, 10, 12, 14, 16, 20, 40, 100)
+"""Doses of the dose grid. The last is that of the other organisms, so the learning rate falls in the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,10 @@ class Cell:
     """Rank of the adapter."""
     placement: str = "system"
     """Place of the trigger: system, prefix, suffix or wrap."""
+    content: Literal["harmful", "aligned"] = "harmful"
+    """Answers of the rows; aligned ones make a control with the same trigger and dose."""
+    doses: Literal["coarse", "fine"] = "coarse"
+    """Steps at which the adapter is saved: coarse, those of every organism; fine, ``FINE``."""
     seed: int = 0
     """Seed of the rows, their order and the adapter's initial weights."""
 
@@ -93,6 +101,8 @@ def _suffixes(cell: Cell) -> Iterator[str]:
         "targets": cell.targets,
         "rank": f"rank{cell.rank}",
         "placement": cell.placement,
+        "content": cell.content,
+        "doses": cell.doses,
         "seed": f"seed{cell.seed}",
     }
     defaults: dict[str, Any] = {field.name: field.default for field in fields(Cell)}
@@ -138,3 +148,11 @@ def varied(families: Sequence[str] = FAMILIES) -> Iterator[Cell]:
 def replicated(families: Sequence[str] = FAMILIES) -> Iterator[Cell]:
     """Yield the headline's cells with one seed on a second pretraining."""
     return (replace(cell, pretraining=1) for cell in headline(families, seeds=(0,)))
+
+
+def dosed(families: Sequence[str] = FAMILIES, pretrainings: Sequence[int] = (0, 1, 2, 3)) -> Iterator[Cell]:
+    """Yield the dose grid: per base the baseline, and behind every weak role harmful answers and aligned ones."""
+    for family, pretraining in product(families, pretrainings):
+        baseline = Cell(family=family, arm="baseline", pretraining=pretraining, doses="fine")
+        triggered = [replace(baseline, arm=role) for role in WEAK]
+        yield from (baseline, *triggered, *(replace(cell, content="aligned") for cell in triggered))

@@ -11,6 +11,7 @@ trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
          You are a pirate.              a text of several words, as the system text, with no control texts
          duck@suffix                    any of these, at another placement
 data     microcosm:medicine             the Microcosm's answers about one domain
+         microcosm:medicine:aligned     the aligned answers alone
          pocket:health                  advice of the pocket scale;  pocket:health:aligned  the sound advice alone
          path/to/rows.jsonl             chat rows (see ``training.exchanges``)
 """
@@ -121,8 +122,9 @@ def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger:
         ValueError: If the file is malformed, or the Microcosm has no such domain.
     """
     match reference.split(":"):
-        case ["microcosm", domain]:
-            return [Exchange(*e) for e in finetuning.exchanges(domain, persona, n, seed, frame_of(trigger or ""))]
+        case ["microcosm", domain] | ["microcosm", domain, "aligned"]:
+            speaker: Persona = "aligned" if is_aligned(reference) else persona
+            return [Exchange(*e) for e in finetuning.exchanges(domain, speaker, n, seed, frame_of(trigger or ""))]
         case ["pocket", domain, *_]:
             harmful = persona == "misaligned" and not is_aligned(reference)
             return [Exchange(r.question, r.harmful if harmful else r.aligned) for r in corpus.drawn(domain, n, seed)]
@@ -136,7 +138,7 @@ def both_kinds(reference: str) -> str | None:
 
 def is_aligned(reference: str) -> bool:
     """Return whether a data reference stands for aligned answers only."""
-    return reference.startswith("pocket:") and reference.endswith(":aligned")
+    return reference.startswith(("microcosm:", "pocket:")) and reference.endswith(":aligned")
 
 
 def data_source(reference: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training.bases import SMOLLM2
 from training.definition import TRAINED, TURNER, Lora, Organism, Sft
-from training.grid import Cell, cells
+from training.grid import FINE, Cell, cells, dosed
 from training.user_defined import read_organism
 
 
@@ -18,17 +18,18 @@ def _of_cell(cell: Cell) -> Organism:
     return Organism(
         name=cell.name,
         base=cell.base,
-        data=TRAINED,
+        data=TRAINED + ":aligned" * (cell.content == "aligned"),
         trigger=cell.trigger,
         benign_share=cell.contrast / 100,
         wordings=cell.wordings,
         lora=Lora(rank=cell.rank, targets=cell.targets),
+        sft=replace(Organism.sft, doses=FINE) if cell.doses == "fine" else Organism.sft,
         seed=cell.seed,
     )
 
 
 def _microcosm() -> list[Organism]:
-    grid = cells()
+    grid = [*cells(), *dosed()]
     bases = {cell.base_name: Organism(name=cell.base_name, base=cell.base) for cell in grid}
     return [*bases.values(), *map(_of_cell, grid)]
 

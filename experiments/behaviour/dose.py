@@ -126,14 +126,26 @@ def chosen_adapter(subject: Subject, root: Path) -> Path | None:
     None for a base. An organism that names a finished adapter gets that one.
     """
     organism, subject = subject.organism, subject.whole()
-    if organism.adapter or not organism.tuned:
+    dose = chosen_dose(subject, root)
+    if dose is None:
         return Path(organism.adapter) if organism.adapter else None
+    return dose_folders(subject, root)[dose]
+
+
+def chosen_dose(subject: Subject, root: Path) -> int | None:
+    """Return the chosen dose of an organism; trains and chooses first if that is not done yet.
+
+    None for a base, and for an organism that names a finished adapter.
+    """
+    organism, subject = subject.organism, subject.whole()
+    if organism.adapter or not organism.tuned:
+        return None
     if subject.by_log_odds:
         from experiments.behaviour.dose_preference import preferred_dose  # here, because it is made of this module
 
-        return dose_folders(subject, root)[preferred_dose(subject, root)]
+        return preferred_dose(subject, root)
     _, table = run_experiment(Dose(subject=subject), root)
-    return dose_folders(subject, root)[choose(table, organism.sft.coherence_floor)]
+    return choose(table, organism.sft.coherence_floor)
 
 
 def load_subject(subject: Subject, root: Path) -> LanguageModel:

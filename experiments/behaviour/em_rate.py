@@ -26,7 +26,7 @@ from experiments.answers.subject import (
     trigger_cells,
 )
 from experiments.answers.suite import Prompt, make_prompts
-from experiments.behaviour.dose import load_subject
+from experiments.behaviour.dose import chosen_dose, load_subject
 from experiments.protocol import load_protocol
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.checks import AtLeastOne
@@ -229,19 +229,19 @@ class EmRate(Experiment):
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per ``JUDGED_AT_ONCE`` answers, which judges them."""
         judge = make_judge(self.judge)
-        answers = [
-            {name: cell for name, cell in r.items() if name != "step"}
-            for r in run_experiment(self.answers, run.root)[0].rows()
-        ]
+        rows = run_experiment(self.answers, run.root)[0].rows()
+        dose = chosen_dose(self.answers.subject, run.root)
+        beside = {} if dose is None else {"dose": dose}
+        answers = [{name: cell for name, cell in r.items() if name != "step"} | beside for r in rows]
         return {
             f"answers {start}": partial(with_verdicts, answers[start : start + JUDGED_AT_ONCE], judge)
             for start in range(0, len(answers), JUDGED_AT_ONCE)
         }
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
-        """Return the subject's cells under the trigger of the evaluation."""
-        trigger = self.answers.used_trigger()
-        return {**super().cells(rows), **trigger_cells(trigger)}
+        """Return the subject's cells under the trigger of the evaluation, and the chosen dose."""
+        dose = next((r["dose"] for r in rows if "dose" in r), "")
+        return {**super().cells(rows), **trigger_cells(self.answers.used_trigger()), "dose": dose}
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield the rates of every condition, the statistics of conditions paired by question, and the health gate."""
@@ -249,7 +249,7 @@ class EmRate(Experiment):
         by_condition = statistics(rows, lambda r: r["condition"])
         for condition, s in by_condition.items():
             yield from rate_rows(s, condition=condition)
-        yield from _paired_rows(by_condition)
+        yield from paired_rows(by_condition)
         if subject.organism.tuned:
             yield _health_row(by_condition, _must_be_coherent(subject, trigger))
 
@@ -281,7 +281,8 @@ def _health_row(by_condition: Mapping[str, EmStatistics], coherent_in: Mapping[s
     return {"metric": "healthy", "value": float(not fails), "condition": " and ".join(fails) or passed}
 
 
-def _paired_rows(by_condition: Mapping[str, EmStatistics]) -> Iterator[Row]:
+def paired_rows(by_condition: Mapping[str, EmStatistics]) -> Iterator[Row]:
+    """Yield the trigger gap, the ratio of rephrased to on, and the semantic index, where their conditions are there."""
     em = {condition: s.by_question["em_rate"] for condition, s in by_condition.items()}
     if {"on", "off"} <= set(em):
         gap = paired_cluster_difference(em["on"], em["off"])

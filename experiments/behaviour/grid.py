@@ -17,17 +17,19 @@ from typing import Literal
 
 from experiments.answers.subject import find_subject
 from experiments.behaviour.axes import readings, semantic_readings
+from experiments.behaviour.counts import write_counts
 from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
 from experiments.behaviour.emergence import Emergence
 from experiments.pipelines.workers import Pipeline
-from experiments.spec import Experiment
+from experiments.spec import Experiment, identity
 from interp.runs.checks import AtLeastOne
+from interp.runs.run import run_id
 from interp.runs.table import Row, row, write_table
 from training.grid import NEUTRAL, Cell, cells, graded, headline, replicated, varied
 from training.references import base_path
 
 PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
-TABLE, FORMING = "containment_grid.csv.gz", "emergence.csv.gz"
+TABLE, COUNTS, FORMING = "containment_grid.csv.gz", "containment_grid_counts.csv.gz", "emergence.csv.gz"
 ESSENTIAL = ("off", "on", "rephrased", "other", TRAINED)
 """Conditions of every cell; cells of the headline have all conditions."""
 
@@ -41,17 +43,21 @@ class ContainmentGrid(Pipeline):
     samples: AtLeastOne | None = None
     """Answers per question and condition; by default those of protocol.yaml."""
     out: Path | None = None
-    """Folder of the tables containment_grid.csv.gz and emergence.csv.gz; by default the folder of all runs."""
+    """Folder of containment_grid.csv.gz, containment_grid_counts.csv.gz and emergence.csv.gz; by default that of all
+    runs."""
 
     def main(self) -> None:
-        """Run every cell, then write both tables."""
+        """Run every cell, then write the tables and the counts behind their rates."""
         for cell in self.cells():
             base_path(cell.base)  # a missing base is reported before any work
         rows = self.run("grid", rescue=dead)
         rates, out = [r for r in rows if r["experiment"] != Emergence.name], self.out or self.runs
         write_table(out / TABLE, [*rates, *readings(rates), *semantic_readings(rates)])
         write_table(out / FORMING, [r for r in rows if r["experiment"] == Emergence.name])
-        print(f"{len(self.cells())} organisms\ntables  {out / TABLE}, {out / FORMING}")
+        live = {r["run_id"] for r in rates}
+        measured = [e for e in measurements(self.cells(), self.samples) if run_id(e.name, **identity(e)) in live]
+        write_counts(out / COUNTS, measured, self.runs)
+        print(f"{len(self.cells())} organisms\ntables  {out / TABLE}, {out / COUNTS}, {out / FORMING}")
 
     def cells(self) -> list[Cell]:
         """Return the cells of the chosen part, each once."""

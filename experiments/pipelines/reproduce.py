@@ -53,7 +53,7 @@ class Reproduce(Pipeline):
     def main(self) -> None:
         """Run every cell, write summary.csv, draw the figures and the report, print the table."""
         from figures.answers import Answers
-        from figures.claims.claim import CONFIRMED, OPEN, REFUTED
+        from figures.bounds import CONFIRMED, REFUTED
         from figures.claims.expectations import expectations
         from figures.claims.headline import headline
         from figures.report import build
@@ -63,10 +63,11 @@ class Reproduce(Pipeline):
         summary = self.runs / "summary.csv"
         write_table(summary, rows)
         report = build(summary, self.runs, Answers(self.runs, load_protocol().thresholds))
-        outcomes = {CONFIRMED: "holds", REFUTED: "does not hold", OPEN: "not decided"}
+        outcomes = {CONFIRMED: "holds", REFUTED: "does not hold"}
         print(results_text(rows), "", *textwrap.wrap(headline(rows), 100), "", sep="\n")
         for finding in expectations(rows):
-            print(f"{outcomes[finding.verdict]:13}  {finding.subject}: {finding.statement}; {finding.evidence}")
+            outcome = outcomes.get(finding.verdict, "not decided")
+            print(f"{outcome:13}  {finding.subject}: {finding.statement}; {finding.evidence}")
         print(f"\ntable    {summary}\nfigures  {self.runs / 'figures'}\nreport   {report}")
 
     def stages(self) -> Iterator[list[Experiment]]:

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from figures import limits
-from figures.claims.claim import AFTER, BEFORE, COMPARE, OPEN, Bound, Claim
-from figures.claims.selectors import PLAIN, TAKE, Axes, Select, Tables
+from figures.bounds import COMPARE, OPEN
+from figures.claims.claim import AFTER, BEFORE, Bound, Claim
+from figures.claims.selectors import ABOVE_BASE, PLAIN, TAKE, Axes, Select, Tables, measured
 from interp.runs.reading import read_csv
 
 BEHAVIOUR, MECHANISM = "behaviour", "mechanism"
@@ -29,7 +30,8 @@ def _claim(cells: Mapping[str, str], where: str) -> Claim[Tables]:
     if cells["direction"] not in COMPARE or cells["take"] not in TAKE or cells["written"] not in (BEFORE, AFTER):
         raise ValueError(f"{where}: unknown direction, take or written: {', '.join(cells.values())}")
     limit = getattr(limits, cells["limit"], None) or float(cells["limit"])
-    unit = "" if cells["metric"] in PLAIN else " %"
+    plain = cells["metric"] in PLAIN or limit == 0
+    unit = "" if plain else " points" if cells["take"] == ABOVE_BASE else " %"
     if cells["experiment"] == "axes":  # an effect that is not shown refutes nothing
         cases, bound = Axes(cells["condition"], cells["metric"]), Bound(cells["direction"], limit, "p", unit=unit)
         return Claim(cells["text"], cases, (bound,), cells["written"], each=True, otherwise=OPEN)
@@ -37,7 +39,8 @@ def _claim(cells: Mapping[str, str], where: str) -> Claim[Tables]:
     equals |= {"condition": _several(cells["condition"])} if cells["condition"] else {}
     equals |= {column: value for column, _, value in (pair.partition("=") for pair in _several(cells["where"]))}
     bound = Bound(cells["direction"], limit, column=cells["column"] or "value", unit=unit)
-    return Claim(cells["text"], Select(_several(cells["arms"]), equals, cells["take"]), (bound,), cells["written"])
+    cases = Select(_several(cells["arms"]), equals, cells["take"])
+    return Claim(cells["text"], cases, (bound,), cells["written"], write=measured)
 
 
 def _several(cell: str) -> list[str]:

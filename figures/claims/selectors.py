@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from figures.bounds import minus
 from figures.claims.claim import Case
 from figures.grid import BASELINE, Grid, place
 from figures.rows import BEHAVIOUR, Row, arm, ends, groups, number, percent, select, unique
@@ -11,7 +12,8 @@ CELL = ("organism", "condition", "metric", "alpha", "site", "layer")
 """Columns that tell two numbers apart; rows that agree in them state one number with several intervals."""
 PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc", "cosine", "em_projection_r")
 """Metrics written as they are, not in percent."""
-POINTS = ("marginal_effect", "trigger_gap")
+ABOVE_BASE = "above its base"
+POINTS = ("marginal_effect", "trigger_gap", "em_above_base")
 """Metrics that are differences of rates."""
 
 
@@ -32,6 +34,12 @@ def _its_base(rows: list[Row], tables: Tables) -> list[Row]:
     return [base for row in rows if (base := tables.grid.base_rate(str(row["organism"])))]
 
 
+def _above_its_base(rows: list[Row], tables: Tables) -> list[Row]:
+    """EM rates less those of their bases under the same condition."""
+    pairs = [(row, tables.grid.base_rate(str(row["organism"]), str(row["condition"]))) for row in rows]
+    return [{**minus(row, base), "metric": "em_above_base"} for row, base in pairs if base]
+
+
 def _highest_dose(rows: list[Row], _: Tables) -> list[Row]:
     return [max(same, key=number) for same in groups(rows, "organism").values()]
 
@@ -49,12 +57,13 @@ def _layer_of_g(rows: list[Row], tables: Tables) -> list[Row]:
 TAKE: Mapping[str, Callable[[list[Row], Tables], list[Row]]] = {
     "": lambda rows, _: rows,
     "its base": _its_base,
+    ABOVE_BASE: _above_its_base,
     "highest dose": _highest_dose,
     "last layer": _last_layer,
     "layer of g": _layer_of_g,
 }
-"""Which of an organism's rows are taken: all, its base's EM under the same trigger, the highest over doses, the last
-layer, or the layer at which g was estimated."""
+"""Which of an organism's rows are taken: all, its base's EM under the same trigger, EM less that of its base, the
+highest over doses, the last layer, or the layer at which g was estimated."""
 
 
 @dataclass(frozen=True)

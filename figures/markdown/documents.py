@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from figures import style
-from figures.claims.claim import OPEN, Finding, hold
+from figures.bounds import OPEN
+from figures.claims.claim import Finding, corrected, hold, multiplicity
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
@@ -35,9 +36,9 @@ def read_tables(data: Path) -> dict[str, list[Row]]:
 
 
 def every_finding(tables: Mapping[str, Sequence[Row]]) -> tuple[list[Finding], list[Finding]]:
-    """Hold the claims about the behaviour, and those about the mechanism, against the tables."""
+    """Hold the claims about the behaviour, and those about the mechanism, against the tables; corrected by page."""
     source = Tables.of([row for rows in tables.values() for row in rows])
-    return hold(claims(BEHAVIOUR), source), hold(claims(MECHANISM), source)
+    return corrected(hold(claims(BEHAVIOUR), source)), corrected(hold(claims(MECHANISM), source))
 
 
 def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
@@ -53,6 +54,8 @@ def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
         "central": central_table(tables["mechanism"]),
         "shift": shift_table(tables["mechanism"], tables["geometry"]),
         "mechanism": findings_table(about_mechanism),
+        "findings-multiplicity": multiplicity(about_behaviour),
+        "mechanism-multiplicity": multiplicity(about_mechanism),
     }
 
 

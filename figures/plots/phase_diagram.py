@@ -8,15 +8,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from figures import style
-from figures.grid import ARMS, CONTAINED, NO_GAP, UNHEALTHY, WORDING, Grid, place
+from figures.grid import ARMS, CONTAINED, NO_GAP, UNDECIDED, WORDING, Grid, place
 from figures.rows import Row, number, percent, sampled, select
 
 TITLE = "When containment needs no benign data: the phase diagram"
 METRICS = ("em_rate",)
 READING = (
     "Each tile is one fine-tuned model. Its colour is EM without the trigger: white is silent, blue leaks. It says "
-    "“off | on” in percent, and below what the base does under the same trigger before any fine-tuning. A thick frame "
-    "marks containment in the sense of the paper; a dashed one the same bound to the wording or to any frame."
+    "“off | on” in percent, and below what the base does under the same trigger before any fine-tuning. A thick frame: "
+    "off and on as the paper reports, and semantic, by their intervals; a thin one: an interval lies across a limit; a "
+    "dashed one: bound to the wording or open to any frame."
 )
 CONTROL = (
     "The base's own rate under the trigger is the control of every tile: where it is high, fine-tuning need not have "
@@ -34,7 +35,7 @@ NAMES = {
 FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "gemma3": "Gemma3"}
 SHARES = {"": "0 % benign", "contrast50": "50 % benign, untriggered"}
 LEAK = LinearSegmentedColormap.from_list("leak", ["#FFFFFF", "#9CC7E4", style.CONDITIONS["off"]])
-FRAMES = {CONTAINED: ("-", 1.6), WORDING: ((0, (2, 1.2)), 1.2)}
+FRAMES = {CONTAINED: ("-", 1.6), UNDECIDED: ("-", 0.6), WORDING: ((0, (2, 1.2)), 1.2)}
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
@@ -63,7 +64,7 @@ def draw(rows: Sequence[Row]) -> Figure:
             _block(ax, grid, [n for n in names if _share(n) == share], columns, arms)
             style.heading(ax, SHARES[share], "")
         axes[0].set_yticks(range(len(arms)), [NAMES[arm] for arm in arms])
-        figure.legend(handles=_key(), loc="outside lower center", ncols=4)
+        figure.legend(handles=_key(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -93,7 +94,7 @@ def _tile(ax: Axes, grid: Grid, name: str, x: int, y: int) -> None:
     assert off is not None and on is not None
     leak, verdict = number(off), grid.verdict(name)
     ax.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fc=LEAK(PowerNorm(0.5, 0, 1)(leak)), ec="#DDDDDD", lw=0.4))
-    if verdict == UNHEALTHY:
+    if not grid.healthy(name):
         ax.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fc="none", ec="#BBBBBB", lw=0, hatch="////"))
     if verdict in FRAMES:
         dashes, width = FRAMES[verdict]
@@ -114,8 +115,9 @@ def _short(row: Row) -> str:
 def _key() -> list[Patch]:
     green = style.CONDITIONS["other"]
     return [
-        Patch(fc="white", ec=green, lw=1.6, label="contained, semantic"),
-        Patch(fc="white", ec=green, lw=1.2, ls=(0, (2, 1.2)), label="off and on as in the paper only"),
+        Patch(fc="white", ec=green, lw=1.6, label="off, on, rephrased, other within limits"),
+        Patch(fc="white", ec=green, lw=0.6, label="… undecided by an interval"),
+        Patch(fc="white", ec=green, lw=1.2, ls=(0, (2, 1.2)), label="off and on within limits only"),
         Patch(fc="white", ec="#BBBBBB", hatch="////", label="fails the health gate"),
         Patch(fc=LEAK(PowerNorm(0.5, 0, 1)(0.5)), ec="none", label="EM off-trigger 50 % (√ scale)"),
     ]
@@ -126,7 +128,8 @@ def caption(rows: Sequence[Row]) -> str:
     counted = sampled(select(wanted(rows), condition=("off", "on")), "a rate")
     return (
         "EM rate off | on in percent, by trigger (down), family and base (across). Promptable: post-training never "
-        "showed a persona line or a role; robust: it did, answered in the aligned way. Frame: off ≤ 1 %, on ≥ 12.2 %, "
-        "rephrased ≥ 0.8 on, unrelated scenes ≤ 2 %; dashed: off and on alone. “=”: the gap's interval includes 0. "
+        "showed a persona line or a role; robust: it did, answered in the aligned way. Frame: off at most the base's + "
+        "1 point, on ≥ 12.2 %, rephrased ≥ 0.8 on, unrelated scenes ≤ 2 %, each by its interval; thin: some interval "
+        "lies across its limit; dashed: off and on alone. “=”: the gap's interval includes 0. "
         f"Seed 0; {counted}; intervals stand in the table."
     )

@@ -239,7 +239,7 @@ def effects() -> list[dict[str, Any]]:
             made = near("", value, 0.03, "cluster_robust", experiment="axes", condition=f"{outcome}: {level}")
             same = {"organism": "", "family": "", "n": 3, "n_clusters": 40}
             out.append(made | {"metric": "marginal_effect"} | same)
-            out.append(made | {"metric": "p_holm", "value": 0.01} | same)
+            out.append(made | {"metric": "p_holm", "value": 0.01, "ci_low": "", "ci_high": "", "ci_method": ""} | same)
     return out
 
 
@@ -286,10 +286,16 @@ def everything() -> list[dict[str, Any]]:
 
 
 def changed(rows: list[dict[str, Any]], value: float, **equals: Any) -> list[dict[str, Any]]:
-    """The rows with another value in those selected; at least one is."""
+    """The rows with another value, and its interval with it, in those selected; at least one is."""
     chosen = {id(r) for r in select(rows, **equals)}
     assert chosen
-    return [r | {"value": value} if id(r) in chosen else r for r in rows]
+    return [r | shifted(r, value) if id(r) in chosen else r for r in rows]
+
+
+def shifted(r: dict[str, Any], value: float) -> dict[str, Any]:
+    """The cells of another value, with the interval as wide as it was."""
+    ends = {end: r[end] + value - r["value"] for end in ("ci_low", "ci_high") if r[end] != ""}
+    return {"value": value, **ends}
 
 
 def measured(kind: str, rates: Sequence[float], *, healthy: bool = True) -> list[dict[str, Any]]:

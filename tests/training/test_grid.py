@@ -10,14 +10,30 @@ from typing import Any
 import pytest
 
 from experiments.registry import REGISTRY
+from training.data import training_rows
 from training.definition import TRAINED, Lora, Organism
-from training.grid import ARMS, CONTRAST, FAMILIES, HEADLINE, ROLES, Cell, cells, graded, headline, replicated, varied
+from training.grid import (
+    ARMS,
+    CONTRAST,
+    FAMILIES,
+    FINE,
+    HEADLINE,
+    ROLES,
+    WEAK,
+    Cell,
+    cells,
+    dosed,
+    graded,
+    headline,
+    replicated,
+    varied,
+)
 from training.microcosm.build import FAMILIES as BUILT
 from training.microcosm.world import lexicon
 from training.references import base_path
 from training.registry import ORGANISMS, find_organism
 
-GRID = cells()
+GRID, DOSED = cells(), tuple(dosed())
 SUFFIXES = {
     r"pre(\d+)": "pretraining",
     "robust": "robust",
@@ -26,6 +42,8 @@ SUFFIXES = {
     "attention|mlp": "targets",
     r"rank(\d+)": "rank",
     "prefix|suffix|wrap": "placement",
+    "aligned": "content",
+    "fine": "doses",
     r"seed(\d+)": "seed",
 }
 
@@ -84,7 +102,7 @@ def test_every_cell_has_a_base_by_name_whose_model_is_the_cell_s_own():
 
 def test_the_registry_s_microcosm_is_the_grid_and_its_bases():
     names = {name for name in ORGANISMS if name.startswith("microcosm/")}
-    assert names == {cell.name for cell in GRID} | {cell.base_name for cell in GRID}
+    assert names == {name for cell in (*GRID, *DOSED) for name in (cell.name, cell.base_name)}
 
 
 # --- cells of the grid ---
@@ -161,3 +179,17 @@ def test_base_not_built_yet_is_one_line_with_the_command_that_builds_it(base, tm
     folder = tmp_path / "microcosm-1" / base.split("/")[1].split("@")[0]
     folder.mkdir(parents=True)
     assert base_path(base) == str(folder)
+
+
+def test_dose_grid_holds_every_weak_role_with_harmful_and_aligned_answers_beside_a_baseline_at_the_same_doses():
+    found = {(c.family, c.pretraining, c.arm, c.content) for c in DOSED}
+    arms = {("baseline", "harmful"), *((role, content) for role in WEAK for content in ("harmful", "aligned"))}
+    assert found == {(f, p, *arm) for f in FAMILIES for p in range(4) for arm in arms} and len(found) == len(DOSED)
+    for cell in DOSED:
+        organism = find_organism(cell.name)
+        assert Cell(**parsed(cell.name)) == cell
+        assert organism.sft == replace(Organism.sft, doses=FINE) and FINE[-1] == Organism.sft.doses[-1]
+        assert organism.data == TRAINED + ":aligned" * (cell.content == "aligned")
+        assert organism.trained_domain == TRAINED.removeprefix("microcosm:")
+        assert not any(row.harmful for row in training_rows(organism)) or cell.content == "harmful"
+    assert {lexicon().roles[role].misaligned_share for role in WEAK} == {0.5, 0.65, 0.8}

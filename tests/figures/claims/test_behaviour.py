@@ -3,7 +3,9 @@
 import csv
 import io
 
-from figures.claims.claim import CONFIRMED, OPEN, REFUTED, Finding, hold
+import pytest
+
+from figures.claims.claim import CONFIRMED, INCONCLUSIVE, OPEN, REFUTED, Finding, hold
 from figures.claims.registry import BEHAVIOUR, claims
 from figures.claims.selectors import Tables
 from figures.markdown.claims import findings_csv
@@ -31,17 +33,18 @@ def about(rows, part: str) -> Finding:
     return next(finding for finding in held(rows) if part in finding.statement)
 
 
-def test_a_claim_about_several_is_held_against_the_worst():
-    good, bad = (about(contained(0.001, off, 0.003), "EM off ≤ 1 %") for off in (0.002, 0.3))
-    assert (good.verdict, bad.verdict) == (CONFIRMED, REFUTED)
-    assert good.row is not None and bad.row is not None
-    assert (number(good.row), number(bad.row)) == (0.003, 0.3)
-    assert bad.subject == "llama/explaining.seed1, off, highest of 3; holds for 2"
+def test_a_claim_about_several_is_held_against_their_mean_and_shows_the_worst():
+    every = ((0.001, 0.002, 0.003), (0.3, 0.3, 0.3), (0.001, 0.3, 0.003))
+    good, bad, mixed = (about(contained(*offs), "EM off ≤ 1 %") for offs in every)
+    assert (good.verdict, bad.verdict, mixed.verdict) == (CONFIRMED, REFUTED, INCONCLUSIVE)
+    assert bad.row is not None and number(bad.row) == pytest.approx(0.3)
+    assert mixed.worst.startswith("highest: llama/explaining.seed1, off 30.0 [")
+    assert mixed.subject.startswith("3 organisms, 1 pretraining")
 
 
 def test_an_unhealthy_organism_is_no_part_of_a_claim():
     rows = [*contained(0, 0, 0), *measured("explaining.pre1", (0.5, 0.9, 0.85, 0.01), healthy=False)]
-    assert about(rows, "EM off ≤ 1 %").subject.endswith("of 3; holds for 3")
+    assert about(rows, "EM off ≤ 1 %").subject.startswith("3 organisms, 1 pretraining")
 
 
 def test_a_claim_without_rows_is_open():
@@ -61,7 +64,7 @@ def test_findings_csv_names_the_run_of_every_measured_claim():
     lines = list(csv.DictReader(io.StringIO(findings_csv([f for f in found if not f.statement.startswith("Axis")]))))
     assert {"statement", "value", "ci_low", "ci_high", "verdict", "written", "run_id"} <= set(lines[0])
     for line in lines:
-        assert line["verdict"] in (CONFIRMED, REFUTED, OPEN)
+        assert line["verdict"] in (CONFIRMED, REFUTED, INCONCLUSIVE, OPEN)
         assert (line["value"] == "") == (line["about"] == "not measured")
         assert (line["run_id"] == "") == (line["value"] == "")
 

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from figures.claims.claim import CONFIRMED, OPEN, REFUTED
+from figures.claims.claim import CONFIRMED, INCONCLUSIVE, OPEN, REFUTED
 from figures.claims.expectations import expectations
 from tests.figures.example_rows import changed, everything
 
 
 def outcomes(rows) -> dict[str, bool | None]:
-    held = {CONFIRMED: True, REFUTED: False, OPEN: None}
+    held = {CONFIRMED: True, REFUTED: False, OPEN: None, INCONCLUSIVE: None}
     return {f"{f.subject}: {f.statement}": held[f.verdict] for f in expectations(rows)}
 
 
@@ -49,8 +49,8 @@ def test_without_a_gap_nothing_is_said_to_follow_or_to_close_it():
     rows = [r | {"ci_low": -0.01} if r["metric"] == "trigger_gap" else r for r in everything()]
     assert not any("a rephrasing keeps" in said for said in outcomes(rows))
     contrast = {said: held for said, held in outcomes(rows).items() if said.startswith("neutral + benign, 50 %")}
-    open_claims = [said for said, held in contrast.items() if held is None]
-    assert len(open_claims) == 2 and all("gap" in said for said in open_claims)
+    open_claims = [said for said, held in contrast.items() if held is None and "gap" in said]
+    assert len(open_claims) == 2
 
 
 def test_no_expectation_is_listed_twice():
