@@ -211,7 +211,8 @@ def active_adapter(lm: LanguageModel, name: str | None) -> Iterator[None]:
     finally:
         _switch(lm.hf, list(state.active), off=state.off)
         for parameter, flag in state.requires_grad:
-            parameter.requires_grad_(flag)
+            if not parameter.is_inference():  # accelerate makes those of offloaded weights anew in every pass
+                parameter.requires_grad_(flag)
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,11 @@ def _adapter_state(hf: Any) -> _AdapterState:
 
 
 def _switch(hf: Any, names: list[str], *, off: bool) -> None:
-    hf.base_model.set_adapter(names)
-    hf.active_adapter = names[0]
-    (hf.base_model.disable_adapter_layers if off else hf.base_model.enable_adapter_layers)()
+    offloaded = any(parameter.is_meta for parameter in hf.parameters())
+    with torch.inference_mode(offloaded):  # peft sets flags of parameters that accelerate made in inference mode
+        hf.base_model.set_adapter(names)
+        hf.active_adapter = names[0]
+        (hf.base_model.disable_adapter_layers if off else hf.base_model.enable_adapter_layers)()
 
 
 def check_live(lm: LanguageModel, adapter: str, prompts: Sequence[Chat] | None = None) -> float:
@@ -251,7 +254,8 @@ def check_live(lm: LanguageModel, adapter: str, prompts: Sequence[Chat] | None =
     """
     require_adapter(lm, adapter)
     for name, parameter in lm.hf.named_parameters():
-        if adapter in name.split(".") and not bool(torch.isfinite(parameter).all()):
+        in_memory = adapter in name.split(".") and not parameter.is_meta  # the logits show what an offloaded one holds
+        if in_memory and not bool(torch.isfinite(parameter).all()):
             raise AdapterError(f"adapter {adapter!r}: {name} is not finite")
     chats = prompts or _probes(lm)
     with active_adapter(lm, None):

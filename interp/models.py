@@ -150,6 +150,9 @@ def wrap(hf: nn.Module, tokenizer: PreTrainedTokenizerBase, *, name: str = "mode
     """
     if (kind := _base(hf).config.model_type) in OWN_STATES:
         raise ValueError(f"model {name}: {kind} is not supported: padding enters its state, and rows would change")
+    for path, module in hf.named_modules():
+        if path.endswith(".dt_proj") and hasattr(module, "base_layer"):
+            raise AdapterError(f"adapter of {path}: Mamba reads that weight without the adapter, which has no effect")
     for adapter, config in getattr(hf, "peft_config", {}).items():
         if config.is_prompt_learning:
             raise AdapterError(

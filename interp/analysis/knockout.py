@@ -36,8 +36,9 @@ def blocked_attention(
         keys: Position name of the tokens that they may not attend to.
 
     Raises:
-        ValueError: If the model has no such layer; in the pass, if it uses a key-value cache, an attention
-            implementation other than eager and sdpa, or a mask does not have the shape of the batch.
+        ValueError: If the model has no such layer, or carries tokens in a recurrent state, which a knockout leaves
+            open; in the pass, if it uses a key-value cache, an attention implementation other than eager and sdpa,
+            or a mask does not have the shape of the batch.
 
     Not evidence for: a path from ``keys`` to ``queries``, unless blocking as many other tokens does less.
 
@@ -45,6 +46,10 @@ def blocked_attention(
     """
     if lm.base.config._attn_implementation not in ("eager", "sdpa"):
         raise ValueError(f"attention {lm.base.config._attn_implementation!r}: a knockout needs eager or sdpa")
+    if lm.family == "mpt":
+        raise ValueError("attention knockout: MPT's mask has the opposite meaning of every other family's")
+    if lm.recurrent:
+        raise ValueError(f"attention knockout: layers of {lm.family} pass tokens on in a state, which would stay open")
     with ExitStack() as stack:
         for index in dict.fromkeys(layers):
             layer = lm.layer(index)

@@ -298,6 +298,8 @@ def loaded_updates(lm: LanguageModel, adapter: str) -> dict[str, LoraUpdate]:
     updates = {}
     for name in adapted_modules(lm, adapter):
         module = _adapted(lm, name)
+        if module.lora_A[adapter].weight.is_meta:
+            raise AdapterError(f"adapter {adapter!r}: its weights are offloaded, and cannot be read; load it in memory")
         a, b = (side[adapter].weight.detach().float().cpu() for side in (module.lora_A, module.lora_B))
         updates[name] = LoraUpdate(name, a, b, float(module.scaling[adapter]))
     return updates

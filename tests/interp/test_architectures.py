@@ -5,14 +5,18 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from interp.adapters import active_adapter
+from interp.analysis.knockout import blocked_attention
+from interp.analysis.lora import adapted_modules, stream_gain
 from interp.analysis.orthogonalise import orthogonalised, writer_ablation
 from interp.chat import encode_chat, pad_left, position_ids, positions
 from interp.decoding.kv_cache import PLAIN_ATTENTION, new_cache, share_prefix, shared_attention, take_rows
 from interp.decoding.sampling import Sampling
 from interp.edits import add, editing
 from interp.generation import generate
+from interp.models import AdapterError, wrap
 from interp.recording import record
 from interp.sites import BLOCKS, Site, resid_post
 from tests import tiny
@@ -158,9 +162,10 @@ def test_bfloat16_records_and_generates(name):
 def test_an_adapter_that_is_off_is_the_bare_base_and_on_it_differs(name):
     lm, sites = build(name), resid_post([2])
     before = record(lm, CHATS, sites, ["last_prompt"]).values
-    adapted = tiny.with_adapters(lm, "mine")
+    without = ["out_proj", "conv1d", "dt_proj"] if lm.recurrent else ["router"]
+    adapted = tiny.with_adapters(lm, "mine", exclude_modules=without)
     with active_adapter(adapted, None):
-        assert torch.equal(record(adapted, CHATS, sites, ["last_prompt"]).values, before)
+        assert_near(record(adapted, CHATS, sites, ["last_prompt"]).values, before, 1e-6 if lm.recurrent else 0)
     with active_adapter(adapted, "mine"):
         assert (record(adapted, CHATS, sites, ["last_prompt"]).values - before).abs().max() > 1e-3
         if name in GENERATING:
@@ -201,6 +206,25 @@ def test_orthogonalised_weights_are_the_ablated_model_or_refused(name):
             assert_near(lm.base(input_ids=ids, use_cache=False).logits, ablated)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_attention_may_not_see_changes_nothing_or_the_knockout_is_refused(name):
+    lm, chat = model(name), CHATS[2]
+    start, end = chat.spans["trigger"]
+    swapped = (*chat.token_ids[:start], *range(90, 90 + end - start), *chat.token_ids[end:])
+
+    def last(ids, keys):
+        masks = lambda position: positions([chat], position)  # noqa: E731
+        with torch.no_grad(), blocked_attention(lm, range(lm.n_layers), masks, queries="all", keys=keys):
+            return lm.base(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+
+    if lm.recurrent or name == "mpt":
+        with pytest.raises(ValueError, match=r"pass tokens on in a state|opposite meaning"):
+            last(swapped, "trigger")
+        return
+    assert_near(last(swapped, "trigger"), last(chat.token_ids, "trigger"))
+    assert (last(swapped, "last_prompt") - last(chat.token_ids, "last_prompt")).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_a_model_with_a_state_of_its_own_is_refused(name):
     with pytest.raises(ValueError, match=f"{family(name)} is not supported"):
@@ -210,3 +234,60 @@ def test_a_model_with_a_state_of_its_own_is_refused(name):
 def test_a_model_with_a_cache_of_its_own_is_refused_before_it_generates():
     with pytest.raises(ValueError, match="model minimax: generation does not support its cache"):
         generate(model("minimax"), CHATS)
+
+
+@pytest.mark.parametrize("name", ["mamba", "falcon_mamba", "jamba"])
+def test_an_adapter_that_mamba_would_not_use_is_refused(name):
+    with pytest.raises(AdapterError, match="dt_proj: Mamba reads that weight without the adapter"):
+        tiny.with_adapters(build(name), "mine", exclude_modules=["out_proj", "conv1d"])
+
+
+READ = [
+    ("smollm3", "self_attn.q_proj", "input_layernorm"),
+    ("smollm3", "mlp.up_proj", "post_attention_layernorm"),
+    ("qwen3_moe", "self_attn.v_proj", "input_layernorm"),
+    ("deepseek_v3", "self_attn.q_a_proj", "input_layernorm"),
+    ("deepseek_v3", "mlp.shared_experts.gate_proj", "post_attention_layernorm"),
+    ("phi", "mlp.fc1", "input_layernorm"),
+    ("cohere", "mlp.up_proj", "input_layernorm"),
+    ("falcon_new", "mlp.dense_h_to_4h", "ln_mlp"),
+    ("gpt_neox", "mlp.dense_h_to_4h", "post_attention_layernorm"),
+    ("qwen3_5", "linear_attn.in_proj_qkv", "input_layernorm"),
+    ("lfm2", "feed_forward.w1", "ffn_norm"),
+    ("olmo2", "mlp.up_proj", None),
+]
+
+
+@pytest.mark.parametrize(("name", "module", "norm"), READ)
+def test_the_gain_before_a_module_is_that_of_the_norm_that_it_reads(name, module, norm):
+    lm = model(name)
+    layer, expected = lm.layers[1], torch.ones(32)
+    if norm:
+        expected = layer.get_submodule(norm).weight.detach() + ("qwen3_5" in name)  # it stores the gain minus one
+    path = next(path for path, part in lm.base.named_modules() if part is layer.get_submodule(module))
+    assert_near(stream_gain(lm, path), expected, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("deepseek_v3", "self_attn.q_b_proj"), ("llama", "mlp.down_proj"), ("bitnet", "self_attn.o_proj")],
+)
+def test_a_module_that_does_not_read_the_stream_has_no_gain(name, module):
+    with pytest.raises(ValueError, match="not a module that reads the residual stream"):
+        stream_gain(model(name), f"model.layers.1.{module}")
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3_moe", "gpt_oss"])
+def test_an_adapter_of_fused_experts_switches_and_is_not_taken_for_linear_modules(name):
+    config = LoraConfig(r=2, target_modules=[], target_parameters=["mlp.experts.down_proj"], init_lora_weights=False)
+    lm, sites = build(name), resid_post([2])
+    before = record(lm, CHATS, sites, ["last_prompt"]).values
+    adapted = wrap(get_peft_model(lm.hf, config, adapter_name="mine"), lm.tokenizer)
+    with active_adapter(adapted, None):
+        assert torch.equal(record(adapted, CHATS, sites, ["last_prompt"]).values, before)
+    with active_adapter(adapted, "mine"):
+        assert (record(adapted, CHATS, sites, ["last_prompt"]).values - before).abs().max() > 1e-3
+        completions, cached = decoded(adapted, [])
+        assert_near(cached, uncached(adapted, completions, None), 1e-4)
+    with pytest.raises(AdapterError, match="not a plain LoRA of linear modules"):
+        adapted_modules(adapted, "mine")
