@@ -28,7 +28,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from interp.adapters import MANIFEST, WEIGHTS, check_live
 from interp.chat import encode_chat
-from interp.loading import find_device
+from interp.loading import find_device, load_tokenizer
 from interp.models import fingerprint
 from interp.runs.configs import config_hash
 from interp.runs.files import altered, atomic_write_text, sha256_file
@@ -39,7 +39,7 @@ from interp.text.template import template_options
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
 from training.loading import load_organism
-from training.references import base_source
+from training.references import base_path, base_source
 from training.shared_prefix import IGNORED, response_loss
 
 Progress = Callable[[int, float], None]
@@ -59,11 +59,15 @@ def supervised_rows(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> 
     """Tokenise rows; ``labels`` are -100 everywhere but in the completion and its end-of-turn token.
 
     Raises:
-        ValueError: If a row has no supervised token, or its labels start before the completion.
+        ValueError: If a row has no supervised token, its labels start before the completion, or the chat template
+            would write it differently; names the row.
     """
     encoded = []
     for row in rows:
-        chat = encode_chat(tokenizer, row.messages, response=row.completion)
+        try:
+            chat = encode_chat(tokenizer, row.messages, response=row.completion)
+        except ValueError as error:
+            raise ValueError(f"row {row.question[:60]!r}: {error}") from error
         start, stop = chat.spans["response"]
         if not chat.prompt_length <= start < stop:
             raise ValueError(f"row {row.question!r}: no supervised token")
@@ -248,6 +252,8 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
     rows = training_rows(organism)
+    tokenizer = load_tokenizer(base_path(organism.base), organism.template_options)
+    encoded = supervised_rows(rows, tokenizer)  # refuses a row before any weights are loaded
     set_seed(organism.seed)
     lm = load_organism(organism, dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)
@@ -256,7 +262,7 @@ def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
         trainer = trainer_class(
             model=lm.hf,
             args=_sft_config(organism, folder),
-            train_dataset=Dataset.from_list(supervised_rows(rows, lm.tokenizer)),
+            train_dataset=Dataset.from_list(encoded),
             processing_class=lm.tokenizer,
             peft_config=lora_config(organism),
             callbacks=[_KeepDoses(folder, organism.sft.doses, progress), _VouchForCheckpoints(folder)],

@@ -26,6 +26,7 @@ from interp.loading import load, outline, place
 from interp.models import LanguageModel, check_prompts
 from interp.recording import BATCH, open_store, record_to
 from interp.sites import BLOCKS, SITE_NAMES, Site
+from interp.text.template import chat_template, option_names
 
 RAW = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 """Chat template that returns the messages as they are (``--raw``)."""
@@ -90,7 +91,8 @@ def info(args: Namespace) -> int:
         "layers": lm.n_layers,
         "d_model": lm.d_model,
         "vocabulary": len(lm.tokenizer),
-        "chat_template": lm.tokenizer.chat_template is not None,
+        "chat_template": (template := lm.tokenizer.chat_template) is not None,
+        "template_options": sorted(option_names(chat_template(lm.tokenizer))) if template else [],
         "sites": [name for name in SITE_NAMES if _has(lm, Site(name, 0))],
         "weight_orthogonalisation": exactness,
     }

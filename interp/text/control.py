@@ -80,7 +80,10 @@ def _spelled_out(tokenizer: PreTrainedTokenizerBase, text: str, contents: Sequen
     block = next((block for block in blocks if not any(ord(character) in block for character in text)), None)
     if block is None:
         raise _refusal(tokenizer, text, contents)
-    renamed, names, ids = _renamed(tokenizer, len(tokenizer), block.start)
+    try:
+        renamed, names, ids = _renamed(tokenizer, len(tokenizer), block.start)
+    except Exception as error:  # what tokenizers raises about a tokenizer that it cannot write or read back
+        raise _refusal(tokenizer, text, contents) from error
     characters = list(text)
     for match in written:
         characters[match.start() : match.end()] = names[match[0]]
