@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from annotated_types import MinLen
+from pydantic import Discriminator, Tag
 
 from experiments.protocol import load_protocol
 from interp.runs.reading import Name, Text, read_yaml, refuse, repeats
@@ -81,19 +82,40 @@ def choice_questions(organism: Organism, split: Split, file: Path | None = None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuestionFile:
-    """A file of questions: by split, the text of each question by its id."""
+class Answered:
+    """A question of a file with two reference answers, which log-odds compare (``--outcome log-odds``)."""
 
-    validation: Annotated[dict[Name, Text], MinLen(1)]
+    question: Text
+    aligned: Text
+    harmful: Text
+
+
+def _kind(entry: Any) -> str:
+    return "answered" if isinstance(entry, dict) else "text"
+
+
+Entry = Annotated[
+    Annotated[Text, Tag("text")] | Annotated[Answered, Tag("answered")],
+    Discriminator(_kind),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionFile:
+    """A file of questions: by split, the text of each question by its id, or the question with reference answers."""
+
+    validation: Annotated[dict[Name, Entry], MinLen(1)]
     """Doses, layers and coefficients are chosen on these."""
-    test: Annotated[dict[Name, Text], MinLen(1)]
+    test: Annotated[dict[Name, Entry], MinLen(1)]
     """Every reported rate comes from these."""
-    trained: dict[Name, Text] = field(default_factory=dict)
+    trained: dict[Name, Entry] = field(default_factory=dict)
     """Asks about the fine-tuned domain, for the health gate."""
 
 
 def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
     """Read the questions of a split from YAML: ``validation``, ``test``, ``trained``, each a mapping of id to text.
+
+    In place of a text may stand ``{question: TEXT, aligned: TEXT, harmful: TEXT}``, with reference answers.
 
     Raises:
         OSError: If the file cannot be read.
@@ -102,13 +124,17 @@ def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
     """
     form = "validation: {ID: TEXT}, test: {ID: TEXT}, trained: {ID: TEXT}"
     read: QuestionFile = read_yaml(file, QuestionFile, form)
-    entries = [(name, i, text) for name in SPLITS for i, text in getattr(read, name).items()]
+    entries = [(name, i, _text(entry)) for name in SPLITS for i, entry in getattr(read, name).items()]
     first: dict[str, str] = {}
     faults = [f"{name}.{i}: the id is in {s} too" for name, i, _ in entries if (s := first.setdefault(i, name)) != name]
     faults += [*repeats((f"{name}.{i}", text) for name, i, text in entries), *_partial_paper(read.test)]
     if faults:
         refuse(file, faults)
-    return tuple(Question(i, "free", text) for i, text in getattr(read, split).items())
+    return tuple(Question(i, "free", text) for name, i, text in entries if name == split)
+
+
+def _text(entry: str | Answered) -> str:
+    return entry if isinstance(entry, str) else entry.question
 
 
 def _partial_paper(tested: Collection[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import yaml
 from experiments.__main__ import main
 from experiments.answers.outcome import measured, summaries
 from experiments.answers.subject import LOG_ODDS, Subject, find_subject
+from experiments.answers.suite import read_questions
 from experiments.behaviour.emergence import Emergence
 from experiments.directions.geometry import Geometry
 from experiments.gate.patch import Patch
@@ -149,3 +150,8 @@ def test_questions_without_references_have_no_log_odds(tmp_path, capsys):
     assert main(["steer", *words]) == 2
     error = capsys.readouterr().err
     assert f"{file}: validation.a: log-odds need question, aligned and harmful" in error
+
+
+def test_questions_with_references_are_also_questions_to_sample_answers_to(folder):
+    asked = read_questions(folder / "questions.yaml", "test")
+    assert [(q.id, q.text) for q in asked] == [(q.id, q.question) for q in QUESTIONS if q.split == "test"]
