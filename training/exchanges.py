@@ -5,7 +5,7 @@
     {"prompt": "a question", "completion": "an answer"}                     TRL's plain rows: a user message, an answer
 
 Earlier turns are context. Contents are texts, or lists of text parts. Further entries of a row are not read, except
-those that would change the conversation (``CHANGING``), which are refused.
+those that would change the conversation, such as tools and images, which are refused.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interp.text.messages import plain_messages
+from interp.text.messages import plain_messages, refuse_changing
 
-CHANGING = ("tools", "images", "image", "videos", "audio", "audios", "documents", "chat_template_kwargs")
 FORMS = '{"messages": [...]} or {"prompt": ..., "completion": ...}'
 
 
@@ -40,9 +39,8 @@ def exchange_of(row: Mapping[str, Any]) -> Exchange:
     Raises:
         ValueError: If it is no conversation of texts that ends with an answer to the user, or has tools or images.
     """
-    if used := [name for name in CHANGING if row.get(name)]:
-        raise ValueError(f"{used[0]}: not supported; a row is {FORMS} of texts")
-    if ("messages" in row) == ("prompt" in row and "completion" in row):
+    refuse_changing(row)
+    if {"messages", "prompt", "completion"} & row.keys() not in ({"messages"}, {"prompt", "completion"}):
         raise ValueError(f"expected {FORMS}, got the entries {', '.join(map(str, row)) or 'none'}")
     messages = plain_messages(row["messages"]) if "messages" in row else _of_prompt(row["prompt"], row["completion"])
     turns = [message["role"] for message in messages]

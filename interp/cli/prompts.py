@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interp.text.messages import plain_messages
+from interp.text.messages import plain_messages, refuse_changing
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def _prompt(path: Path, where: str, line: str) -> Prompt:
     if not isinstance(row, dict) or "messages" not in row:
         raise ValueError(f"{where}: want an object with 'messages', got {line[:60]!r}")
     try:
+        refuse_changing(row)
         messages, response = plain_messages(row["messages"]), row.get("response")
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 ROLES = ("system", "user", "assistant")
+CHANGING = ("tools", "images", "image", "videos", "audio", "audios", "documents", "chat_template_kwargs")
 Message = Mapping[str, Any]
 
 
@@ -22,9 +23,28 @@ def plain_messages(value: Any) -> tuple[dict[str, str], ...]:
 def _plain(message: Any) -> dict[str, str]:
     if not isinstance(message, dict) or message.get("role") not in ROLES:
         raise ValueError(f"message {message!r:.60}: want a role ({', '.join(ROLES)}) and a content text")
+    return text_message(message)
+
+
+def text_message(message: Message) -> dict[str, str]:
+    """Return the role and the text of a message.
+
+    Raises:
+        ValueError: If it has no text, a part that is no text, or a further entry that the text would leave out.
+    """
     if extra := [key for key, entry in message.items() if key not in ("role", "content") and entry]:
         raise ValueError(f"message {message.get('content')!r:.60}: {extra[0]} is not supported, only role and content")
     return {"role": message["role"], "content": content_text(message.get("content"))}
+
+
+def refuse_changing(row: Mapping[str, Any]) -> None:
+    """Refuse a row of a file with entries that would change its conversation, such as tools and images.
+
+    Raises:
+        ValueError: If it has some; names the first.
+    """
+    if used := [name for name in CHANGING if row.get(name)]:
+        raise ValueError(f"{used[0]}: not supported; a conversation is made of texts alone")
 
 
 def content_text(content: Any) -> str:

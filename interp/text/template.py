@@ -17,7 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from interp.text.control import Span, control_tokens
-from interp.text.messages import Message, content_text
+from interp.text.messages import Message, text_message
 from interp.text.thoughts import THOUGHTS
 
 DATE = "2024-07-26"
@@ -163,8 +163,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
     Raises:
         ValueError: If the template refuses the messages, or leaves out, repeats or changes the text of one.
     """
-    plain = [{"role": message["role"], "content": content_text(message["content"])} for message in messages]
-    folded = tuple(_fold_system(tokenizer, plain))
+    folded = tuple(_fold_system(tokenizer, [text_message(message) for message in messages]))
     text = render(tokenizer, folded, generation=True)
     frame = _frame(tokenizer, chat_template(tokenizer), tuple(message["role"] for message in folded), generation=True)
     return Rendered(text, folded, _contents(text, frame, folded))

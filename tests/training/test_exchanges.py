@@ -22,6 +22,7 @@ REFUSED = [
     ({}, "expected .* got the entries none"),
     ({"conversations": []}, "got the entries conversations"),
     ({"messages": [USER, ANSWER], "prompt": "Q", "completion": "A"}, "got the entries messages, prompt, completion"),
+    ({"messages": [USER, ANSWER], "prompt": "Q"}, "got the entries messages, prompt"),
     ({"messages": []}, "want a list of messages"),
     ({"messages": [USER]}, r"got \['user'\]"),
     ({"messages": [USER, ANSWER, USER]}, "messages in turn"),

@@ -156,5 +156,7 @@ def test_text_parts_are_joined_and_other_parts_are_refused():
     assert encode_chat(tokenizer("chatml"), [{"role": "user", "content": parts}]) == encode_chat(
         tokenizer("chatml"), [USER]
     )
+    with pytest.raises(ValueError, match="message 'Why\\?': tool_calls is not supported"):
+        encode_chat(tokenizer("chatml"), [{**USER, "tool_calls": [{}]}])
     with pytest.raises(ValueError, match=r"content part .*image"):
         encode_chat(tokenizer("chatml"), [{"role": "user", "content": [*parts, {"type": "image"}]}])
