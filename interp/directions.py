@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -56,10 +56,20 @@ def unit(vector: Float[Tensor, " d_model"]) -> Float[Tensor, " d_model"]:
     Raises:
         ValueError: If the norm of ``vector`` is zero or not finite.
     """
-    norm = vector.double().norm()
-    if not bool(torch.isfinite(norm)) or float(norm) == 0.0:
-        raise ValueError(f"direction of shape {tuple(vector.shape)}: its norm is {float(norm)}")
-    return (vector.double() / norm).float()
+    return (vector.double() / norms(vector)).float()
+
+
+def norms(vectors: Float[Tensor, "*batch d_model"]) -> Float64[Tensor, "*batch"]:
+    """Return the Euclidean norm of each vector, in float64.
+
+    Raises:
+        ValueError: If one of them is zero or not finite, so that the vector has no direction.
+    """
+    lengths = vectors.double().norm(dim=-1)
+    pointless = lengths[~(lengths.isfinite() & (lengths > 0))]
+    if len(pointless):
+        raise ValueError(f"direction of shape {tuple(vectors.shape)}: its norm is {float(pointless[0])}")
+    return lengths
 
 
 def difference_in_means(
@@ -68,7 +78,7 @@ def difference_in_means(
     """Return mean(positive) - mean(negative), raw scale.
 
     Raises:
-        ValueError: If either side has no rows or the widths differ.
+        ValueError: If either side has no rows, the widths differ, or a row is not finite.
 
     Not evidence for: a cause of behaviour. With shuffled labels the same rows give a norm ~ sqrt(1/n + 1/m).
 
@@ -76,7 +86,10 @@ def difference_in_means(
     """
     if len(positive) == 0 or len(negative) == 0 or positive.shape[-1] != negative.shape[-1]:
         raise ValueError(f"difference of means of shapes {tuple(positive.shape)} and {tuple(negative.shape)}")
-    return (positive.double().mean(0) - negative.double().mean(0)).float()
+    difference = (positive.double().mean(0) - negative.double().mean(0)).float()
+    if not bool(difference.isfinite().all()):
+        raise ValueError("difference of means: a row is not finite")
+    return difference
 
 
 def principal(activations: Float[Tensor, "n d_model"], *, rank: int = 1) -> Float[Tensor, "rank d_model"]:
@@ -85,13 +98,18 @@ def principal(activations: Float[Tensor, "n d_model"], *, rank: int = 1) -> Floa
     The sign of each is fixed so that its component of largest magnitude is positive.
 
     Raises:
-        ValueError: If ``rank`` is not in 1..min(n - 1, d_model).
+        ValueError: If ``rank`` is not in 1..min(n - 1, d_model), the rows vary in fewer, or one is not finite.
     """
     n, d_model = activations.shape
     if not 1 <= rank <= min(n - 1, d_model):
         raise ValueError(f"rank {rank}: {n} rows of width {d_model} have 1..{min(n - 1, d_model)} directions")
     centred = activations.double() - activations.double().mean(0)
-    rows = torch.linalg.svd(centred, full_matrices=False).Vh[:rank]
+    if not bool(centred.isfinite().all()):
+        raise ValueError("principal directions: a row is not finite")
+    _, spread, rows = torch.linalg.svd(centred, full_matrices=False)
+    if not float(spread[rank - 1]) > 1e-12 * float(spread[0]):
+        raise ValueError(f"rank {rank}: the {n} rows vary in fewer directions")
+    rows = rows[:rank]
     signs = rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()
     return (rows * signs).float()
 
@@ -115,10 +133,14 @@ def unit_rows(vectors: Float[Tensor, "n d_model"]) -> Float[Tensor, "n d_model"]
 
 
 def random_like(vector: Float[Tensor, " d_model"], seed: int) -> Float[Tensor, " d_model"]:
-    """Return a uniformly random direction with the norm of ``vector``: the control for any use of it."""
+    """Return a uniformly random direction with the norm of ``vector``: the control for any use of it.
+
+    Raises:
+        ValueError: If the norm of ``vector`` is zero or not finite.
+    """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(vector.shape, generator=generator, dtype=torch.float64).to(vector.device)
-    return (noise / noise.norm() * vector.double().norm()).float()
+    return (noise / noise.norm() * norms(vector)).float()
 
 
 def orthogonal_like(
@@ -140,8 +162,12 @@ def orthogonal_like(
 def cosine(a: Float[Tensor, "*#batch d_model"], b: Float[Tensor, "*#batch d_model"]) -> Float[Tensor, "..."]:
     """Return the cosine in [-1, 1] along the last axis, with broadcasting.
 
+    Raises:
+        ValueError: If a vector has zero or non-finite norm.
+
     Not evidence for: shared meaning, if small. In width d, independent directions have |cosine| ~ 1/sqrt(d).
     """
+    norms(a), norms(b)
     return torch.cosine_similarity(a.double(), b.double(), dim=-1, eps=0.0).float()
 
 

@@ -14,6 +14,7 @@ pass only. ``masks`` is therefore a function of a position name that is called i
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from interp.chat import Chat
 from interp.chat import positions as marked
-from interp.directions import orthonormal, unit_rows
+from interp.directions import norms, orthonormal, unit_rows
 from interp.hooks import Fn, hooked
 from interp.models import LanguageModel
 from interp.sites import Site
@@ -131,16 +132,27 @@ class Edit:
 def add(
     site: Site, vector: Float[Tensor, " d_model"], *, coefficient: float | int = 1.0, positions: str = "all"
 ) -> Edit:
-    """Add ``coefficient`` times ``vector`` (raw scale) at ``positions``."""
-    return Edit("add", site, positions, _rows(vector), torch.tensor([float(coefficient)]))
+    """Add ``coefficient`` times ``vector`` (raw scale) at ``positions``.
+
+    Raises:
+        ValueError: If the vector is zero, or one of the two is not finite.
+    """
+    norms(rows := _rows(vector))
+    if not math.isfinite(coefficient):
+        raise ValueError(f"addition at {site}: coefficient {coefficient}")
+    return Edit("add", site, positions, rows, torch.tensor([float(coefficient)]))
 
 
 def ablate(site: Site, vectors: Float[Tensor, "*n d_model"], *, positions: str = "all") -> Edit:
     """Remove the span of ``vectors`` at ``positions``.
 
     Zero is rarely the value that the component has without the trigger: compare ``clamp``.
+
+    Raises:
+        ValueError: If the vectors span nothing or are not finite.
     """
-    return Edit("ablate", site, positions, _rows(vectors))
+    orthonormal(rows := _rows(vectors))
+    return Edit("ablate", site, positions, rows)
 
 
 def clamp(

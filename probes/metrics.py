@@ -52,9 +52,10 @@ def auroc(scores: Float[Tensor, "*batch n"], y: Bool[Tensor, " n"]) -> Float[Ten
     """Return the probability that a positive row scores above a negative one; ties count half.
 
     Raises:
-        ValueError: If ``y`` has one class only.
+        ValueError: If ``y`` has one class only, or a score is not a number.
     """
     _check_two_classes(y)
+    _check_scores(scores)
     # AUROC from ranks (Mann-Whitney U); tied scores share their mean rank.
     ordered = scores.sort(-1).values
     below = torch.searchsorted(ordered, scores.contiguous())
@@ -66,6 +67,7 @@ def auroc(scores: Float[Tensor, "*batch n"], y: Bool[Tensor, " n"]) -> Float[Ten
 
 def accuracy(scores: Float[Tensor, "*batch n"], y: Bool[Tensor, " n"]) -> Float[Tensor, "*batch"]:
     """Return the share of rows on the right side of a score of zero."""
+    _check_scores(scores)
     return ((scores > 0) == y).double().mean(-1)
 
 
@@ -74,6 +76,7 @@ def calibration(scores: Float[Tensor, " n"], y: Bool[Tensor, " n"], *, n_bins: i
 
     Not evidence for: anything, where scores are not log-odds, such as those of ``fit_mean_difference``.
     """
+    _check_scores(scores)
     chance, observed = scores.double().sigmoid(), y.double()
     bins = (chance * n_bins).long().clamp(max=n_bins - 1)
     gap = torch.zeros(n_bins, dtype=torch.float64).index_add(0, bins, chance - observed)
@@ -124,6 +127,7 @@ def macro_auroc(
     draws = torch.randint(n_groups, (n_boot, n_groups), generator=generator)
     counts = torch.zeros(n_boot, n_groups, dtype=torch.float64).scatter_add(1, draws, torch.ones(draws.shape).double())
     values, resampled = [], []
+    _check_scores(scores.cpu()[..., folds.test.any(0)])
     for of_class, y in zip(scores.cpu().unbind(1), labels.cpu(), strict=True):
         wins, pairs = _pairs(of_class, y, folds.test, groups, n_groups)
         if not pairs.any():
@@ -180,6 +184,11 @@ def _pairs(
         order = (above > below).double() + 0.5 * (above == below).double()
         wins[:, ups[:, None], downs] += member[0] @ order @ member[1]
     return wins, pairs
+
+
+def _check_scores(scores: Tensor) -> None:
+    if bool(scores.isnan().any()):
+        raise ValueError(f"scores of shape {tuple(scores.shape)}: {int(scores.isnan().sum())} are not a number")
 
 
 def _check_two_classes(y: Tensor) -> None:

@@ -27,7 +27,7 @@ from interp.chat import Chat
 from interp.chat import positions as marked
 from interp.decoding.kv_cache import take_rows
 from interp.edits import Edit, editing
-from interp.models import LanguageModel
+from interp.models import LanguageModel, check_prompts
 from interp.recording import buckets, pass_tokens
 
 Pair = tuple[Chat, Chat]
@@ -85,6 +85,7 @@ def forced_choice(
     Not evidence for: what the model would write. A choice between two given texts does not tell about a third.
     """
     _check(pairs)
+    check_prompts(lm, [chat for pair in pairs for chat in pair])
     batch_tokens = pass_tokens(batch_tokens, 2048)
     usable = within is None and can_share(lm, max(_width(pair) for pair in pairs))
     if shared and not usable:

@@ -20,7 +20,7 @@ from interp.chat import Chat, pad_left, position_ids
 from interp.chat import positions as marked
 from interp.edits import Masks
 from interp.hooks import hooked
-from interp.models import LanguageModel
+from interp.models import LanguageModel, check_prompts
 from interp.recording import buckets, pass_tokens
 from interp.sites import Site
 
@@ -69,6 +69,7 @@ def interchange(
     Source: Vig et al. 2020 (arXiv:2004.12265); Meng et al. 2022 (arXiv:2202.05262); Geiger et al. 2021
         (arXiv:2106.02997).
     """
+    check_prompts(lm, [*source, *target])
     log_probs = torch.empty(len(cells), len(target), dtype=torch.float64)
     names = tuple(dict.fromkeys(cell.position for cell in cells))
     sites = tuple(dict.fromkeys(site for cell in cells for site in cell.sites))

@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.chat import Chat, pad_left
 from interp.chat import positions as marked
 from interp.edits import Edit, Masks, batch_masks, editing
-from interp.models import LanguageModel
+from interp.models import LanguageModel, check_prompts
 from interp.recording import buckets, padding, pass_tokens
 
 Within = Callable[[Masks], AbstractContextManager[object]]
@@ -37,6 +37,16 @@ class Likelihood:
 
     log_probability: Float64[Tensor, " prompt"]
     tokens: Int[Tensor, " prompt"]
+
+    def __post_init__(self) -> None:
+        """Refuse a log-probability that is not finite, as an overflow of the model gives it.
+
+        Raises:
+            ValueError: Names the first response.
+        """
+        finite = self.log_probability.isfinite()
+        if not bool(finite.all()):
+            raise ValueError(f"likelihood: that of response {int((~finite).int().argmax())} is not finite")
 
     @property
     def per_token(self) -> Float64[Tensor, " prompt"]:
@@ -106,7 +116,10 @@ def next_token_log_probs(
     for rows, logits, _ in _passes(lm, chats, edits, within, batch_tokens):
         for row, values in zip(rows, logits[:, -1].log_softmax(-1).cpu(), strict=True):
             log_probs[row] = values
-    return torch.stack(log_probs)
+    stacked = torch.stack(log_probs)
+    if bool((undefined := stacked.isnan().any(-1)).any()):
+        raise ValueError(f"next token: the logits after prompt {int(undefined.int().argmax())} are not finite")
+    return stacked
 
 
 def kl_divergence(p: Float[Tensor, "*batch vocab"], q: Float[Tensor, "*batch vocab"]) -> Float64[Tensor, "*batch"]:
@@ -127,6 +140,7 @@ def _passes(
     """Yield per pass: indices of its chats, logits from their last prompt token on, left-padded token ids."""
     if not chats:
         raise ValueError("likelihood: no chats")
+    check_prompts(lm, chats)
     for rows in buckets([len(chat) for chat in chats], pass_tokens(batch_tokens), equal=lm.recurrent):
         batch = [chats[row] for row in rows]
         ids, mask = pad_left(batch, 0, lm.device)

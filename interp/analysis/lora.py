@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from interp.adapters import CONFIG, WEIGHTS, active_adapter, check_files, of_module, require_adapter
 from interp.chat import Chat, pad_left, position_ids
-from interp.models import AdapterError, LanguageModel
+from interp.models import AdapterError, LanguageModel, check_prompts
 from interp.recording import Pool, buckets, pass_tokens
 
 PREFIX, A_TENSOR, B_TENSOR = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
@@ -364,6 +364,7 @@ def scalar_activations(
     """
     if not chats or not positions:
         raise ValueError(f"scalar_activations: {len(chats)} prompts, {len(positions)} positions; want some")
+    check_prompts(lm, chats)
     rows_of = directions or {name: update.A for name, update in loaded_updates(lm, adapter).items()}
     activations = {name: torch.empty(len(positions), len(chats), len(rows)) for name, rows in rows_of.items()}
     for rows in buckets([len(chat) for chat in chats], pass_tokens(batch_tokens), equal=lm.recurrent):

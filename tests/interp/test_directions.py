@@ -17,7 +17,10 @@ from interp.directions import (
     subspace_overlap,
     unit,
 )
+from interp.edits import ablate, add
 from interp.sites import Site
+
+SITE = Site("resid_post", 1)
 
 
 def rows(n: int, d: int = 64, seed: int = 0) -> torch.Tensor:
@@ -95,10 +98,24 @@ def test_file_round_trip(tmp_path):
     assert back["t"].norm == pytest.approx(float(t.vector.norm()))
 
 
-@pytest.mark.parametrize("vector", [torch.zeros(4), torch.tensor([1.0, float("nan")])])
+@pytest.mark.parametrize("vector", [torch.zeros(4), torch.tensor([1.0, float("nan"), 1.0, 1.0])])
 def test_a_direction_that_points_nowhere_is_refused(vector):
-    with pytest.raises(ValueError, match="its norm is"):
-        unit(vector)
+    for use in (unit, lambda v: random_like(v, 0), lambda v: cosine(v, torch.ones(4)), lambda v: add(SITE, v)):
+        with pytest.raises(ValueError, match=r"its norm is|want finite rows"):
+            use(vector)
+    with pytest.raises(ValueError, match="want finite rows"):
+        ablate(SITE, vector)
+    with pytest.raises(ValueError, match="coefficient inf"):
+        add(SITE, torch.ones(4), coefficient=float("inf"))
+
+
+def test_rows_that_do_not_vary_or_are_not_finite_have_no_directions():
+    with pytest.raises(ValueError, match="vary in fewer directions"):
+        principal(torch.ones(5, 4))
+    poisoned = torch.cat([rows(3), torch.full((1, 64), float("nan"))])
+    for use in (principal, lambda x: difference_in_means(x, rows(3))):
+        with pytest.raises(ValueError, match="a row is not finite"):
+            use(poisoned)
 
 
 def test_empty_contrasts_and_impossible_ranks_are_refused():
