@@ -193,18 +193,23 @@ def project(h: Float[Tensor, "*batch d_model"], direction: Float[Tensor, " d_mod
     return h.float() @ unit(direction).to(h.device)
 
 
+_ABOUT = "directions"
 _FIELDS = ("method", "positive", "negative", "n_positive", "n_negative")
 
 
 def save_directions(path: Path | str, directions: Mapping[str, Direction]) -> None:
-    """Write named directions to one safetensors file: vectors as float32, provenance as JSON in its metadata."""
+    """Write named directions to one safetensors file: vectors as float32, provenance as JSON in its metadata.
+
+    The metadata have one entry, because the library writes several in another order each time.
+    """
     tensors = {name: d.vector.detach().float().cpu().contiguous() for name, d in directions.items()}
     about = {name: {"site": str(d.site)} | {f: getattr(d, f) for f in _FIELDS} for name, d in directions.items()}
-    atomic_write_bytes(Path(path), save(tensors, {k: json.dumps(v, sort_keys=True) for k, v in about.items()}))
+    atomic_write_bytes(Path(path), save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)}))
 
 
 def load_directions(path: Path | str) -> dict[str, Direction]:
     """Read what ``save_directions`` wrote, sorted by name."""
     with safe_open(str(path), "pt") as file:
-        about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        about = metadata.get(_ABOUT, metadata)  # files of earlier versions have one entry per direction
         return {n: Direction(file.get_tensor(n), Site.parse(a.pop("site")), **a) for n, a in sorted(about.items())}

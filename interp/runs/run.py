@@ -213,7 +213,7 @@ class Run:
         self._adopt_manifest()  # another process may have finished the run in between
         if self.complete:
             return self.close()
-        atomic_write_text(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
+        atomic_write_text(self.path / "config.json", config_text(self.config))
         self._record(started=self.manifest.get("started", _now()), **_provenance(self.config), **jsonable(facts))
 
     def _adopt_manifest(self) -> None:
@@ -233,11 +233,16 @@ class Run:
 
     def _record(self, **facts: Any) -> None:
         self.manifest = {**self.manifest, **facts}
-        atomic_write_text(self.path / MANIFEST, json.dumps(self.manifest, indent=2) + "\n")
+        atomic_write_text(self.path / MANIFEST, json.dumps(sealed(self.manifest), indent=2) + "\n")
 
     def _check_writable(self) -> None:
         if self._lock is None:
             raise ValueError(f"{self.path}: the run is {'complete' if self.complete else 'closed'}; nothing is added")
+
+
+def config_text(config: Any) -> str:
+    """Return the content of a run's ``config.json``."""
+    return json.dumps(config, indent=2) + "\n"
 
 
 def note_upstream(name: str, digests: Mapping[str, str]) -> None:
@@ -295,7 +300,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest with its own checksum, which ``read_manifest`` checks."""
+    """Return a manifest with its own checksum, which ``read_manifest`` checks and takes off."""
     return {**manifest, _SEAL: config_hash(manifest, length=64)}
 
 

@@ -8,6 +8,7 @@ from interp.runs.files import altered
 from interp.runs.rowlog import RowLog
 from interp.runs.run import (
     MANIFEST,
+    config_text,
     differing,
     finished_digests,
     manifest_id,
@@ -33,7 +34,7 @@ def run_folders(root: Path) -> list[Path]:
 def faults(folder: Path) -> Iterator[str]:
     """Yield what is wrong with one run or adapter, one line each: links, changed files, a broken log, another upstream.
 
-    An unfinished run is no fault; its log is checked.
+    An unfinished run is no fault; its config and its logs are checked.
     """
     try:
         refuse_links(folder)
@@ -53,10 +54,14 @@ def _run_faults(folder: Path, manifest: Mapping[str, Any], outputs: Mapping[str,
         yield f"{folder / MANIFEST}: states another config than the one that the folder is named after"
     if manifest.get("status") == "complete" and not outputs:
         yield f"{folder / MANIFEST}: states no outputs"
-    try:
-        RowLog(folder / "rows.jsonl")
-    except (OSError, ValueError) as error:
-        yield str(error)
+    config = folder / "config.json"
+    if not outputs and config.exists() and config.read_bytes() != config_text(manifest["config"]).encode():
+        yield f"{config}: changed since it was written"
+    for log in sorted(folder.glob("*.jsonl")):
+        try:
+            RowLog(log)
+        except (OSError, ValueError) as error:
+            yield str(error)
     for name, digests in manifest.get("upstream", {}).items():
         try:
             upstream = upstream_folder(folder.parents[1], name)

@@ -14,7 +14,7 @@ import pytest
 
 from experiments.registry import REGISTRY, Command
 from experiments.spec import identity, run_experiment, whole_table
-from interp.runs.run import Run
+from interp.runs.run import Run, read_manifest, sealed
 from interp.runs.table import TABLE_COLUMNS
 from tests.experiments.coin import Coin
 from tests.experiments.interrupted import run_steps
@@ -237,9 +237,9 @@ def test_a_run_knows_what_it_stands_on_and_refuses_another(tmp_path):
     echo, table = run_experiment(Echo(coin=Coin()), tmp_path)
     assert echo.manifest["upstream"] == {coin.run_id: coin.manifest["outputs"]}
     assert run_experiment(Echo(coin=Coin()), tmp_path)[1] == table
-    manifest = json.loads((coin.path / "manifest.json").read_text())
+    manifest = read_manifest(coin.path)
     manifest["outputs"]["rows.jsonl"] = "0" * 64  # it was deleted and made again on other hardware, say
-    (coin.path / "manifest.json").write_text(json.dumps(manifest))
+    (coin.path / "manifest.json").write_text(json.dumps(sealed(manifest)))
     with pytest.raises(ValueError, match=rf"{coin.path}/rows.jsonl: {echo.path} was made from another"):
         run_experiment(Echo(coin=Coin()), tmp_path)
 

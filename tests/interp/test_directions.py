@@ -90,6 +90,10 @@ def test_file_round_trip(tmp_path):
     g = Direction(rows(1)[0], Site("resid_post", 3), "difference_in_means", "misaligned", "aligned", 10, 12)
     t = Direction(rows(1, seed=1)[0], Site("resid_pre", 0), "random", "-", "-", 0, 0)
     save_directions(tmp_path / "directions.safetensors", {"t": t, "g": g})
+    written = (tmp_path / "directions.safetensors").read_bytes()
+    for _ in range(5):  # equal runs are equal bytes
+        save_directions(tmp_path / "again.safetensors", {"t": t, "g": g})
+        assert (tmp_path / "again.safetensors").read_bytes() == written
     back = load_directions(tmp_path / "directions.safetensors")
     assert list(back) == ["g", "t"]
     assert torch.equal(back["g"].vector, g.vector)

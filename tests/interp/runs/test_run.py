@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from interp.runs.files import sha256_file
-from interp.runs.run import Run, runs_root
+from interp.runs.run import Run, read_manifest, runs_root, sealed
 
 
 def rows_of(run):
@@ -47,7 +47,7 @@ def test_inputs_count_by_content_not_by_place(tmp_path):
 def test_folder_of_another_config_is_refused(tmp_path):
     with Run.open(tmp_path, "coin", {"n": 1}) as run:
         manifest = run.path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"n": 1', '"n": 2'))
+    manifest.write_text(json.dumps(sealed(read_manifest(run.path) | {"config": {"n": 2}})))
     with pytest.raises(ValueError, match="another config"):
         Run.open(tmp_path, "coin", {"n": 1})
 
@@ -205,10 +205,13 @@ def test_who_waits_finds_the_run_finished(tmp_path):
 )
 def test_a_manifest_with_a_damaged_field_is_one_line(tmp_path, before, after, message):
     path = finished(tmp_path).path / "manifest.json"
-    path.write_text(path.read_text().replace(before, after))
-    with pytest.raises(ValueError, match=message) as raised:
-        Run.open(tmp_path, "coin", {"train": {"seed": 3}})
-    assert "\n" not in str(raised.value)
+    sealed_text = path.read_text()
+    unsealed = json.dumps(read_manifest(path.parent))  # as an earlier version wrote it
+    for text, words in ((unsealed, message), (sealed_text, "changed since it was written")):
+        path.write_text(text.replace(before, after))
+        with pytest.raises(ValueError, match=words) as raised:
+            Run.open(tmp_path, "coin", {"train": {"seed": 3}})
+        assert "\n" not in str(raised.value)
 
 
 # --- a full disk ---
