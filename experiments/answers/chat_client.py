@@ -7,6 +7,7 @@ never over plain HTTP to another machine, and never part of a message.
 import email.utils
 import functools
 import json
+import operator
 import os
 import re
 import threading
@@ -19,6 +20,7 @@ import httpx
 
 _RETRIED = {408, 409, 425, 429}  # and all of 500 and above
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
+OPENAI = "api.openai.com"
 _LONGEST_WAIT = 600.0  # seconds; a server that asks for more is reported
 _REASON_LENGTH = 200  # characters of a server's own reason
 
@@ -31,6 +33,8 @@ class Usage:
     repeated: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    price: str = ""
+    """Price of a million tokens in and out, such as 2.5/10; empty if it is not known."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, **counts: int) -> None:
@@ -38,6 +42,15 @@ class Usage:
         with self._lock:
             for name, n in counts.items():
                 setattr(self, name, getattr(self, name) + n)
+
+    def summary(self) -> str:
+        """Return the requests, the tokens and, if the price is known, what they cost."""
+        text = f"{self.requests} requests ({self.repeated} of them repeated)"
+        text += f", {self.prompt_tokens} tokens in, {self.completion_tokens} out"
+        if not self.price:
+            return text
+        cost = map(operator.mul, (self.prompt_tokens, self.completion_tokens), map(float, self.price.split("/")))
+        return f"{text}, {sum(cost) / 1e6:.2f} at {self.price} per million tokens"
 
 
 @dataclass(frozen=True)
@@ -194,7 +207,12 @@ def _seconds(retry_after: str) -> float:
 
 def is_local(base_url: str) -> bool:
     """Tell whether a server is on this machine."""
-    return checked_address(base_url).host in _LOCAL
+    return host_of(base_url) in _LOCAL
+
+
+def host_of(base_url: str) -> str:
+    """Return the host of a server's address."""
+    return checked_address(base_url).host
 
 
 def checked_address(base_url: str) -> httpx.URL:

@@ -11,7 +11,7 @@ A judge is named by one reference, everywhere the same::
 
     oracle
     scores.csv
-    openai:MODEL[@URL][,method=sampled][,samples=5][,workers=8][,timeout=60][,key=VARIABLE]
+    openai:MODEL[@URL][,method=sampled][,samples=5][,workers=8][,timeout=60][,key=VARIABLE][,price=IN/OUT]
 """
 
 import functools
@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from experiments.answers.chat_client import is_local
+from experiments.answers.chat_client import OPENAI, host_of, is_local
 from experiments.answers.language_judge import OpenAICompatibleJudge
 from experiments.answers.recorded import Recorded, RecordedJudge, read_scores
 from experiments.answers.verdict import Answer, Judge, Method, Scores, Verdict
@@ -69,6 +69,7 @@ class _Options(BaseModel):
     workers: int = Field(8, ge=1, le=256)
     timeout: float = Field(60.0, gt=0, le=3600, allow_inf_nan=False)
     key: str | None = Field(None, pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")
+    price: str = Field("", pattern=r"^\d+(\.\d+)?/\d+(\.\d+)?$")
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,11 @@ class _Reference:
 def make_judge(reference: str) -> Judge:
     """Make a judge from its reference: ``oracle``, ``scores.csv``, or ``openai:MODEL[@BASE_URL][,OPTION=VALUE ...]``.
 
-    Without ``key``, a server on this machine gets no key and any other the one in ``OPENAI_API_KEY``.
+    Without ``key``, OpenAI's server gets the key in ``OPENAI_API_KEY``, and a server on this machine none. ``price`` is
+    that of a million tokens in and out.
 
     Raises:
-        ValueError: If the reference is none of these.
+        ValueError: If the reference is none of these, or names another server and no ``key``.
     """
     if reference == "oracle":
         return OracleJudge(judge_answer, "microcosm-oracle")
@@ -99,6 +101,11 @@ def _language_judge(r: _Reference) -> OpenAICompatibleJudge:
     named: dict[str, Any] = {"model": r.model, "base_url": r.url}
     given = {name: value for name, value in named.items() if value}
     key = r.options.key
+    if key is None and r.url and not is_local(r.url) and host_of(r.url) != OPENAI:
+        raise ValueError(
+            f"judge openai:{r.model} at {host_of(r.url)}: name its key with key=VARIABLE, or key= if it wants none; "
+            "OPENAI_API_KEY goes to OpenAI alone"
+        )
     if key is None:
         key = "" if r.url and is_local(r.url) else "OPENAI_API_KEY"
     options = r.options.model_dump(exclude={"key"}, exclude_none=True)

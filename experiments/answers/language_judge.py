@@ -6,9 +6,11 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
 from statistics import fmean
+from threading import Thread
 from typing import Any, Literal
 
 from experiments.answers.chat_client import ChatClient, StoppedError
@@ -29,7 +31,7 @@ from experiments.protocol import load_protocol
 from interp.runs.progress import progress_bar
 
 SCORES = ("aligned", "coherent")
-READER = 1
+READER = 2
 """Raise it when replies are read in another way: stored readings are then not reused."""
 
 
@@ -68,6 +70,8 @@ class OpenAICompatibleJudge:
     """Seconds before a request is tried again."""
     samples: int = field(default_factory=lambda: load_protocol().judge.samples)
     """Replies per score of the sampled method."""
+    price: str = ""
+    """Price of a million tokens in and out, such as 2.5/10."""
     pause: float = 1.0
     """Seconds before a request is tried again for the first time."""
     store: VerdictStore = field(default_factory=current_store, repr=False, compare=False)
@@ -88,6 +92,7 @@ class OpenAICompatibleJudge:
         """
         self.store.load()
         asked = {self._key(q): q for item in items for q in self._questions(item)}
+        self.store.adopt(asked)
         missing = {key: q for key, q in asked.items() if self.store.get(key) is None}
         self.store.reused += sum(len(list(self._questions(item))) for item in items) - len(missing)
         if missing:
@@ -126,30 +131,55 @@ class OpenAICompatibleJudge:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _ask_all(self, missing: Mapping[str, _Question], progress: Callable[[int], object] | None) -> None:
-        """Ask several at once. After a failure what is under way is still stored, because it is paid for."""
+        """Ask several at once, in threads that end with the process: Ctrl-C waits for no reply.
+
+        After any other failure what is under way is still stored, because it is paid for.
+        """
+        self.store.usage.price = self.price
+        waiting: SimpleQueue[tuple[str, _Question]] = SimpleQueue()
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        for item in missing.items():
+            waiting.put(item)
         bar = progress_bar(f"judge {self.model}", len(missing), unit="reply")
-        with bar, self._client() as client, ThreadPoolExecutor(self.workers) as pool:
-            waiting: list[Future[None]] = []
+        with bar, self._client() as client:
+            work = partial(self._work, client, waiting, ended)
+            threads = [Thread(target=work, daemon=True) for _ in range(min(self.workers, len(missing)))]
+            for thread in threads:
+                thread.start()
             try:
-                waiting += [pool.submit(self._ask, client, key, q) for key, q in missing.items()]
-                for reply in as_completed(waiting):
-                    reply.result()
+                for _ in missing:
+                    if error := ended.get():
+                        raise error
                     bar.update(1)
                     if progress:
                         progress(1)
+            except Exception:
+                client.stop.set()
+                for thread in threads:
+                    thread.join()
+                raise
+            except BaseException:
+                client.stop.set()
+                self.store.close()
+                raise
+
+    def _work(
+        self,
+        client: ChatClient,
+        waiting: SimpleQueue[tuple[str, _Question]],
+        ended: SimpleQueue[BaseException | None],
+    ) -> None:
+        """Ask until nothing waits or another request has failed for good."""
+        while not (waiting.empty() or client.stop.is_set()):
+            try:
+                key, q = waiting.get_nowait()
+                self.store.add(key, self._read(client.choice(self._request(q))))
+                ended.put(None)
+            except (Empty, StoppedError):  # another thread was faster, or has put the reason
+                return
             except BaseException as error:
                 client.stop.set()
-                pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
-                raise _first_failure(waiting) or error from None
-
-    def _ask(self, client: ChatClient, key: str, q: _Question) -> None:
-        if client.stop.is_set():
-            raise StoppedError
-        try:
-            self.store.add(key, self._read(client.choice(self._request(q))))
-        except BaseException:
-            client.stop.set()
-            raise
+                ended.put(error)
 
     def _request(self, q: _Question) -> dict[str, Any]:
         judge = load_protocol().judge
@@ -193,12 +223,6 @@ class OpenAICompatibleJudge:
         aligned, coherent = (mean_reading(readings[score]) for score in SCORES)
         outcome = coherent.outcome if aligned.outcome == "scored" else aligned.outcome
         return Verdict(aligned.score, coherent.score, self.method, self.name, outcome)
-
-
-def _first_failure(waiting: Sequence[Future[None]]) -> BaseException | None:
-    """Return why the first request failed; those that stopped for its sake have no reason of their own."""
-    ended = [reply.exception() for reply in waiting if reply.done() and not reply.cancelled()]
-    return next((error for error in ended if error and not isinstance(error, StoppedError)), None)
 
 
 def mean_reading(readings: Sequence[Reading]) -> Reading:

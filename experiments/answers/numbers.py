@@ -7,8 +7,9 @@ not read, because it could be on another scale; neither is a reply with two diff
 Token probabilities: the reply is followed along its chosen tokens for as long as the number goes on, so the joint
 probability of "8" and then "5" counts for 85. Of a first token that was not chosen, the next one is unknown. It counts
 as a number of its own where no number up to 100 goes on from it (85), or where the judge writes numbers as whole
-tokens: several digits in one token, and no number that goes on after its first token. Otherwise it is ambiguous, and if
-ambiguous tokens have more than ``MAX_AMBIGUOUS`` of the probability on numbers, there is no score.
+tokens: several digits in one token, and no number that goes on after its first token; for 10, which 100 goes on from,
+only if a token of three digits is among the most probable ones. Otherwise it is ambiguous, and if ambiguous tokens have
+more than ``MAX_AMBIGUOUS`` of the probability on numbers, there is no score.
 """
 
 import math
@@ -109,9 +110,8 @@ def read_positions(positions: Sequence[Position], *, min_mass: float, cut: bool 
     start = 1.0
     while len(positions) > 1 and not positions[0][0][0].strip():  # a space or a line break in a token of its own
         start, positions = start * positions[0][0][1], positions[1:]
-    goes_on = _goes_on(positions)
-    whole = not goes_on and any(len(_digits(token)) > 1 for token, _ in positions[0])
-    paths = list(_paths("", start, positions, cut=cut, whole=whole))
+    longest = 1 if _goes_on(positions) else max(len(_digits(token)) for token, _ in positions[0])
+    paths = list(_paths("", start, positions, cut=cut, longest=longest))
     numbers = [(value, p.probability) for p in paths if p.number and (value := _value(p.text)) is not None]
     mass, ambiguous = sum(p for _, p in numbers), sum(p.probability for p in paths if p.number is None)
     if mass > 0 and mass >= min_mass and ambiguous <= MAX_AMBIGUOUS * (mass + ambiguous):
@@ -132,16 +132,19 @@ def _goes_on(positions: Sequence[Position]) -> bool:
     return sum(p for token, p in positions[1] if token[:1].isdigit()) > MAX_AMBIGUOUS
 
 
-def _paths(text: str, probability: float, positions: Sequence[Position], *, cut: bool, whole: bool) -> Iterator[_Path]:
-    """Yield the ways in which a reply goes on from ``text``; the chosen token is followed, the others are not."""
+def _paths(text: str, probability: float, positions: Sequence[Position], *, cut: bool, longest: int) -> Iterator[_Path]:
+    """Yield the ways in which a reply goes on from ``text``; the chosen token is followed, the others are not.
+
+    ``longest`` is the number of digits in the longest number that is one token.
+    """
     for i, (token, p) in enumerate(positions[0]):
         joint, longer = probability * p, text + (token if text else token.lstrip())
         if not _PREFIX.fullmatch(longer):
             yield _Path(text, joint, bool(text) and not token[:1].isdigit())
         elif i == 0 and len(positions) > 1:
-            yield from _paths(longer, joint, positions[1:], cut=cut, whole=whole)
+            yield from _paths(longer, joint, positions[1:], cut=cut, longest=longest)
         else:
-            ended = _closed(longer) or (not cut if i == 0 else whole)
+            ended = _closed(longer) or (not cut if i == 0 else longest > (2 if longer == "10" else 1))
             yield _Path(longer, joint, True if ended else None)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -11,23 +11,39 @@ from experiments.answers.chat_client import Usage
 from experiments.answers.numbers import Reading
 from interp.runs.rowlog import RowLog
 
+FILE = "verdicts.jsonl"
 _FILE: ContextVar["VerdictStore | None"] = ContextVar("verdict_store", default=None)
 
 
 class VerdictStore:
-    """Readings by the hash of all that decides them; in memory alone without a file. Safe for several threads."""
+    """Readings by the hash of all that decides them; in memory alone without a file. Safe for several threads.
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path, self.usage, self.reused = path, Usage(), 0
+    Args:
+        path: File of the readings.
+        root: Folder of all runs: what another run has asked is not asked again.
+    """
+
+    def __init__(self, path: Path | None = None, root: Path | None = None) -> None:
+        self.path, self.root, self.usage, self.reused = path, root, Usage(), 0
         self._lock = threading.Lock()
+        self._closed = False
         self._log: RowLog | None = None
         self._readings: dict[str, Reading] = {}
+        self._others: dict[str, Reading] | None = None
 
     def load(self) -> None:
         """Read the file, once; a reading that a kill cut short is removed."""
         if self.path and not self._log:
             self._log = RowLog(self.path, repair=True)
-            self._readings = {r["key"]: Reading(r["score"], r["outcome"]) for r in self._log.rows()}
+            self._readings = _readings(self._log)
+
+    def adopt(self, keys: Collection[str]) -> None:
+        """Copy the readings of other runs that are not stored here yet; they are read once, if one is missing."""
+        missing = [key for key in keys if key not in self._readings]
+        if missing and self.root and self._others is None:
+            paths = sorted(self.root.glob(f"*/*/{FILE}"))
+            self._others = {k: r for p in paths if p != self.path for k, r in _readings(RowLog(p)).items()}
+        self._store({key: self._others[key] for key in missing if self._others and key in self._others})
 
     def get(self, key: str) -> Reading | None:
         """Return a stored reading."""
@@ -35,29 +51,41 @@ class VerdictStore:
 
     def add(self, key: str, reading: Reading) -> None:
         """Store a reading and return when it is on the disk."""
+        self._store({key: reading})
+
+    def close(self) -> None:
+        """Store nothing more, so that a thread that still waits for a reply cannot write to a run that has ended."""
         with self._lock:
-            self._readings[key] = reading
+            self._closed = True
+
+    def _store(self, readings: Mapping[str, Reading]) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._readings.update(readings)
             if self._log:
-                self._log.append([{"key": key, "score": reading.score, "outcome": reading.outcome}])
+                rows = [{"key": key, "score": r.score, "outcome": r.outcome} for key, r in readings.items()]
+                self._log.append(rows)
 
     def summary(self) -> str:
         """Return what was asked, in one line; empty if nothing was."""
-        u = self.usage
-        if not u.requests:
-            return ""
-        tokens = f"{u.prompt_tokens} tokens in, {u.completion_tokens} out"
-        return f"judge: {u.requests} requests ({u.repeated} of them repeated), {tokens}; {self.reused} replies reused"
+        return f"judge: {self.usage.summary()}; {self.reused} replies reused" if self.usage.requests else ""
+
+
+def _readings(log: RowLog) -> dict[str, Reading]:
+    return {r["key"]: Reading(r["score"], r["outcome"]) for r in log.rows()}
 
 
 @contextmanager
 def verdicts_beside(folder: Path) -> Iterator[None]:
-    """Keep the readings of every judge made inside in a file of ``folder``; at the end print what was asked."""
-    store = VerdictStore(folder / "verdicts.jsonl")
+    """Keep the readings of every judge made inside in a file of a run's folder; at the end print what was asked."""
+    store = VerdictStore(folder / FILE, folder.parents[1])
     token = _FILE.set(store)
     try:
         yield
     finally:
         _FILE.reset(token)
+        store.close()
         if line := store.summary():
             print(line, file=sys.stderr)
 

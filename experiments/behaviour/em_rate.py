@@ -46,7 +46,7 @@ Condition = Literal["off", "on", "rephrased", "other", "opposite", "matched", "s
 CHUNK = 192
 """Prompts per step. Fixed, so that a resumed run equals an uninterrupted one."""
 JUDGED_AT_ONCE = 256
-"""Answers per step of judging: the most verdicts of a paid judge that an interrupted run loses."""
+"""Answers per step of judging. An interrupted step asks for nothing again: its verdicts are stored as they arrive."""
 
 
 AS_ANSWERS = "as the answers"

@@ -73,8 +73,9 @@ def test_reference_to_a_language_model_says_how_it_is_asked(monkeypatch):
         timeout=9.5,
         samples=3,
     )
-    keys = {"openai:m": "OPENAI_API_KEY", "openai:m@https://host/v1": "OPENAI_API_KEY", "openai:m,key=MINE": "MINE"}
-    for reference, variable in (keys | {"openai:m@https://host/v1,key=": ""}).items():
+    openai = dict.fromkeys(("openai:m", "openai:m@https://api.openai.com/v1"), "OPENAI_API_KEY")
+    others = {"openai:m@https://host/v1,key=": "", "openai:m@https://host/v1,key=K": "K", "openai:m,key=MINE": "MINE"}
+    for reference, variable in (openai | others).items():
         judge = make_judge(reference)
         assert isinstance(judge, OpenAICompatibleJudge)
         assert judge.api_key_env == variable
@@ -93,6 +94,12 @@ def test_reference_to_a_language_model_says_how_it_is_asked(monkeypatch):
         ("openai:m,workers=1,workers=2", "judge openai:m: option 'workers' is given twice"),
         ("openai:m@https://me:hunter2@host/v1", "base_url of the judge at host: has credentials"),
         ("openai:m@https://host/v1?api_key=hunter2", "base_url of the judge at host: has credentials"),
+        (
+            "openai:m@https://host/v1",
+            "judge openai:m at host: name its key with key=VARIABLE, or key= if it wants none",
+        ),
+        ("openai:m@https://openai.com.evil/v1,samples=2", "judge openai:m at openai.com.evil: name its key with key="),
+        ("openai:m,price=2.5", "judge openai:m: option 'price': "),
         ("openai:m@ftp://host/v1", "needs to be an http or https address"),
     ],
 )

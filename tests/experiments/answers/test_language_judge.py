@@ -9,13 +9,14 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from experiments.answers.chat_client import ChatClient
 from experiments.answers.judge import Answer, OpenAICompatibleJudge, make_judge
 from experiments.answers.language_judge import fill
-from experiments.answers.verdict_store import VerdictStore
+from experiments.answers.verdict_store import FILE, VerdictStore
 from tests.experiments.answers.judge_server import answer_of, logprobs, obedient, prompt_of, server, written
 
 KEY = "sk-secret-of-the-test"
@@ -33,7 +34,7 @@ def grade(request, n, headers=None):
     if "makes sense as a reply" in prompt_of(request):
         return 200, logprobs([("80", 0.9)] if number != 3 else [("I", 0.9), ("80", 0.1)], END), {}
     score = min(10 * number, 90)
-    return 200, logprobs([(str(score), 0.45), (str(score + 10), 0.45), ("CODE", 0.1)], END), {}
+    return 200, logprobs([(str(score), 0.45), (str(score + 10), 0.45), ("100", 1e-9), ("CODE", 0.1)], END), {}
 
 
 def test_logprob_judge_is_betleys(monkeypatch):
@@ -233,7 +234,7 @@ class Flaky:
 def test_flaky_server_costs_no_verdict_and_no_second_payment(tmp_path):
     flaky, store = Flaky(), VerdictStore(tmp_path / "verdicts.jsonl")
     with server(flaky) as (url, requests):
-        verdicts = judge_at(url, store=store, timeout=1.0).score(ANSWERS + ANSWERS)
+        verdicts = judge_at(url, store=store, timeout=1.0, price="2/10").score(ANSWERS + ANSWERS)
         assert verdicts[:12] == verdicts[12:]
         assert [v.aligned for v in verdicts[:12]] == pytest.approx([min(10 * i, 90) + 5 for i in range(12)])
         assert set(flaky.paid.values()) == {1}
@@ -242,6 +243,7 @@ def test_flaky_server_costs_no_verdict_and_no_second_payment(tmp_path):
         assert store.usage.repeated == store.usage.requests - 24
         assert (store.usage.prompt_tokens, store.reused) == (2400, 24)
         assert f"judge: {store.usage.requests} requests" in store.summary()
+        assert store.summary().endswith("2400 tokens in, 48 out, 0.01 at 2/10 per million tokens; 24 replies reused")
         again = VerdictStore(tmp_path / "verdicts.jsonl")
         assert judge_at(url, store=again).score(ANSWERS) == verdicts[:12]
         assert again.usage.requests == 0
@@ -294,3 +296,35 @@ def test_nothing_stored_is_asked_again_after_a_kill(tmp_path):
         verdicts = judge_at(url, store=VerdictStore(path)).score(ANSWERS)
         assert len(requests) == 10 + 24 - 9  # the nine that were answered stand in the file
     assert [v.aligned for v in verdicts] == pytest.approx([min(10 * i, 90) + 5 for i in range(12)])
+
+
+def test_a_run_asks_for_nothing_that_another_run_has_stored(tmp_path):
+    one, two = (tmp_path / "runs" / name / "12345678" / FILE for name in ("dose", "em_rate"))
+    for path in (one, two):
+        path.parent.mkdir(parents=True)
+    with server(grade) as (url, requests):
+        first = judge_at(url, store=VerdictStore(one, tmp_path / "runs")).score(ANSWERS[:6])
+        assert len(requests) == 12
+        assert judge_at(url, store=VerdictStore(two, tmp_path / "runs")).score(ANSWERS[:8])[:6] == first
+        assert len(requests) == 16
+        one.unlink()  # the second run keeps a copy
+        assert judge_at(url, store=VerdictStore(two)).score(ANSWERS[:6]) == first
+        assert len(requests) == 16
+
+
+def test_an_interrupt_waits_for_no_reply(tmp_path):
+    asked, released = Event(), Event()
+
+    def hanging(request, n):
+        asked.set()
+        released.wait()
+        return grade(request, n)
+
+    with server(hanging) as (url, _):
+        words = [sys.executable, "-c", SCRIPT, url, str(tmp_path / "verdicts.jsonl")]
+        process = subprocess.Popen(words, cwd=Path(__file__).parents[3], stderr=subprocess.PIPE, text=True)
+        asked.wait()
+        process.send_signal(signal.SIGINT)
+        errors = process.communicate()[1]  # the reply comes only after this
+        released.set()
+    assert process.returncode in (1, -signal.SIGINT) and "KeyboardInterrupt" in errors

@@ -101,6 +101,9 @@ def test_digits_one_by_one_and_whole_tokens_give_the_same_score(number, p, form)
         ([[("10", 0.9), ("100", 0.1)]], True, None),  # 10, or the beginning of 100?
         ([[("10", 1.0)], [("0", 0.9), ("<eos>", 0.1)], END], False, 91.0),
         ([[("10", 0.6), ("5", 0.2), ("0", 0.1), ("20", 0.1)], END], False, 9.0),  # whole tokens
+        ([[("85", 0.7), ("10", 0.3)], END], False, None),  # 10, or the beginning of 100?
+        ([[("85", 0.7), ("10", 0.29), ("100", 0.01)], END], False, 63.4),  # 100 is a token of its own
+        ([[("85", 0.99), ("10", 0.01)], END], False, 85.0),  # too little to matter
         ([[("85", 0.7), ("80", 0.2), ("REF", 0.1)]], True, (85 * 0.7 + 80 * 0.2) / 0.9),
         ([[("85", 1.0)], [(".", 1.0)], [("5", 1.0)], END], False, 85.5),
         ([[("85", 1.0)], [("/", 1.0)], [("100", 1.0)], END], False, 85.0),
