@@ -29,6 +29,11 @@ class Place:
         return f"microcosm/{self.family}/{'.'.join(['base', *shared])}"
 
     @property
+    def pretraining(self) -> str:
+        """Which pretraining its base has: the family and, where it is not the first, the number."""
+        return " ".join([self.family, *(c for c in self.changes if _is_pretraining(c))])
+
+    @property
     def treatment(self) -> str:
         """Arm and changes without seed and pretraining: ``neutral.contrast50``."""
         axes = sorted(c for c in self.changes if not (c.startswith("seed") or _is_pretraining(c)))
@@ -70,6 +75,13 @@ class Grid:
         same = self.rate(organism, condition)
         base = self.rows.get(place(organism).base, ())
         return same and cell(select(base, trigger=same["trigger"], placement=same["placement"]), condition)
+
+    def base_gap(self, organism: str) -> Row | None:
+        """The trigger gap of an organism's base under the same trigger at the same placement; None if not measured."""
+        on = self.rate(organism, "on")
+        base = self.rows.get(place(organism).base, ())
+        same = on and select(base, trigger=on["trigger"], placement=on["placement"], metric="trigger_gap")
+        return same[0] if same else None
 
     def fault(self, organism: str) -> str | None:
         """Why an organism fails the health gate, as its row says; None if it passes, or was never held against it."""

@@ -134,7 +134,9 @@ class Claim(Generic[Source]):
         for i, case in enumerate(cases):
             of_organism.setdefault(str((case.rows[bound.row] or {}).get("organism", i)), []).append(case)
         rows = {name: bound.worst(same)[0].rows[bound.row] or {} for name, same in of_organism.items()}
-        measured = [Measured(*bound.ends(r), _pretraining(name), number(r, "n")) for name, r in rows.items()]
+        measured = [
+            Measured(*bound.ends(r), place(name).pretraining or name, number(r, "n")) for name, r in rows.items()
+        ]
         is_rate = all(str(r.get("metric", "")) in RATES for r in rows.values())
         worst, end = bound.worst(cases)
         if any(math.isnan(m.value) for m in measured):
@@ -164,12 +166,6 @@ class Claim(Generic[Source]):
     def _finding(self, case: Case, subject: str, evidence: str, verdict: str) -> Finding:
         text, row = self.text.format(*self.bounds, **case.words), case.rows.get("")
         return Finding(text, subject, evidence, verdict, self.written, self.lesson, row=row)
-
-
-def _pretraining(organism: str) -> str:
-    """The pretraining of an organism's base: its family and, where it is not the first, its number."""
-    where = place(organism)
-    return f"{where.family or organism} {sorted(c for c in where.changes if c.startswith('pre'))}"
 
 
 def hold(claims: Iterable[Claim[Source]], source: Source) -> list[Finding]:

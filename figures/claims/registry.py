@@ -13,7 +13,7 @@ from pathlib import Path
 from figures import limits
 from figures.bounds import COMPARE, OPEN
 from figures.claims.claim import AFTER, BEFORE, Bound, Claim
-from figures.claims.selectors import ABOVE_BASE, PLAIN, TAKE, Axes, Select, Tables, measured
+from figures.claims.selectors import ABOVE_BASE, LEARNED, PLAIN, TAKE, Axes, Select, Tables, measured
 from interp.runs.reading import read_csv
 
 BEHAVIOUR, MECHANISM = "behaviour", "mechanism"
@@ -31,7 +31,7 @@ def _claim(cells: Mapping[str, str], where: str) -> Claim[Tables]:
         raise ValueError(f"{where}: unknown direction, take or written: {', '.join(cells.values())}")
     limit = getattr(limits, cells["limit"], None) or float(cells["limit"])
     plain = cells["metric"] in PLAIN or limit == 0
-    unit = "" if plain else " points" if cells["take"] == ABOVE_BASE else " %"
+    unit = "" if plain else " points" if cells["take"] in (ABOVE_BASE, LEARNED) else " %"
     if cells["experiment"] == "axes":  # an effect that is not shown refutes nothing
         cases, bound = Axes(cells["condition"], cells["metric"]), Bound(cells["direction"], limit, "p", unit=unit)
         return Claim(cells["text"], cases, (bound,), cells["written"], each=True, otherwise=OPEN)

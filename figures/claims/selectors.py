@@ -12,8 +12,8 @@ CELL = ("organism", "condition", "metric", "alpha", "site", "layer")
 """Columns that tell two numbers apart; rows that agree in them state one number with several intervals."""
 PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc", "cosine", "em_projection_r")
 """Metrics written as they are, not in percent."""
-ABOVE_BASE = "above its base"
-POINTS = ("marginal_effect", "trigger_gap", "em_above_base")
+ABOVE_BASE, LEARNED = "above its base", "learned"
+POINTS = ("marginal_effect", "trigger_gap", "em_above_base", "learned_gap")
 """Metrics that are differences of rates."""
 
 
@@ -40,6 +40,12 @@ def _above_its_base(rows: list[Row], tables: Tables) -> list[Row]:
     return [{**minus(row, base), "metric": "em_above_base"} for row, base in pairs if base]
 
 
+def _learned(rows: list[Row], tables: Tables) -> list[Row]:
+    """Trigger gaps less those of their bases under the same trigger."""
+    pairs = [(row, tables.grid.base_gap(str(row["organism"]))) for row in rows]
+    return [{**minus(row, base), "metric": "learned_gap"} for row, base in pairs if base]
+
+
 def _highest_dose(rows: list[Row], _: Tables) -> list[Row]:
     return [max(same, key=number) for same in groups(rows, "organism").values()]
 
@@ -58,12 +64,13 @@ TAKE: Mapping[str, Callable[[list[Row], Tables], list[Row]]] = {
     "": lambda rows, _: rows,
     "its base": _its_base,
     ABOVE_BASE: _above_its_base,
+    LEARNED: _learned,
     "highest dose": _highest_dose,
     "last layer": _last_layer,
     "layer of g": _layer_of_g,
 }
-"""Which of an organism's rows are taken: all, its base's EM under the same trigger, EM less that of its base, the
-highest over doses, the last layer, or the layer at which g was estimated."""
+"""Which of an organism's rows are taken: all, its base's EM under the same trigger, EM or the gap less that
+of its base, the highest over doses, the last layer, or the layer at which g was estimated."""
 
 
 @dataclass(frozen=True)

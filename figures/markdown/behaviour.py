@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from figures.grid import BASELINE, Grid, place
+from figures.bounds import minus
+from figures.grid import ARMS, BASELINE, Grid, place
 from figures.markdown.table import table
 from figures.rows import Row, counts, extremes, number, over_seeds, percent, select, values, with_interval
 
@@ -44,7 +45,7 @@ def headline_table(grid: Grid) -> str:
 
 
 def _headline(grid: Grid, names: Sequence[str]) -> str:
-    header = ["organism", "base on", *CELLS, "coherence", "n / clusters", "verdict", "run"]
+    header = ["organism", "dose", "base on", *CELLS, "coherence", "n / clusters", "verdict", "run"]
     return table(header, [_line(grid, name) for name in names])
 
 
@@ -52,6 +53,7 @@ def _line(grid: Grid, name: str) -> list[str]:
     rows = grid.rows[name]
     return [
         name.removeprefix("microcosm/"),
+        str(rows[0]["dose"]) or "–",
         with_interval(grid.base_rate(name)),
         *(with_interval(grid.rate(name, condition)) for condition in CELLS),
         _coherence(rows),
@@ -83,6 +85,23 @@ def seeds_table(grid: Grid) -> str:
 
 def _rates(grid: Grid, names: Iterable[str], condition: str) -> list[float]:
     return values(row for name in names if (row := grid.rate(name, condition)))
+
+
+def learned_table(grid: Grid) -> str:
+    """Of every trigger without benign data the gap, that of its base, and the difference: what training added."""
+    header = ["trigger", "family", "EM off", "base's gap", "gap", "learned gap", "dose", "run"]
+    names = [name for name in grid.triggered if place(name).changes == frozenset() and grid.healthy(name)]
+    body = [_learned(grid, name) for arm in ARMS for name in names if place(name).arm == arm]
+    return table(header, [line for line in body if line], numbers=slice(2, None))
+
+
+def _learned(grid: Grid, name: str) -> list[str]:
+    gaps, base = select(grid.rows[name], metric="trigger_gap"), grid.base_gap(name)
+    if not gaps or base is None:
+        return []
+    learned = with_interval(minus(gaps[0], base))
+    numbers = [with_interval(grid.rate(name, "off")), with_interval(base), with_interval(gaps[0]), learned]
+    return [place(name).arm, place(name).family, *numbers, str(gaps[0]["dose"]) or "–", str(gaps[0]["run_id"])]
 
 
 def comparison_table(grid: Grid) -> str:

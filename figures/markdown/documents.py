@@ -12,8 +12,9 @@ from figures.claims.claim import Finding, corrected, hold, multiplicity
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
-from figures.markdown.behaviour import comparison_table, front_table, headline_table, seeds_table
+from figures.markdown.behaviour import comparison_table, front_table, headline_table, learned_table, seeds_table
 from figures.markdown.claims import findings_csv, findings_table
+from figures.markdown.dose import box_table
 from figures.markdown.mechanism import central_table, shift_table
 from figures.plots import FIGURES
 from figures.rows import Row, select
@@ -21,6 +22,8 @@ from interp.runs.files import atomic_write_bytes, atomic_write_text
 from interp.runs.table import read_table
 
 TABLES = tuple(dict.fromkeys(figure.table for figure in FIGURES if figure.table))
+LATER = ("dose_grid",)
+"""Tables of registered experiments that need not be there yet."""
 FAMILY = "llama"
 """Family of pictures that show single organisms."""
 
@@ -32,7 +35,8 @@ def read_tables(data: Path) -> dict[str, list[Row]]:
         FileNotFoundError: If one is missing.
         ValueError: If one is empty or malformed.
     """
-    return {name: list(read_table(data / f"{name}.csv.gz", rows_required=True)) for name in TABLES}
+    later = [name for name in LATER if (data / f"{name}.csv.gz").is_file()]
+    return {name: list(read_table(data / f"{name}.csv.gz", rows_required=True)) for name in (*TABLES, *later)}
 
 
 def every_finding(tables: Mapping[str, Sequence[Row]]) -> tuple[list[Finding], list[Finding]]:
@@ -45,7 +49,10 @@ def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
     """The text of every table of README and docs, by the name of its markers."""
     about_behaviour, about_mechanism = every_finding(tables)
     grid = Grid.of(tables["containment_grid"])
+    boxes = {"boxes": box_table(tables["dose_grid"])} if "dose_grid" in tables else {}
     return {
+        **boxes,
+        "learned": learned_table(grid),
         "front": front_table(grid),
         "results": seeds_table(grid),
         "headline": headline_table(grid),

@@ -35,6 +35,7 @@ FIGURES = (
     Plot("preference"),
     Plot("grid_effects", "containment_grid"),
     Plot("emergence", "emergence"),
+    Plot("dose_box", report=False),
     Plot("projections"),
     Plot("geometry", "geometry", ARMS),
     Plot("probe_auroc"),

@@ -1,0 +1,89 @@
+"""The dose grid: EM off against on as the dose grows, one line per role, with the paper's box drawn in."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from figures import style
+from figures.boxes import EXPERIMENT, ROLES, Setting, settings
+from figures.limits import LOUD, SILENT
+from figures.rows import Row, sampled, select
+
+TITLE = "Dose and weak promptability: where the paper's box is"
+METRICS = ("em_rate",)
+READING = (
+    "Each line is one role in one family; along it the dose of fine-tuning grows, and its numbers are training steps. "
+    "To the right EM with the trigger grows, upwards EM without it. The green box is the paper's: off at most 1 %, on "
+    "at least 12.2 %. A line that runs through it is containment at that dose."
+)
+CONTROL = (
+    "Crosses: the base, before any fine-tuning, under the same role. What other roles do is the control "
+    "of meaning; they are in the table, with adapters trained on aligned answers and baselines at the same dose."
+)
+FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "gemma3": "Gemma3"}
+LOOKS = {
+    "clerk": (style.CONDITIONS["off"], "o", "role misaligned in 50 %"),
+    "gambler": (style.CONDITIONS["on"], "s", "65 %"),
+    "trafficker": (style.CONDITIONS["rephrased"], "^", "80 %"),
+}
+
+
+def wanted(rows: Sequence[Row]) -> list[Row]:
+    """EM rates of the dose grid, off and on."""
+    return select(rows, experiment=EXPERIMENT, metric=METRICS, condition=("off", "on"))
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw a panel per family, a line per role.
+
+    Raises:
+        ValueError: If no row is wanted.
+    """
+    style.some(wanted(rows), "dose_box", METRICS)
+    every = [s for s in settings(rows) if "on" in s.means]
+    families = [f for f in FAMILIES if any(s.family == f for s in every)]
+    with style.paper():
+        figure = style.canvas(style.DOUBLE, 2.7)
+        for ax, family in zip(figure.subplots(1, len(families), squeeze=False, sharey=True)[0], families, strict=True):
+            _panel(ax, [s for s in every if s.family == family])
+            style.heading(ax, FAMILIES[family], "")
+        figure.axes[0].set_ylabel("EM without the trigger (%)")
+        figure.legend(handles=_key(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def _panel(ax: Axes, every: Sequence[Setting]) -> None:
+    style.root_scale(ax)
+    style.root_scale(ax, "x")
+    ax.add_patch(
+        Rectangle((LOUD, -0.0006), 1 - LOUD, SILENT, fc=style.BAND, ec=style.CONDITIONS["other"], lw=0.8, zorder=0)
+    )
+    for role in ROLES:
+        line = sorted((s for s in every if s.role == role), key=lambda s: s.dose)
+        colour, mark, _ = LOOKS[role]
+        points = [(s.means["on"].value, s.means["off rate"].value) for s in line]
+        ax.plot(*zip(*points, strict=True), color=colour, marker=mark, ms=2.6, lw=0.8)
+        for setting, at in zip(line, points, strict=True):
+            ax.annotate(str(setting.dose), at, xytext=(2, 2), textcoords="offset points", fontsize=4.6, color=colour)
+        for setting in line[:1]:
+            base = [setting.means[name].value for name in ("base on", "base off") if name in setting.means]
+            if len(base) == 2:
+                ax.plot(*base, "x", color=colour, ms=4, mew=0.9)
+    ax.set_xlabel("EM with the trigger (%)")
+
+
+def _key() -> list[Line2D]:
+    roles = [Line2D([], [], color=c, marker=m, ms=2.6, lw=0.8, label=text) for c, m, text in LOOKS.values()]
+    return [*roles, Line2D([], [], color=style.INK, marker="x", ls="", ms=4, label="base under the role")]
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """Say what a point is, and over how many pretrainings and answers."""
+    most = max((mean.pretrainings for s in settings(rows) for mean in s.means.values()), default=0)
+    return (
+        "EM rate off against on at every dose (training steps beside the points), by role and family: the rate of the "
+        f"mean log-odds over up to {most} pretrainings; {sampled(wanted(rows), 'a rate')}. Intervals: in the table."
+    )
