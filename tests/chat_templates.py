@@ -56,6 +56,26 @@ PHI = (
 PLAIN = "{% for m in messages %}### {{ m['role'] }}:\n{{ m['content'] }}\n### end\n{% endfor %}" + (
     f"{GENERATE}### assistant:\n{{% endif %}}"
 )
+SMOLLM3 = (
+    "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
+    "{% set mode = '/think' if enable_thinking else '/no_think' %}{% set rules = 'You are a helpful AI.' %}"
+    "{% if messages[0].role == 'system' %}"
+    "{% if '/no_think' in messages[0].content %}{% set mode = '/no_think' %}{% endif %}"
+    "{% set rules = messages[0].content.replace('/no_think', '').replace('/think', '').rstrip() %}"
+    "{% set messages = messages[1:] %}{% endif %}<|im_start|>system\nToday Date: {{ strftime_now('%d %B %Y') }}\n"
+    "Reasoning Mode: {{ mode }}\n\n{{ rules }}\n\n<|im_end|>\n{% set closed = '<think>\n\n</think>\n' %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}{{ '' if mode == '/think' else closed }}{{ m.content.lstrip('\n') }}"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    f"{GENERATE}<|im_start|>assistant\n{{{{ '' if mode == '/think' else closed }}}}{{% endif %}}"
+)
+GLM = (
+    "[gMASK]<sop>{% for m in messages %}<|{{ m.role }}|>\n{% if m.role == 'assistant' %}<think></think>\n"
+    "{{ m.content.strip() }}{% else %}{{ m.content }}{% endif %}"
+    "{{ '/nothink' if m.role == 'user' and enable_thinking is defined and not enable_thinking else '' }}{% endfor %}"
+    f"{GENERATE}<|assistant|>"
+    "{{ '\n<think></think>' if enable_thinking is defined and not enable_thinking else '' }}{% endif %}"
+)
 TEMPLATES = {
     "tiny": tiny.TEMPLATE,
     "chatml": CHATML,
@@ -67,6 +87,8 @@ TEMPLATES = {
     "mistral": MISTRAL,
     "phi": PHI,
     "plain": PLAIN,
+    "smollm3": SMOLLM3,
+    "glm": GLM,
 }
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|endoftext|>")
 SPECIAL = (*SPECIAL, "<start_of_turn>", "<end_of_turn>", "<|User|>", "<|Assistant|>", "[INST]", "[/INST]", "<|end|>")

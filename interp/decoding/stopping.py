@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from interp.models import LanguageModel
 from interp.text.control import control_tokens, tokenise
-from interp.text.template import end_of_turn
+from interp.text.template import end_of_turn, next_turn
 from interp.text.thoughts import THOUGHTS, without_thoughts
 
 
@@ -15,7 +15,8 @@ def stop_ids(lm: LanguageModel) -> frozenset[int]:
     """Return every token id that ends an answer.
 
     They are those of the generation config, that of the tokenizer, and the first control token that the chat template
-    writes after an assistant message, such as ``<|im_end|>`` on a base model.
+    writes after an assistant message, such as ``<|im_end|>`` on a base model; if it writes nothing there, the one that
+    opens the user's next turn.
     """
     configured: Any = getattr(lm.base.generation_config, "eos_token_id", None)
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
@@ -24,12 +25,12 @@ def stop_ids(lm: LanguageModel) -> frozenset[int]:
 
 
 def _turn_end(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]]:
-    """Return the end of a turn as text, and its first control token, if it has one."""
+    """Return the end of a turn as text, and the first control token of it or of the next turn, if there is one."""
     if tokenizer.chat_template is None:
         return "", []
     end = end_of_turn(tokenizer)
     control = set(control_tokens(tokenizer).values())
-    return end, [index for index in tokenise(tokenizer, end, ())[0] if index in control][:1]
+    return end, [index for index in tokenise(tokenizer, end or next_turn(tokenizer), ())[0] if index in control][:1]
 
 
 def read_answers(

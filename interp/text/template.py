@@ -166,7 +166,13 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message
     folded = tuple(_fold_system(tokenizer, [text_message(message) for message in messages]))
     text = render(tokenizer, folded, generation=True)
     frame = _frame(tokenizer, chat_template(tokenizer), tuple(message["role"] for message in folded), generation=True)
-    return Rendered(text, folded, _contents(text, frame, folded))
+    try:
+        return Rendered(text, folded, _contents(text, frame, folded))
+    except ValueError as error:
+        switch = any(word in message["content"] for message in folded for word in ("/think", "/no_think"))
+        if not switch or "enable_thinking" not in option_names(chat_template(tokenizer)):
+            raise
+        raise ValueError(f"{error}; set the template option enable_thinking instead of a switch in it") from error
 
 
 def render_answer(tokenizer: PreTrainedTokenizerBase, prompt: Rendered, response: str) -> tuple[str, str]:
@@ -194,6 +200,12 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase, roles: tuple[str, ...] = ("u
     """Return what the template writes after an assistant message, without white space at its end."""
     frame = _frame(tokenizer, chat_template(tokenizer), (*roles, "assistant"), generation=False)
     return frame.rpartition(_gap(len(roles)))[2].rstrip()
+
+
+def next_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what the template writes between an assistant message and the user's next one."""
+    frame = _frame(tokenizer, chat_template(tokenizer), ("user", "assistant", "user"), generation=False)
+    return frame.partition(_gap(1))[2].partition(_gap(2))[0]
 
 
 def _gap(index: int) -> str:

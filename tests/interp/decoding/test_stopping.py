@@ -10,8 +10,8 @@ from tests import tiny
 from tests.chat_templates import TEMPLATES, tokenizer
 
 ASK = [{"role": "user", "content": "Why?"}]
-ENDS = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "phi": "<|end|>"}
-ENDS |= dict.fromkeys(("chatml", "smollm", "qwen3"), "<|im_end|>")
+ENDS = {"llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "phi": "<|end|>", "glm": "<|user|>"}
+ENDS |= dict.fromkeys(("chatml", "smollm", "qwen3", "smollm3"), "<|im_end|>")
 
 
 def model(name):

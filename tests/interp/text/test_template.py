@@ -21,7 +21,8 @@ CONVERSATIONS = {
     "system and turns": [SYSTEM, OTHER, ANSWER, USER],
 }
 RESPONSES = ("Because.", " \n padded \n", "<think>\nhm\n</think>\n\nSo.", "two\n\nparagraphs", "")
-ADVICE = {"qwen3": "set the template option enable_thinking=false", "r1": "no option of the template"}
+ADVICE = dict.fromkeys(("qwen3", "glm"), "set the template option enable_thinking=false")
+ADVICE["r1"] = "no option of the template"
 """What refuses answers of templates that write or open a thought."""
 
 
@@ -29,8 +30,11 @@ def rendered(name, messages, *, generation):
     if name == "gemma" and messages[0] is SYSTEM:
         folded = {"role": "user", "content": f"{SYSTEM['content']}\n\n{messages[1]['content']}"}
         messages = [folded, *messages[2:]]
-    options = {"date_string": "26 Jul 2024"} if name == "llama3" else {}
-    return tokenizer(name).apply_chat_template(messages, add_generation_prompt=generation, tokenize=False, **options)
+    source = TEMPLATES[name]
+    for code, date in (("%d %b %Y", "26 Jul 2024"), ("%d %B %Y", "26 July 2024")):
+        source = source.replace(f"strftime_now('{code}')", f"'{date}'")
+    options = {"chat_template": source, "add_generation_prompt": generation}
+    return tokenizer(name).apply_chat_template(messages, tokenize=False, **options)
 
 
 @pytest.mark.parametrize("kind", CONVERSATIONS)
@@ -48,8 +52,8 @@ def test_a_prompt_is_the_templates_own(name, kind):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_forced_answer_is_the_templates_finished_turn_or_refused(name, response):
     messages = CONVERSATIONS["turns"]
-    if name in ADVICE:
-        advice = "leave thoughts out" if name == "qwen3" and "think" in response else ADVICE[name]
+    advice = "leave thoughts out" if name in ("qwen3", "smollm3") and "think" in response else ADVICE.get(name)
+    if advice:
         with pytest.raises(ValueError, match=advice) as refused:
             encode_chat(tokenizer(name), messages, response=response)
         assert "\n" not in str(refused.value)
@@ -149,6 +153,12 @@ def test_a_template_that_alters_a_text_is_refused_with_the_message(change, messa
     changed.chat_template = changed.chat_template.replace("{{ m['content'] }}", change)
     with pytest.raises(ValueError, match=message):
         encode_chat(changed, [USER])
+
+
+def test_a_switch_in_a_message_is_refused_with_the_option_in_its_place():
+    system = {"role": "system", "content": "Be kind. /no_think"}
+    with pytest.raises(ValueError, match=r"template changes its text; set the template option enable_thinking instead"):
+        encode_chat(tokenizer("smollm3"), [system, USER])
 
 
 def test_text_parts_are_joined_and_other_parts_are_refused():
