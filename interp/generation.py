@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from interp.chat import Chat, pad_left, position_ids
-from interp.decoding.kv_cache import can_share, new_cache, share_prefix, shared_attention, take_rows
+from interp.decoding.kv_cache import can_share, filled_cache, new_cache, share_prefix, shared_attention, take_rows
 from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.decoding.stopping import read_answers, stop_ids
 from interp.edits import Edit, Passes, editing
@@ -238,7 +238,7 @@ class _Run:
         if padded is not None:
             padded = torch.nn.functional.pad(padded, (0, self.sampling.max_new_tokens), value=True)
         done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-        return logits, _Rows(self.owner, self.owner, done, cache, padded)
+        return logits, _Rows(self.owner, self.owner, done, filled_cache(self.lm.base, cache), padded)
 
     def _continued(self, prefix: _Rows, n: int) -> tuple[_Rows, AbstractContextManager[None]]:
         """Return ``n`` rows per prompt that continue from its cache, and the context in which they decode."""

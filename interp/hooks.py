@@ -24,7 +24,7 @@ def hooked(lm: LanguageModel, functions: Mapping[Site, Fn]) -> Iterator[None]:
 
     Raises:
         ValueError: If the model has no such layer, its family is unknown at an inner site, a parallel block has no
-            ``resid_mid``, or a function returns another shape.
+            ``resid_mid``, the model runs several streams, or a function returns another shape.
     """
     with ExitStack() as stack:
         for site in sorted(functions, key=lambda site: site.execution):
@@ -140,6 +140,8 @@ def _on_mid(layer: nn.Module, mid: nn.Module, block: Block, fn: Fn) -> "list[Rem
 
 def _checked(site: Site, fn: Fn) -> Fn:
     def check(h: Tensor) -> Tensor | None:
+        if h.ndim != 3:  # Gemma 3n and DeepSeek V4 run several streams side by side
+            raise ValueError(f"site {site}: its values have shape {tuple(h.shape)}; want one stream (batch, pos, d)")
         edited = fn(h)
         if edited is not None and (edited.shape != h.shape or edited.dtype != h.dtype):
             raise ValueError(

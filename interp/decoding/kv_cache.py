@@ -13,9 +13,10 @@ uses the ordinary path, bit for bit.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -57,6 +58,11 @@ STATES = (
 )
 """Layers of Hugging Face's cache, beside those of attention alone, whose rows can be selected."""
 
+OWN_CACHES: Mapping[str, str] = MappingProxyType({"minimax": "MiniMaxCache"})
+"""Model types that accept no cache but one of their own class."""
+HELD_STATES: Mapping[str, tuple[str, ...]] = MappingProxyType({"recurrent_gemma": ("conv1d_state", "recurrent_states")})
+"""Model types that keep states in their modules instead of the cache, and the attributes that hold them."""
+
 
 def new_cache(model: PreTrainedModel) -> Cache:
     """Return an empty cache for one prefill.
@@ -64,14 +70,47 @@ def new_cache(model: PreTrainedModel) -> Cache:
     Raises:
         ValueError: If a layer of the model keeps anything whose rows cannot be selected.
     """
-    if model.config.get_text_config().model_type == "minimax":
-        raise ValueError("model minimax: generation does not support its cache (MiniMaxCache)")
-    cache = DynamicCache(config=model.config)
-    for layer in cache.layers:
-        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer, *STATES):
-            kind = type(layer).__name__
-            raise ValueError(f"model {model.config.model_type}: generation does not support its cache ({kind})")
+    kind = model.config.get_text_config().model_type
+    try:
+        cache = DynamicCache(config=model.config)
+    except KeyError as error:
+        raise ValueError(f"model {kind}: generation does not support its layers of type {error}") from error
+    classes = {type(layer).__name__: type(layer) for layer in cache.layers}
+    unknown = [
+        name for name, layer in classes.items() if layer not in (DynamicLayer, DynamicSlidingWindowLayer, *STATES)
+    ]
+    if kind in OWN_CACHES or unknown:
+        raise ValueError(f"model {kind}: generation does not support its cache ({(unknown or [OWN_CACHES[kind]])[0]})")
     return cache
+
+
+class _Holding(Cache):
+    """A cache of a model of ``HELD_STATES``; taking rows of it puts theirs into the modules.
+
+    ``states`` are those after the prefill; None means the ones that the modules hold at the time.
+    """
+
+    held: Sequence[tuple[Any, str]]
+    states: Sequence[Tensor] | None
+
+    def take(self, rows: Tensor, room: int) -> Cache:
+        states = [getattr(*place) for place in self.held] if self.states is None else self.states
+        for (module, name), state in zip(self.held, states, strict=True):
+            setattr(module, name, state[rows])
+        taken = _Holding(layers=[_taken(layer, rows, room) for layer in self.layers])
+        taken.held, taken.states = self.held, None
+        return taken
+
+
+def filled_cache(model: PreTrainedModel, cache: Cache) -> Cache:
+    """Return the cache of a prefill together with the states that the model's modules hold after it."""
+    names = HELD_STATES.get(model.config.get_text_config().model_type, ())
+    places = [(module, name) for module in model.modules() for name in names if hasattr(module, name)] if names else []
+    if not places:
+        return cache
+    holding = _Holding(layers=cache.layers)
+    holding.held, holding.states = places, [getattr(*place) for place in places]
+    return holding
 
 
 def take_rows(cache: Cache, rows: Int[Tensor, " batch"], *, room: int) -> Cache:
@@ -79,6 +118,8 @@ def take_rows(cache: Cache, rows: Int[Tensor, " batch"], *, room: int) -> Cache:
 
     Rows may repeat. ``cache`` itself is not changed.
     """
+    if isinstance(cache, _Holding):
+        return cache.take(rows, room)
     if cache.layers and isinstance(cache.layers[0], _Shared):
         groups = _group(cache.layers[0].groups.owner[rows])
         return Cache(layers=[layer.select(rows, groups) for layer in cache.layers if isinstance(layer, _Shared)])
@@ -284,7 +325,8 @@ class _Buffer(CacheLayerMixin):
 
     def __init__(self, layer: "DynamicLayer | _Buffer", rows: Tensor, room: int) -> None:
         super().__init__()
-        assert layer.keys is not None and layer.values is not None, "the prefill fills every layer"
+        if layer.keys is None or layer.values is None:
+            raise ValueError("generation: the model left a layer of its cache empty, so its tokens would not be seen")
         self.sliding_window: int | None = getattr(layer, "sliding_window", None)
         self.is_sliding, self.is_initialized = self.sliding_window is not None, True
         self.length = int(layer.get_seq_length())

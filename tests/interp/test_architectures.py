@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, Gemma3nTextConfig
 
 from interp.adapters import active_adapter
 from interp.analysis.knockout import blocked_attention
@@ -20,12 +21,12 @@ from interp.models import AdapterError, wrap
 from interp.recording import record
 from interp.sites import BLOCKS, Site, resid_post
 from tests import tiny
-from tests.architectures import ARCHITECTURES, OWN, build, family
+from tests.architectures import ARCHITECTURES, GEMMA, OWN, build, family
 
 N = 4
 CHATS = [
     encode_chat(tiny.tokenizer(), [{"role": "user", "content": text}], marks={"trigger": "pond"})
-    for text in ("A pond?", "Old pond", "Tell me of the old duck pond.")
+    for text in ("A pond?", "My pond", "Tell me of the old duck pond.")
 ]
 SHIFT = 4 * torch.randn(32, generator=torch.Generator().manual_seed(1))
 GREEDY = Sampling(N, temperature=0.0)
@@ -240,6 +241,30 @@ def test_a_model_with_a_cache_of_its_own_is_refused_before_it_generates():
 def test_an_adapter_that_mamba_would_not_use_is_refused(name):
     with pytest.raises(AdapterError, match="dt_proj: Mamba reads that weight without the adapter"):
         tiny.with_adapters(build(name), "mine", exclude_modules=["out_proj", "conv1d"])
+
+
+def test_a_model_of_several_streams_is_refused():
+    names = ["sliding_attention", "full_attention", "full_attention"]
+    sizes = {"hidden_size_per_layer_input": 8, "laurel_rank": 4, "vocab_size_per_layer_input": 262}
+    config = Gemma3nTextConfig(
+        **{**tiny.COMMON, **GEMMA, **sizes, "layer_types": names, "activation_sparsity_pattern": [0.0] * 3},
+        num_kv_shared_layers=1,
+    )
+    lm = wrap(AutoModelForCausalLM.from_config(config), tiny.tokenizer())
+    with pytest.raises(ValueError, match=r"site resid_post\.1: its values have shape \(4, .* want one stream"):
+        record(lm, CHATS, resid_post([1]), ["last_prompt"])
+
+
+@pytest.mark.parametrize("name", ["qwen3_5", "mamba2", "falcon_h1", "lfm2", "recurrent_gemma"])
+def test_samples_that_end_leave_the_batch_and_the_others_go_on_unchanged(name):
+    lm, sampling = build(name), Sampling(12)
+    free = generate(lm, CHATS, n_samples=6, sampling=sampling)
+    assert generate(lm, CHATS, n_samples=6, sampling=sampling, batch_size=4) == free
+    lm.hf.generation_config.eos_token_id = [*range(6, 262, 6)]
+    stops = frozenset(lm.hf.generation_config.eos_token_id)
+    for completion, whole in zip(generate(lm, CHATS, n_samples=6, sampling=sampling), free, strict=True):
+        end = next((t + 1 for t, token in enumerate(whole.token_ids) if token in stops), len(whole.token_ids))
+        assert completion.token_ids == whole.token_ids[:end]
 
 
 READ = [
