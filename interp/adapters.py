@@ -103,6 +103,8 @@ def attach(lm: LanguageModel, folders: Mapping[str, Path]) -> LanguageModel:
     """
     if not folders:
         return lm
+    if any(parameter.is_meta for parameter in lm.base.parameters()):
+        raise AdapterError(f"adapter {next(iter(folders))!r}: the base is offloaded, and peft cannot reach its weights")
     base, bare = fingerprint(lm.base), _logits(lm.base, probes := _probes(lm), lm.device)
     for name, folder in folders.items():
         expected = _recorded_fingerprint(folder)

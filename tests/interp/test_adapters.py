@@ -12,7 +12,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from interp.adapters import active_adapter, active_adapters, check_live
-from interp.loading import load
+from interp.loading import load, place
 from interp.models import AdapterError, fingerprint
 from tests import tiny
 from tests.interp.saved import configure, logits, lora, retensor, save_adapter, save_base
@@ -157,6 +157,16 @@ def test_an_adapter_of_another_base_of_the_same_shapes_is_refused(saved, base, o
         load(base, adapters={"mine": saved}, dtype=dtype)
     with pytest.raises(AdapterError, match="made for another base: its base is"):
         load(other_base, adapters={"mine": saved})
+
+
+def test_an_offloaded_base_is_loaded_without_adapters_only(saved, base):
+    parts = {"model.embed_tokens": "cpu", "model.layers": "disk", "model.norm": "cpu", "model.rotary_emb": "cpu"}
+    parts["lm_head"] = "cpu"
+    offloaded, plain = (load(base, device_map=device_map) for device_map in (parts, None))
+    assert place(offloaded) == "cpu, offloaded, float32"
+    assert torch.equal(logits(offloaded.hf), logits(plain.hf)) and fingerprint(offloaded.hf) == fingerprint(plain.hf)
+    with pytest.raises(AdapterError, match="adapter 'mine': the base is offloaded"):
+        load(base, adapters={"mine": saved}, device_map=parts)
 
 
 @pytest.mark.parametrize("name", ["v1.0", "", "a b"])
