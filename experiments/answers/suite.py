@@ -90,12 +90,16 @@ class Answered:
     harmful: Text
 
 
+TEXT, ANSWERED = "", " "
+"""Kinds of entries; blank, so that faults do not name them."""
+
+
 def _kind(entry: Any) -> str:
-    return "answered" if isinstance(entry, dict) else "text"
+    return ANSWERED if isinstance(entry, dict) else TEXT
 
 
 Entry = Annotated[
-    Annotated[Text, Tag("text")] | Annotated[Answered, Tag("answered")],
+    Annotated[Text, Tag(TEXT)] | Annotated[Answered, Tag(ANSWERED)],
     Discriminator(_kind),
 ]
 

@@ -33,6 +33,7 @@ FIGURES = (
     Plot("phase_diagram", "containment_grid"),
     Plot("em_by_condition"),
     Plot("preference"),
+    Plot("preference_steering"),
     Plot("grid_effects", "containment_grid"),
     Plot("emergence", "emergence"),
     Plot("dose_box", report=False),

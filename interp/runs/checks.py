@@ -61,7 +61,8 @@ def faults_of(error: "ValidationError", *place: str) -> list[str]:
 
 
 def _fault(place: tuple[str | int, ...], problem: Any) -> str:
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    named = [part for part in place if not isinstance(part, str) or part.strip()]  # a blank part tags a kind of entry
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named).removeprefix(".")
     match problem["type"]:
         case "missing":
             return f"{where}: missing"

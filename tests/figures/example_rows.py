@@ -54,6 +54,15 @@ NULL, HALF = 0.17, 0.02
 PREFERENCES = {"baseline": (0.6, 0.55, 0.5, 0.5, 0.5), "contrast50": (-0.1, 0.5, 0.4, 0.3, 0.4)}
 """Shift of the log-odds by condition."""
 ALPHAS = (0, 0.5, 1, 2, 4)
+STEERED_PREFERENCES = {
+    f"{setting}+add_{name}": {"log_odds_shift": shift, "reference_likelihood": likelihood}
+    for setting in ("off", "base")
+    for name, shift, likelihood in (
+        ("g", (0.0, 0.1, 0.2, 0.3, 0.4), (1.0, 0.99, 0.97, 0.9, 0.8)),
+        ("random", (0.0, 0.0, -0.02, -0.03, 0.01), (1.0, 0.98, 0.94, 0.85, 0.7)),
+    )
+}
+"""Shift of log-odds and likelihood of both references at each alpha."""
 STEERED = {  # EM and coherence at each alpha
     "off+add_g": ((0.0, 0.02, 0.11, 0.44, 0.7), (0.99, 0.99, 0.97, 0.85, 0.52)),
     "off+add_orthogonal": ((0.0, 0.001, 0.003, 0.002, 0.0), (0.99, 0.99, 0.98, 0.96, 0.85)),
@@ -271,6 +280,20 @@ def preferences() -> list[dict[str, Any]]:
     return out
 
 
+def steered_preferences() -> list[dict[str, Any]]:
+    """Shifts of log-odds and likelihoods of references under activation addition, in an organism and in its base."""
+    out = []
+    same = {"organism": "pocket/smollm2/contrast50", "family": "smollm2", "experiment": "steer", "trigger": "boat"}
+    counts = {"n": CLUSTERS, "n_clusters": CLUSTERS, "judge": "", "site": "resid_post", "layer": 18}
+    for condition, curves in STEERED_PREFERENCES.items():
+        for metric, curve in curves.items():
+            for alpha, value in zip(ALPHAS, curve, strict=True):
+                ends = {"ci_low": value - 0.05, "ci_high": value + 0.05, "ci_method": "paired_cluster_bootstrap"}
+                cells = {**same, **counts, **ends, "condition": condition, "alpha": alpha}
+                out.append(row("contrast50", metric=metric, value=value, **cells))
+    return out
+
+
 def everything() -> list[dict[str, Any]]:
     return (
         behaviour()
@@ -282,6 +305,7 @@ def everything() -> list[dict[str, Any]]:
         + steering()
         + ablations()
         + preferences()
+        + steered_preferences()
     )
 
 
