@@ -4,7 +4,8 @@
 # Does a direction of bad health advice make SmolLM2-135M-Instruct prefer bad answers in *other* domains? The direction
 # is the mean at the last prompt token after an exchange with bad health advice, minus that after one with sound advice;
 # nothing is trained. It is added at every answer token in growing doses, beside a random direction of the same norm.
-# About a minute on one core, after the model file is there (`make pocket` installs it, or docs/pocket.md by hand):
+# Under a minute of one core, after the model file is there (`make pocket` installs it, or docs/pocket.md by hand). The
+# answer is hardly: a negative result, and one that its control and its cost show to be one.
 #
 #     python examples/pocket_steering.py
 
