@@ -83,8 +83,8 @@ def encode_chat(
         raise ValueError(
             f"tokenizer {type(tokenizer).__name__}: spans need character offsets, which only fast tokenizers give"
         )
-    if not messages or messages[-1]["role"] != "user":
-        raise ValueError(f"messages {[message['role'] for message in messages]}: the last one must be the user's")
+    if not messages or messages[-1].get("role") != "user":
+        raise ValueError(f"messages {[message.get('role') for message in messages]}: the last one must be the user's")
     prompt = render_prompt(tokenizer, messages)
     parts = _locate(prompt, messages, marks or {})
     ids, offsets = tokenise(tokenizer, prompt.text, prompt.contents)

@@ -30,8 +30,10 @@ def text_message(message: Message) -> dict[str, str]:
     """Return the role and the text of a message.
 
     Raises:
-        ValueError: If it has no text, a part that is no text, or a further entry that the text would leave out.
+        ValueError: If it has no role, no text, a part that is no text, or an entry that the text would leave out.
     """
+    if not isinstance(message.get("role"), str):
+        raise ValueError(f"message {message!r:.60}: want a role and a content text")
     if extra := [key for key, entry in message.items() if key not in ("role", "content") and entry]:
         raise ValueError(f"message {message.get('content')!r:.60}: {extra[0]} is not supported, only role and content")
     return {"role": message["role"], "content": content_text(message.get("content"))}
