@@ -37,16 +37,24 @@ def torture(session: Torture, kinds: set[str], quick: bool) -> None:
     }
     rounds = {"flip": 5, "link": 5, "full": 3, "limit": 3}
     for number in range(1 if quick else max(stage.kills for stage in session.stages)):
-        for index in every:
+        for index in every if session.left(60) else ():
             if "kill" in kinds and session.tried(f"kill {session.stages[index].name}") < session.stages[index].kills:
                 session.killed(index, 1 if quick else 3)
             for kind, trial in trials.items():
                 if kind in kinds and index in some and number < rounds.get(kind, 1):
                     trial(index)
+        print(f"round {number + 1}\n{table(session)}", file=sys.stderr, flush=True)
     if kinds & {"workers", "pipeline"}:
         whole = pipeline.workers_agree(session)
         if "pipeline" in kinds:
             pipeline.killed(session, whole, 1 if quick else 12, session.chance)
+
+
+def table(session: Torture) -> str:
+    """Return one line per kind of trial."""
+    kinds = dict.fromkeys(kind for kind, _ in session.counts)
+    numbers = {kind: (session.counts[kind, "survived"], session.counts[kind, "lost"]) for kind in kinds}
+    return "\n".join(f"{k:14}  tried {s + n:4}  survived {s:4}  lost {n:4}" for k, (s, n) in numbers.items())
 
 
 def main() -> int:
@@ -65,10 +73,7 @@ def main() -> int:
             torture(session, set(options.kinds), options.quick)
         finally:
             print(", ".join(f"{name} {seconds:.1f} s" for name, seconds in session.seconds.items()))
-            for kind in dict.fromkeys(kind for kind, _ in session.counts):
-                survived, lost = session.counts[kind, "survived"], session.counts[kind, "lost"]
-                print(f"{kind:14}  tried {survived + lost:4}  survived {survived:4}  lost {lost:4}")
-            print(f"{time.monotonic() - began:.0f} s", flush=True)
+            print(f"{table(session)}\n{time.monotonic() - began:.0f} s", flush=True)
     return int(any(outcome == "lost" and n for (_, outcome), n in session.counts.items()))
 
 
