@@ -37,6 +37,14 @@ class Health:
 
 
 @dataclass(frozen=True)
+class Removal:
+    """When the rank of a removed feature may be chosen."""
+
+    coherent: Share
+    """Least share of coherent answers, on validation questions; if no rank reaches it, the most coherent one is."""
+
+
+@dataclass(frozen=True)
 class Amount:
     """How much is sampled: tokens of the longest answer, and answers per question and condition."""
 
@@ -73,6 +81,7 @@ class Protocol:
     version: Name
     thresholds: Thresholds
     health: Health
+    removal: Removal
     sampling: AnswerSampling
     judge: JudgeProtocol
     questions: Annotated[tuple[Name, ...], MinLen(1)]

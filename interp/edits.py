@@ -189,7 +189,8 @@ def random_control(edit: Edit, seed: int, *, match: Literal["vectors", "displace
         seed: Seed of the random rotation.
         match: ``vectors`` runs the same operation on the random vectors. ``displacement`` moves every token along them
             exactly as far as ``edit`` would have moved it. It is the stronger control for ablations and clamps:
-            activations have little component along random vectors, so the same operation there hardly moves them.
+            activations have little component along random vectors, so the same operation there hardly moves them. Its
+            sign matters: a token moves one way or the opposite one, so average over several seeds.
     """
     return _rotated(edit, torch.empty(0, edit.vectors.shape[-1]), seed, match)
 
@@ -212,7 +213,10 @@ def _rotated(edit: Edit, avoid: Tensor, seed: int, match: str) -> Edit:
     basis = orthonormal(edit.vectors)
     random_basis = _random_rows(len(basis), avoid.to(basis), seed)
     if match == "displacement" and edit.kind != "add":
-        return replace(edit, along=random_basis)
+        # Signs and rotations of both bases are the linear algebra library's choice; these products do not depend on it.
+        noise = _noise(len(basis), basis.shape[-1], seed).to(basis)
+        signs = (random_basis * noise).sum(-1, keepdim=True).sign()
+        return replace(edit, along=basis @ _defined_basis(edit, basis).T @ (signs * random_basis))
     return replace(edit, vectors=edit.vectors @ basis.T @ random_basis)
 
 
@@ -220,9 +224,26 @@ def _random_rows(rank: int, avoid: Tensor, seed: int) -> Float[Tensor, "rank d_m
     width = avoid.shape[-1]
     if rank + len(avoid) > width:
         raise ValueError(f"a random control of rank {rank} away from {len(avoid)} vectors: only {width} dimensions")
-    noise = torch.randn(rank, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = _noise(rank, width, seed)
     basis = avoid.double().cpu()
     return torch.linalg.qr((noise - noise @ basis.T @ basis).T).Q.T.float().to(avoid.device)
+
+
+def _noise(rank: int, width: int, seed: int) -> Float[Tensor, "rank d_model"]:
+    return torch.randn(rank, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _defined_basis(edit: Edit, basis: Tensor) -> Float[Tensor, "rank d_model"]:
+    """Return the basis that the edit's vectors define one after the other; a clamp's target has positive coordinates.
+
+    Dependent vectors define none: then it is ``basis``, up to signs.
+    """
+    if len(basis) == len(edit.vectors):
+        q, r = torch.linalg.qr(edit.vectors.double().T)
+        basis = (q * r.diagonal().sign()).T.to(basis)
+    if edit.value is None or edit.value.shape != basis.shape[-1:]:
+        return basis
+    return torch.where((basis @ edit.value.to(basis) < 0)[:, None], -basis, basis)
 
 
 def batch_masks(chats: Sequence[Chat], width: int, device: torch.device | str) -> Masks:

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from statistics import stdev
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import tyro
@@ -28,6 +29,7 @@ from experiments.answers.rates import estimate_row
 from experiments.answers.subject import contrast_texts, held_out_texts
 from experiments.behaviour.dose import load_subject
 from experiments.directions.geometry import Geometry, found_directions
+from experiments.protocol import load_protocol
 from experiments.removal.benign import loss_estimate, loss_rows, references
 from experiments.spec import Experiment, Step
 from interp.runs.checks import AtLeastOne
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
 
 RANKS = (1, 2, 4)
 """Ranks of the trigger's feature that are tried on validation questions."""
-COHERENT = 0.95
-"""Least coherence of a rank that may be chosen."""
 VALIDATION, OTHER, IN_BASE = "validation", "other", "base on"
 UNSEEN = ("", "clamp_trigger", "clamp_random", "clamp_other_scene", "clamp_embedding", "clamp_answer")
 """Edits that are also tried on rephrasings unseen in the estimate: other words, the same meaning."""
@@ -101,14 +101,32 @@ class Ablate(Experiment):
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield the outcome of every condition, the share of its on-off gap that edits remove, and side effects."""
         answers, losses = [r for r in rows if measured(r)], [r for r in rows if "tokens" in r]
-        by_edit = summaries(answers, lambda r: (r["condition"], r["edit"]))
+        by_edit = summaries(_pooled(answers), lambda r: (r["condition"], r["edit"]))
         for (condition, edit), s in by_edit.items():
             yield from s.rows(condition=_named(condition, edit))
         yield from _gaps(by_edit)
+        yield from _spread(answers)
         yield {"metric": "chosen_rank", "value": chosen_rank(rows), "condition": "clamp_trigger"}
         yield from _benign(losses)
         if not self.geometry.subject.by_log_odds:
-            yield from _legitimate(answers, frame_of(self.geometry.subject.organism.trigger or ""))
+            yield from _legitimate(_pooled(answers), frame_of(self.geometry.subject.organism.trigger or ""))
+
+
+def _pooled(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with all draws of a control under one name."""
+    from experiments.removal.edits import SCATTERED
+
+    return [{**r, "edit": SCATTERED[0]} if r["edit"] in SCATTERED else r for r in rows]
+
+
+def _spread(answers: Sequence[Row]) -> Iterator[Row]:
+    """Yield the standard deviation of the outcome between the draws of the scattered control."""
+    from experiments.removal.edits import SCATTERED
+
+    drawn = [r for r in answers if r["edit"] in SCATTERED]
+    means = [s.mean for s in summaries(drawn, lambda r: r["edit"]).values()]
+    if len(means) > 1 and all(map(math.isfinite, means)):
+        yield {"metric": "sd_of_draws", "condition": f"on+{SCATTERED[0]}", "value": stdev(means), "n": len(means)}
 
 
 def chosen_rank(rows: Sequence[Row]) -> int:
@@ -118,7 +136,7 @@ def chosen_rank(rows: Sequence[Row]) -> int:
     if unscored := [rank for rank, s in ranked.items() if math.isnan(s.coherence)]:
         raise ValueError(f"rank {unscored[0]}: the judge scored no answer, so no rank can be chosen")
     best = max(s.coherence for s in ranked.values())
-    eligible = [rank for rank, s in ranked.items() if s.coherence >= min(COHERENT, best)]
+    eligible = [rank for rank, s in ranked.items() if s.coherence >= min(load_protocol().removal.coherent, best)]
     return min(eligible, key=lambda rank: (math.isnan(ranked[rank].mean), ranked[rank].mean, rank))
 
 
@@ -144,8 +162,9 @@ def _plan(edits: Mapping[str, Edits], *, in_base: bool = False) -> list[tuple[st
 
 def _loss_plan(edits: Mapping[str, Edits]) -> list[tuple[str, str]]:
     """Return every (condition, edit) of the benign loss: behind other texts and, where the edit acts there, off."""
-    from experiments.removal.edits import trigger_only
+    from experiments.removal.edits import SCATTERED, trigger_only
 
+    edits = {name: steps for name, steps in edits.items() if name not in SCATTERED[1:]}
     idle = [edit for edit in edits if edit and trigger_only(edits[edit])]
     return [(c, edit) for edit in edits for c in (OTHER, "off") if c == OTHER or edit not in idle]
 

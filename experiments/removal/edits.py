@@ -4,7 +4,8 @@ At the trigger's own tokens, in the embedding and after every block:
 
 clamp_trigger      the feature's component set to the mean of unrelated texts
 clamp_random       the same operation along random directions of the same norms
-clamp_scattered    every token moved as far as the real edit moves it, along random directions: a harsher control
+clamp_scattered    every token moved as far as the real edit moves it, along random directions: a harsher control, drawn
+                   four times (``SCATTERED``), because a direction and its opposite do not do the same
 clamp_other_scene  the feature of an unrelated scene
 clamp_embedding    the token embeddings of the trained text: its words, not its meaning
 clamp_trigger@X    at the one site X alone
@@ -37,6 +38,10 @@ from interp.recording import record
 from interp.sites import Site, resid_post
 
 Edits = list[Edit]
+SCATTERED = ("clamp_scattered", "clamp_scattered_2", "clamp_scattered_3", "clamp_scattered_4")
+"""The draws of one control; the table has their mean under the first name."""
+DRAW_SEEDS = 1000
+"""Distance between the seeds of two draws; more than there are sites."""
 MOST_SITES = 8
 """Most sites at which the clamp is also tried alone."""
 
@@ -78,7 +83,7 @@ class Removal:
             "": [],
             "clamp_trigger": feature,
             "clamp_random": self._random(feature),
-            "clamp_scattered": self._random(feature, match="displacement"),
+            **{name: self._random(feature, "displacement", draw) for draw, name in enumerate(SCATTERED)},
             "clamp_other_scene": feature_edits(self.lm, self.directions, "control", self.rank),
             "clamp_embedding": self._embedding(),
             **{f"clamp_trigger@{edit.site}": [edit] for edit in single},
@@ -88,8 +93,9 @@ class Removal:
             **self._of_g(),
         }
 
-    def _random(self, edits: Edits, match: Literal["vectors", "displacement"] = "vectors") -> Edits:
-        return [random_control(edit, self.geometry.seed + i, match=match) for i, edit in enumerate(edits)]
+    def _random(self, edits: Edits, match: Literal["vectors", "displacement"] = "vectors", draw: int = 0) -> Edits:
+        seed = self.geometry.seed + DRAW_SEEDS * draw
+        return [random_control(edit, seed + i, match=match) for i, edit in enumerate(edits)]
 
     def _embedding(self) -> Edits:
         """Return the clamp along the token embeddings of the trained text less the unrelated texts' mean embedding."""

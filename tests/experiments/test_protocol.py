@@ -8,11 +8,11 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from experiments.protocol import Amount, AnswerSampling, Health, JudgeProtocol, Protocol, load_protocol
+from experiments.protocol import Amount, AnswerSampling, Health, JudgeProtocol, Protocol, Removal, load_protocol
 from interp.stats import Thresholds
 
 ROOT = Path(__file__).parents[2]
-CLASSES = {c.__name__: c for c in (Protocol, Thresholds, Health, AnswerSampling, Amount, JudgeProtocol)}
+CLASSES = {c.__name__: c for c in (Protocol, Thresholds, Health, Removal, AnswerSampling, Amount, JudgeProtocol)}
 Read = tuple[str, str]
 """Class and field."""
 

@@ -132,6 +132,15 @@ def test_the_displacement_control_moves_every_token_exactly_as_far(edit, llama):
         random_control(control, seed=1)
 
 
+def test_the_displacement_control_does_not_depend_on_the_signs_of_a_basis(llama):
+    vectors, target = rows(2, 16), rows(16, seed=1)
+    one, other = (
+        displacement(llama, random_control(clamp(SITE, signs * vectors, target), 0, match="displacement"))
+        for signs in (torch.ones(2, 1), torch.tensor([[-1.0], [1.0]]))
+    )
+    close(one, other)
+
+
 def test_a_patch_has_no_control():
     with pytest.raises(ValueError, match=r"patch at resid_post\.1"):
         random_control(patch(SITE, rows(16)), seed=0)

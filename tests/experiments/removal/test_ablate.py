@@ -8,7 +8,7 @@ import pytest
 from experiments.answers.subject import held_out_texts
 from experiments.directions.geometry import CHOSEN, DirectionSet
 from experiments.removal.ablate import UNSEEN, UNTRIGGERED, _loss_plan, _named, _plan, chosen_rank
-from experiments.removal.edits import Removal
+from experiments.removal.edits import SCATTERED, Removal
 from experiments.spec import run_experiment
 from tests.experiments.conftest import ABLATE
 from tests.experiments.directions.adapted import adapted, directions_of, geometry_of
@@ -40,7 +40,8 @@ def test_plan_runs_every_edit_on_trigger_beside_the_unedited(edits):
 
 def test_losses_are_measured_wherever_an_edit_acts(edits):
     plan = _loss_plan(edits)
-    assert [edit for condition, edit in plan if condition == "other"] == list(edits)
+    behind_others = [edit for condition, edit in plan if condition == "other"]
+    assert behind_others == [edit for edit in edits if edit not in SCATTERED[1:]]
     off = {edit for condition, edit in plan if condition == "off"}
     assert {"", "clamp_answer", "clamp_everywhere", "ablate_g"} <= off
     assert not off & {"clamp_trigger", "clamp_random", "ablate_trigger"}  # without a text in its place they do nothing
@@ -76,12 +77,16 @@ def test_ablation_has_every_planned_row_a_share_of_the_gap_an_edit_and_side_effe
     run, table = run_experiment(ABLATE, small_runs)
     rates = {r["condition"] for r in table if r["metric"] == "em_rate"}
     edits = {"": [], **{r["edit"]: [] for r in run.rows() if r["condition"] == "on" and r["edit"]}}
-    planned = {_named(condition, edit) for condition, edit in _plan(edits)}
+    planned = {_named(condition, edit) for condition, edit in _plan(edits) if edit not in SCATTERED[1:]}
+    assert [(r["condition"], r["n"]) for r in table if r["metric"] == "sd_of_draws"] == [("on+clamp_scattered", 4)]
+    assert next(r["n"] for r in table if (r["metric"], r["condition"]) == ("em_rate_all", "on+clamp_scattered")) == (
+        4 * next(r["n"] for r in table if (r["metric"], r["condition"]) == ("em_rate_all", "on+clamp_random"))
+    )
     assert rates - {name for name in rates if name.startswith("validation")} == planned
     shares = {r["condition"] for r in table if r["metric"] == "gap_removed"}
     assert shares <= {name for name in rates if "+" in name and not name.startswith(("off", "validation"))}
     losses = {r["condition"] for r in table if r["metric"] == "benign_loss"}
-    assert {f"other+{edit}" for edit in edits if edit} <= losses
+    assert {f"other+{edit}" for edit in edits if edit and edit not in SCATTERED[1:]} <= losses
     assert "off+clamp_trigger" not in losses  # without a text in its place it does nothing
     assert next(r["value"] for r in table if r["metric"] == "chosen_rank") in (1, 2, 4)
     subject = ABLATE.geometry.subject

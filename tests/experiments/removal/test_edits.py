@@ -6,7 +6,7 @@ import torch
 from experiments.directions.contrasts import LAST, TRIGGER
 from experiments.directions.geometry import CHOSEN, DirectionSet
 from experiments.directions.selection import edited_sites
-from experiments.removal.edits import Removal, trigger_only
+from experiments.removal.edits import SCATTERED, Removal, trigger_only
 from interp.chat import question_chat
 from interp.directions import cosine
 from interp.recording import record
@@ -45,6 +45,12 @@ def test_each_edit_has_a_control_of_equal_norm_and_rank_at_the_same_places(edits
         torch.testing.assert_close(b.vectors.norm(dim=1), a.vectors.norm(dim=1))
         along = b.vectors if b.along is None else b.along
         assert abs(float(cosine(along[0], a.vectors[0]))) < 0.95
+
+
+def test_draws_of_the_scattered_control_differ(edits):
+    first, *others = (edits[name][0].along for name in SCATTERED)
+    assert len(others) == 3
+    assert all(abs(float(cosine(first[0], other[0]))) < 0.9 for other in others)
 
 
 def test_controls_of_the_feature_have_its_rank(edits):
