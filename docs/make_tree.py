@@ -2,8 +2,8 @@
 
     python docs/make_tree.py     # renews docs/tree.md
 
-A Python file is described by the first paragraph of its docstring, any other by its first comment. Pages, data, weights
-and pictures are left out.
+A Python file is described by the first paragraph of its docstring, any other by the first two sentences of its
+first comment. Pages, data, weights and pictures are left out.
 """
 
 import ast
@@ -28,12 +28,14 @@ small models, made offline.
 
 
 def purpose(path: Path) -> str:
-    """Return the first paragraph of a module's docstring, or the first comment of another file."""
+    """Return the first paragraph of a module's docstring, or two sentences of another file's first comment."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         said = ast.get_docstring(ast.parse(text)) or next(iter(re.findall(r"^# # (.+)", text, re.MULTILINE)), "")
     else:
-        said = next(iter(re.findall(r"^#+ (.+)", text, re.MULTILINE)), "")
+        comment = re.search(r"^#+ .+(\n# \S.*)*", text, re.MULTILINE)
+        lines = " ".join(line.lstrip("# ") for line in comment[0].splitlines()) if comment else ""
+        said = " ".join(re.split(r"(?<=\.) ", lines)[:2])
     return " ".join(said.split("\n\n")[0].split()).replace("``", "`")
 
 

@@ -34,6 +34,28 @@ def test_help_is_quick_because_it_imports_nothing_slow():
     assert (done.returncode, done.stderr) == (0, "\n")
 
 
+HELP = """
+import contextlib, io, sys
+class Blocked:
+    def find_spec(self, name, *_):
+        assert name not in ("torch", "transformers", "peft", "trl"), name
+sys.meta_path.insert(0, Blocked())
+from experiments.__main__ import main
+from experiments.registry import REGISTRY
+from interp.cli.main import main as library
+commands = [(main, name) for name in REGISTRY] + [(library, name) for name in ("record", "generate", "info", "store")]
+for command, name in commands:
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        command([name, "--help"])
+    assert text.getvalue().startswith("usage: "), (name, text.getvalue())
+"""
+
+
+def test_the_help_of_no_command_loads_torch():
+    done = python("-c", HELP)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_figures_and_spec_do_not_need_torch():
     assert python("-c", "import sys, figures, experiments.spec; assert 'torch' not in sys.modules").returncode == 0
 
