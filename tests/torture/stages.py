@@ -74,7 +74,7 @@ def stages(judge: str) -> list[Stage]:
         Stage("judge", _on("em-rate", *answers, "--judge", f"openai:torture@{judge},workers=4")),
         Stage("geometry", _on("geometry", "--baseline", BASELINE.name), kills=6),
         Stage("findings", _findings, prepare=_copy_tables, kills=5),
-        Stage("report", _report, prepare=_copy_summary, kills=9),
+        Stage("report", _report, kills=9),
     ]
 
 
@@ -102,16 +102,12 @@ def _copy_tables(root: Path) -> None:
 
 
 def _findings(root: Path) -> list[str]:
-    return ["findings", "--data", str(root / "data"), "--pages", str(root / "page.md")]
-
-
-def _copy_summary(root: Path) -> None:
-    (table,) = root.glob("em_rate/*/table.csv")
-    shutil.copy(table, root / "summary.csv")
+    files = ["--out", str(root / "data" / "findings.csv"), "--pages", str(root / "page.md")]
+    return ["findings", "--data", str(root / "data"), *files]
 
 
 def _report(root: Path) -> list[str]:
-    return ["report", "--summary", str(root / "summary.csv"), "--out", str(root)]
+    return ["report", str(root)]
 
 
 def judge_reply(request: Any, *_: object) -> tuple[int, Any, dict[str, str]]:
