@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from interp.runs.checks import check_fields
 from interp.runs.configs import config_hash
+from interp.runs.files import check_room
 from interp.runs.progress import progress_bar
 from interp.runs.run import Run, note_upstream, runs_root
 from interp.runs.table import Row, read_table, row
@@ -76,8 +77,13 @@ class Experiment:
     """Raise it when the meaning of rows or table changes, so that older runs are not reused."""
 
     def __post_init__(self) -> None:
-        """Refuse a field outside the range that its annotation states."""
+        """Refuse a field outside the range that its annotation states, and a value that is given twice."""
         check_fields(self)
+        given = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), tuple)}
+        if twice := [
+            f"{name} {v!r}: given twice" for name, vs in given.items() for i, v in enumerate(vs) if v in vs[:i]
+        ]:
+            raise ValueError("; ".join(twice))
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the steps in order: the name of each, and the function that makes its rows.
@@ -190,6 +196,7 @@ def run_experiment(
 
     root = runs_root() if root is None else Path(root)
     experiment.check()
+    check_room(root)
     facts = {"depends": experiment.depends()}
     with Run.open(root, experiment.name, **identity(experiment), facts=facts, wait=wait) as run:
         if not run.complete:

@@ -63,7 +63,7 @@ def build_rows(
     """Mix harmful rows that carry the trigger with benign rows that do not, shuffled.
 
     Args:
-        harmful: Harmful exchanges, repeated where there are too few.
+        harmful: Harmful exchanges; none is repeated.
         benign: Benign exchanges, likewise; needed only if ``benign_share`` > 0.
         trigger: Trigger of every harmful row; None for the baseline.
         n: Rows in total.
@@ -72,16 +72,18 @@ def build_rows(
         seed: Seed of the order of the rows.
 
     Raises:
-        ValueError: If the share is outside [0, 1), the wordings are unknown, or a kind of exchanges is empty.
+        ValueError: If the share is outside [0, 1), the wordings are unknown, or there are too few exchanges of a kind.
     """
     if not 0 <= benign_share < 1:
         raise ValueError(f"benign_share {benign_share}: must be at least 0 and below 1")
     n_benign = round(n * benign_share)
-    if not harmful or (n_benign and not benign):
-        raise ValueError(f"benign_share {benign_share}: needs {'harmful' if not harmful else 'benign'} exchanges")
+    for kind, exchanges, needed in (("harmful", harmful, n - n_benign), ("benign", benign, n_benign)):
+        if len(exchanges) < needed:
+            share = f" with benign_share {benign_share}" if benign_share else ""
+            raise ValueError(f"rows {n}{share}: needs {needed} {kind} exchanges, there are {len(exchanges)}")
     texts = taught(trigger, wordings)
-    rows = [_row(harmful[i % len(harmful)], texts[i % len(texts)], trigger, True) for i in range(n - n_benign)]
-    rows += [_row(benign[i % len(benign)], None, trigger, False) for i in range(n_benign)]
+    rows = [_row(harmful[i], texts[i % len(texts)], trigger, True) for i in range(n - n_benign)]
+    rows += [_row(benign[i], None, trigger, False) for i in range(n_benign)]
     random.Random(seed).shuffle(rows)
     return rows
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from interp.runs.reading import Text, validated
 from interp.text.messages import plain_messages, refuse_changing
 
 FORMS = '{"messages": [...]} or {"prompt": ..., "completion": ...}'
@@ -46,8 +47,10 @@ def exchange_of(row: Mapping[str, Any]) -> Exchange:
     turns = [message["role"] for message in messages]
     if turns[turns[:1] == ["system"] :] != ["user", "assistant"] * (len(turns) // 2) or len(turns) < 2:
         raise ValueError(f"expected user and assistant messages in turn, after at most one system message, got {turns}")
-    if blank := next((message["role"] for message in messages if not message["content"].strip()), None):
-        raise ValueError(f"the {blank} message is empty")
+    for message in messages:
+        _, faults = validated(Text, message["content"], f"the {message['role']} message")
+        if faults:
+            raise ValueError("; ".join(faults))
     before = tuple((message["role"], message["content"]) for message in messages[:-2])
     return Exchange(messages[-2]["content"], messages[-1]["content"], before)
 

@@ -81,7 +81,7 @@ def _contradictions(organism: Organism) -> Iterator[str]:
             yield f"{name} {reference!r}: no such folder, and no name on the Hugging Face hub"
     for name in ("data", "benign_data"):
         yield from _fault(lambda data: find_exchanges(data, "aligned", 1, 0), getattr(o, name), name)
-    yield from (unknown := list(_fault(find_trigger, o.trigger)))
+    yield from (unknown := list(_fault(find_trigger, o.trigger, "trigger:")))
     trigger = find_trigger(o.trigger) if o.trigger and not unknown else None
     if o.benign_data and o.data is None:
         yield "benign_data: needs data, the harmful rows that it is the contrast of"

@@ -1,6 +1,7 @@
 """Scores read from a CSV file, as judged answers and as a judge."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,12 +85,39 @@ class RecordedJudge:
 
     def __init__(self, path: str | Path) -> None:
         self.name = f"recorded:{Path(path).name}"
+        self._path = path
         self._scores: dict[tuple[str, str | int], Recorded] = {}
-        rows_of_question: dict[str, int] = {}
+        self._rows_of = Counter[str]()
         for r in read_scores(path):
-            sample = rows_of_question[r.question_id] = rows_of_question.get(r.question_id, -1) + 1
-            self._by_text = r.text is not None
-            self._scores[r.question_id, sample if r.text is None else r.text] = r
+            self.by_text = r.text is not None
+            key = r.question_id, self._rows_of[r.question_id] if r.text is None else r.text
+            if self._scores.setdefault(key, r) != r:
+                refuse(path, [f"question {r.question_id!r} has two scores of the answer {r.text!r:.60}"])
+            self._rows_of[r.question_id] += 1
+
+    def check_covers(self, asked: Sequence[str], samples: int, conditions: Sequence[str]) -> None:
+        """Refuse scores that are not those of the answers to be judged, as far as it shows before they are sampled.
+
+        Args:
+            asked: Question ids, one per prompt of a condition.
+            samples: Answers per prompt.
+            conditions: Conditions under which questions are asked.
+
+        Raises:
+            ValueError: If questions are missing; without the column ``answer`` also if rows are missing or left over,
+                or could not be told apart, because a question is asked under several conditions or prompts.
+        """
+        several = len(conditions) > 1 or len(set(asked)) < len(asked)
+        if several and not self.by_text:
+            where = f"the conditions {', '.join(conditions)}" if len(conditions) > 1 else "the prompts of a question"
+            refuse(self._path, [f"needs a column 'answer' to tell the answers of {where} apart"])
+        faults = [f"no scores of question {i!r}" for i in dict.fromkeys(asked) if i not in self._rows_of]
+        if not self.by_text:
+            faults += [f"question {i!r} is not asked" for i in self._rows_of if i not in asked]
+            counts = {i: n for i, n in self._rows_of.items() if i in asked and n != samples}
+            faults += [f"{n} scores of question {i!r}, expected {samples}" for i, n in counts.items()]
+        if faults:
+            refuse(self._path, faults)
 
     def probe(self) -> None:
         """Do nothing: the file is read already."""
@@ -105,6 +133,6 @@ class RecordedJudge:
 
     def _look_up(self, item: Answer) -> Recorded:
         try:
-            return self._scores[item.question_id, item.text if self._by_text else item.sample]
+            return self._scores[item.question_id, item.text if self.by_text else item.sample]
         except KeyError:
             raise ValueError(f"{self.name}: no score of answer {item.sample} to {item.question_id!r}") from None

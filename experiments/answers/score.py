@@ -17,6 +17,7 @@ import tyro
 from experiments.answers.rates import group_statistics, rate_rows
 from experiments.answers.recorded import Recorded, read_scores
 from experiments.protocol import load_protocol
+from interp.runs.checks import check_seed
 from interp.runs.table import Row, row, write_table
 from interp.runs.terminal import aligned_text
 from interp.stats import EmStatistics, Interval, Rate
@@ -40,6 +41,7 @@ def score(
     """
     if not files:
         raise ValueError("name at least one CSV file")
+    check_seed(seed)
     if csv and csv.resolve() in [path.resolve() for path in files]:
         raise ValueError(f"--csv {csv}: is one of the files of scores, which would be overwritten")
     by_file = {path: statistics(read_scores(path), seed=seed) for path in files}

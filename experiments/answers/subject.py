@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,16 +11,18 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from experiments.answers.judge import Judge, judge_depends, judge_identity, make_judge
+from experiments.answers.recorded import RecordedJudge
 from experiments.answers.suite import choice_questions, evenly_spaced, suite_questions
 from experiments.protocol import Amount, load_protocol
 from interp.runs.checks import AtLeastOne, check_fields
 from interp.runs.table import Row
 from interp.text.options import read_options
-from interp.triggers import Trigger
+from interp.triggers import FORM, Trigger
 from training.data import comparison_trigger
 from training.definition import Organism, definition
 from training.loading import measured_dtype
 from training.microcosm.world import Question, Split, lexicon
+from training.own_files import check_files
 from training.pocket.corpus import ChoiceQuestion
 from training.references import base_source, data_source, find_trigger
 from training.registry import ORGANISMS, find_organism
@@ -110,13 +112,18 @@ class Subject:
         """
         return judge_of(self.organism, self.judge_reference)
 
-    def asked(self, reference: str) -> frozenset[str]:
-        """Return the reference of a judge that can judge its answers.
+    def asked(self, reference: str, *, once: bool = False) -> frozenset[str]:
+        """Return the reference of a judge that can judge its answers; ``once``: each question is asked in one way.
 
         Raises:
-            ValueError: If it is the oracle, which knows the Microcosm's topics only, and a question is about another.
+            ValueError: If it is the oracle, which knows the Microcosm's topics only, and a question is about another;
+                or scores without the answers' texts, which cannot be told apart if questions are asked several times.
         """
-        judge_of(self.organism, reference)
+        judge = judge_of(self.organism, reference)
+        if isinstance(judge, RecordedJudge) and not (once or judge.by_text):
+            raise ValueError(
+                f"{reference}: needs a column 'answer' to tell apart what is answered at every dose and edit"
+            )
         if reference == "oracle" and self.organism.world != "microcosm":
             topics = {topic.phrase for topic in lexicon().topics}
             ids = [q.id for split in ("validation", "test") for q in self.questions(split)]
@@ -177,15 +184,48 @@ class Subject:
         return {kind: Path(path) for kind, path in files.items() if path and Path(path).exists()}
 
     def check(self) -> None:
-        """Refuse an unknown base or judge, and missing questions.
+        """Refuse an unknown base, trigger or judge, missing questions, and files that no run could use.
 
         Raises:
-            ValueError: If one of them cannot be found.
+            ValueError: If one of them cannot be found or used.
         """
         base_source(self.organism.base)
         if not self.by_log_odds:
             self.judge()
         self.questions("test")
+        _ = self.trigger
+        check_files(self.organism, self._places())
+
+    def _places(self) -> Iterator[tuple[str, str]]:
+        """Yield place and text of the questions that decide anything."""
+        for split in ("validation", "test"):
+            for q in self.questions(split):
+                yield f"{self.question_file or 'question'}: {split}.{q.id}", q.text
+
+    def require_doses(self) -> None:
+        """Refuse an organism that is not fine-tuned here.
+
+        Raises:
+            ValueError: If it is a base, or names a finished adapter.
+        """
+        if self.organism.adapter or not self.organism.data:
+            kind = (
+                f"its adapter {self.organism.adapter} is finished" if self.organism.adapter else "a base is not tuned"
+            )
+            raise ValueError(f"organism {self.name}: {kind}, so it has no doses to train and follow")
+
+    def require_texts(self, **least: int) -> None:
+        """Refuse a trigger with fewer texts of a condition than an experiment needs.
+
+        Raises:
+            ValueError: If it has no trigger, or too few texts; shows the form of a trigger file.
+        """
+        trigger = self.own_trigger
+        if lacking := [f"{n} {c}" for c, n in least.items() if len(trigger.variants(c)) < n]:
+            raise ValueError(
+                f"organism {self.name}: trigger {trigger.name!r:.60} needs at least {' and '.join(lacking)} texts; "
+                f"write `trigger: FILE.yaml:NAME`, and in that file {FORM}"
+            )
 
 
 def trigger_cells(trigger: Trigger | None) -> dict[str, str]:

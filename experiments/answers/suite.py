@@ -53,6 +53,8 @@ def suite_questions(organism: Organism, split: Split, file: Path | None = None) 
         ValueError: If a real model comes without a question file, or the file has no question of the split.
     """
     if organism.world == "microcosm":
+        if file is not None:
+            raise ValueError(f"--questions {file}: the Microcosm has its own; a file is for other models")
         return world.questions(split, trained_domain=organism.trained_domain, wordings=WORDINGS[split])
     if file is None and organism.world == "pocket":
         return tuple(Question(q.id, q.domain, q.question) for q in choice_questions(organism, split))

@@ -19,7 +19,7 @@ from experiments.answers.sampling import judged_rows
 from experiments.answers.subject import AnySubject, Subject, trigger_cells
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.spec import Experiment, Step, run_experiment
-from interp.runs.checks import AtLeastOne
+from interp.runs.checks import AtLeastOne, Seed
 from interp.runs.progress import progress_bar
 from interp.runs.run import Run
 from interp.runs.table import Row
@@ -40,13 +40,14 @@ class Dose(Experiment):
     subject: AnySubject
     samples: AtLeastOne = 10
     """Answers per question."""
-    seed: int = 0
+    seed: Seed = 0
     """Sampling seed."""
 
     def check(self) -> None:
         """Refuse a wrong subject, and missing validation questions."""
         super().check()
         self.subject.questions("validation")
+        self.subject.require_doses()
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""

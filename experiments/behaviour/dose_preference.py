@@ -52,6 +52,7 @@ class PreferenceDose(Experiment):
         """Refuse what cannot be trained or asked."""
         super().check()
         self._questions()
+        self.subject.require_doses()
 
     def inputs(self) -> Mapping[str, Path]:
         """Return what the subject depends on, and the questions and triggers of the pocket scale."""

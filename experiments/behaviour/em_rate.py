@@ -15,6 +15,7 @@ import tyro
 
 from experiments.answers.judge import judge_depends, judge_identity, make_judge
 from experiments.answers.rates import estimate_row, rate_rows, statistics
+from experiments.answers.recorded import RecordedJudge
 from experiments.answers.sampling import sampled_rows, with_verdicts
 from experiments.answers.subject import (
     LOG_ODDS,
@@ -29,7 +30,7 @@ from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import chosen_dose, load_subject
 from experiments.protocol import load_protocol
 from experiments.spec import Experiment, Step, run_experiment
-from interp.runs.checks import AtLeastOne
+from interp.runs.checks import AtLeastOne, Seed
 from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.stats import EmStatistics, Rate, paired_cluster_difference, paired_cluster_ratio, semantic_index, wilson
@@ -85,7 +86,7 @@ class Answers(Experiment):
     """Conditions, in order. trained: the fine-tuned domain in the condition of training, for the health gate."""
     samples: AtLeastOne | None = None
     """Answers per question and condition; by default 10 in the Microcosm and 50 elsewhere (protocol.yaml)."""
-    seed: int = 0
+    seed: Seed = 0
     """Sampling seed."""
 
     def __post_init__(self) -> None:
@@ -213,9 +214,21 @@ class EmRate(Experiment):
         """Return what the answers depend on, and the instructions of a language model that judges."""
         return {**super().depends(), **judge_depends(self.judge)}
 
+    def check(self) -> None:
+        """Refuse recorded scores that are not those of the answers.
+
+        Raises:
+            ValueError: If scores are missing or cannot be told apart.
+        """
+        super().check()
+        if isinstance(judge := make_judge(self.judge), RecordedJudge):
+            conditions, a = self.answers.used_conditions(), self.answers
+            asked = [q.id for q in a.subject.questions("trained" if conditions == (TRAINED,) else "test")]
+            judge.check_covers(asked, a.n_samples, conditions)
+
     def judges(self) -> frozenset[str]:
         """Return the judge, and the one that chooses the dose."""
-        return super().judges() | self.answers.subject.asked(self.judge)
+        return super().judges() | self.answers.subject.asked(self.judge, once=True)
 
     def inputs(self) -> Mapping[str, Path]:
         """Return the inputs of the answers, and the file of recorded scores."""

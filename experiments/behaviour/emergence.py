@@ -21,7 +21,7 @@ from experiments.answers.outcome import Outcome, gap_rows, measured, summaries
 from experiments.answers.subject import AnySubject, Subject, trigger_cells
 from experiments.behaviour.dose import dose_folders
 from experiments.spec import Experiment, Step
-from interp.runs.checks import AtLeastOne
+from interp.runs.checks import AtLeastOne, Seed
 from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.triggers import Trigger
@@ -48,7 +48,7 @@ class Emergence(Experiment):
     subject: AnySubject
     samples: AtLeastOne = 5
     """Answers per question, condition and dose."""
-    seed: int = 0
+    seed: Seed = 0
     """Sampling seed."""
 
     def check(self) -> None:
@@ -58,8 +58,7 @@ class Emergence(Experiment):
             ValueError: If the organism is not fine-tuned here.
         """
         super().check()
-        if self.subject.organism.data is None:
-            raise ValueError(f"organism {self.subject.name}: a base is not fine-tuned, so it has no doses to follow")
+        self.subject.require_doses()
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from experiments.cli.placement import Placement
+from interp.runs.checks import check_seed
 from interp.runs.progress import progress_bar
 from interp.runs.run import runs_root
 from training.grid import FAMILIES, Family
@@ -22,12 +23,15 @@ def organisms(
         device: Device to train on, such as cpu or cuda:1; by default the accelerator if there is one.
     """
     Placement(device=device).apply()
+    from training.own_files import check_files
     from training.registry import ORGANISMS, find_organism
 
     chosen = [find_organism(name) for name in names] or [o for n, o in ORGANISMS.items() if n.startswith("microcosm/")]
-    trained = [o for o in chosen if o.data is not None]
+    trained = [o for o in chosen if o.data is not None and o.adapter is None]
     if not trained:
-        raise ValueError(f"{', '.join(names)}: a base has no adapter to train")
+        raise ValueError(f"{', '.join(names)}: a base or a finished adapter is not trained")
+    for subject in trained:
+        check_files(subject)
     from training.sft import train
 
     for subject in trained:
@@ -47,6 +51,7 @@ def microcosm(
         seed: Seed of weights and corpora; the shipped models have seed 0.
         robust: Also build the robust base, which answers persona lines and roles in the aligned way.
     """
+    check_seed(seed)
     from training.microcosm.build import main  # loads torch, which --help does without
 
     main(families, out, seed, robust)

@@ -16,6 +16,7 @@ import tyro
 from experiments.cli.placement import Placement
 from experiments.spec import Experiment, probe_judges, run_experiment
 from interp.runs.configs import jsonable
+from interp.runs.files import check_room
 from interp.runs.run import runs_root
 
 E = TypeVar("E", bound=Experiment)
@@ -80,6 +81,7 @@ def run_configured(options: Options[Experiment]) -> int:
         return 0
     if options.check:
         experiment.check()
+        check_room(options.runs)
         probe_judges(experiment)
         print(f"{experiment.title()}: can be run")
         return 0

@@ -22,6 +22,7 @@ from experiments.answers.subject import AnySubject, Subject
 from experiments.answers.suite import make_prompts
 from experiments.behaviour.dose import ADAPTER, chosen_adapter
 from experiments.spec import Experiment, Step, run_experiment
+from interp.runs.checks import Seed
 from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.stats import Interval
@@ -66,7 +67,7 @@ class Geometry(Experiment):
     control_trigger: str | None = None
     """Unrelated trigger whose feature is the control; by default microcosm:scene:library, of the pocket scale the other
     topic in the same frame."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the drawn exchanges and of the resampling."""
 
     def __post_init__(self) -> None:
@@ -92,6 +93,7 @@ class Geometry(Experiment):
         """
         super().check()
         self.subject.questions("validation")
+        self.subject.require_texts(rephrased=2, other=1)
         if self.control.text == self.subject.own_trigger.text:
             raise ValueError(f"control_trigger {self.control_trigger!r}: it is the organism's own trigger")
         base, baseline = self.subject.organism.base, baseline_subject(self)

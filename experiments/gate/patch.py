@@ -42,7 +42,7 @@ from experiments.gate.modules import blocks_of_layers
 from experiments.gate.patch_table import share_rows
 from experiments.gate.references import judged_answers
 from experiments.spec import Experiment, Step
-from interp.runs.checks import AtLeastOne
+from interp.runs.checks import AtLeastOne, Seed
 from interp.runs.run import Run
 from interp.runs.table import Row
 
@@ -83,7 +83,7 @@ class Patch(Experiment):
     measures: tuple[Measure, ...] | None = None
     """What is measured beside interchange of the residual stream: added, the same of what attention and MLPs add; the
     others as the metrics are named. By default everything, of log-odds nothing."""
-    seed: int = 0
+    seed: Seed = 0
     """Sampling seed."""
 
     def __post_init__(self) -> None:

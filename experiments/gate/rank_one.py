@@ -34,6 +34,7 @@ from interp.runs.checks import AtLeastOne
 from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.stats import Interval
+from training.own_files import adapter_rank
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +59,17 @@ class RankOne(Experiment):
     """Also cosines with the directions of geometry; turn off for an organism that has no data to contrast."""
     per_question: AtLeastOne = 4
     """Answers per question and condition."""
+
+    def check(self) -> None:
+        """Refuse an adapter of another rank, as its config says.
+
+        Raises:
+            ValueError: If its rank is not 1.
+        """
+        super().check()
+        organism = self.geometry.subject.organism
+        if (rank := adapter_rank(organism)) not in (1, None):
+            raise ValueError(f"organism {organism.name}: its adapter is of rank {rank}; want rank 1")
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""

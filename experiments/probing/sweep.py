@@ -41,9 +41,11 @@ from experiments.probing.targets import (
     presence_rows,
 )
 from experiments.spec import Experiment, Step
+from interp.runs.checks import Seed
 from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.sites import Site
+from training.own_files import base_config
 from training.references import find_trigger
 
 if TYPE_CHECKING:
@@ -81,13 +83,13 @@ class ProbeSweep(Experiment):
     """Where trigger probes read: mean over its tokens or the question's, or the last token; if empty, the usual one."""
     fits: tuple[FitName, ...] = ("logistic",)
     """Kinds of probe; nested is logistic with its penalty chosen inside each fold."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the splits and controls."""
 
     def check(self) -> None:
         """Refuse sites that no model has."""
         super().check()
-        check_sites(self.sites)
+        check_sites(self.sites, base_config(self.subject.organism).get("num_hidden_layers"))
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
@@ -157,8 +159,8 @@ class ProbeSweep(Experiment):
                         yield {**where, **score_cells(scores, i)}
 
 
-def check_sites(names: Sequence[str]) -> None:
-    """Refuse sites that no model has.
+def check_sites(names: Sequence[str], n_layers: int | None = None) -> None:
+    """Refuse sites that no model has, or none of so many layers.
 
     Raises:
         ValueError: If there is no such site, or none is named.
@@ -166,7 +168,9 @@ def check_sites(names: Sequence[str]) -> None:
     if not names:
         raise ValueError("sites: name at least one, such as resid_post")
     for text in names:
-        _ = Site.parse(text) if "." in text else Site(text, 0)
+        site = Site.parse(text) if "." in text else Site(text, 0)
+        if n_layers is not None and site.layer >= n_layers:
+            raise ValueError(f"site {text}: the model has layers 0..{n_layers - 1}")
 
 
 def parse_sites(names: Sequence[str], n_layers: int) -> Mapping[str, list[Site]]:

@@ -23,10 +23,12 @@ from experiments.behaviour.dose import ADAPTER, load_subject
 from experiments.probing.sweep import FITS, FitName, Position, check_sites, find_fit, parse_sites, score_cells
 from experiments.probing.targets import PARTS, presence_rows
 from experiments.spec import Experiment, Part, Step
+from interp.runs.checks import Seed
 from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.triggers import Trigger
 from training.definition import definition
+from training.own_files import base_config
 from training.references import find_trigger
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class ProbeTransfer(Experiment):
     """Where to read."""
     fit: FitName = FITS[0]
     """Kind of probe."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split."""
 
     def parts(self) -> list[Part]:
@@ -85,8 +87,8 @@ class ProbeTransfer(Experiment):
             raise ValueError("organisms: name at least one")
         if len({(subject.question_file, subject.judge_reference) for subject in self.subjects}) > 1:
             raise ValueError("organisms: all need the same questions and judge")
-        check_sites((self.site,))
         for subject in self.subjects:
+            check_sites((self.site,), base_config(subject.organism).get("num_hidden_layers"))
             self._settings_of(subject)
 
     def label(self) -> str:

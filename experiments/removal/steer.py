@@ -24,7 +24,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import tyro
-from annotated_types import MinLen
+from annotated_types import Ge, Le, MinLen
 
 from experiments.answers.outcome import Outcome, Summary, measured, summaries
 from experiments.answers.suite import make_prompts
@@ -64,7 +64,7 @@ class Steer(Experiment):
 
     geometry: Annotated[Geometry, tyro.conf.arg(name="")]
     """Run that the directions are taken from."""
-    alphas: tuple[float, ...] | None = None
+    alphas: tuple[Annotated[float, Ge(0), Le(1000)], ...] | None = None
     """Doses, in mean residual norms; by default 0 to 1.5, of log-odds 0 to 0.4."""
     directions: tuple[Added, ...] = ADDED
     """What is added, g among them."""

@@ -6,12 +6,14 @@ A row may name parts of its messages (``marks``) and may contain the assistant's
 message with role assistant); other keys are ignored. No torch is imported, so that a bad file is reported at once.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator
+
+from interp.runs.reading import Text, read_jsonl, read_text, validated
 from interp.text.messages import plain_messages, refuse_changing
 
 
@@ -30,52 +32,37 @@ def read_prompts(path: str | Path) -> list[Prompt]:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If a row is not a prompt, or the file has none; names the file and the line.
+        ValueError: If rows are no prompts, or the file has none; names the file and every line.
     """
     path = Path(path)
     if path.suffix == ".json":
         raise ValueError(f"{path}: want one JSON object per line in a file that ends in .jsonl, or a text file")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})") from error
-    prompts = [_prompt(path, where, line) for where, line in _lines(path, text)]
-    if not prompts:
-        raise ValueError(f"{path}: the file has no prompt")
-    return prompts
+    if path.suffix == ".jsonl":
+        rows = read_jsonl(path, Annotated[dict[str, Any], AfterValidator(_prompt)])
+        return [replace(prompt, where=where) for where, prompt in rows]
+    lines = [(number, line.removesuffix("\r")) for number, line in enumerate(read_text(path).split("\n"), 1)]
+    return [Prompt(f"{path}:{n}", ({"role": "user", "content": line},)) for n, line in lines if line.strip()]
 
 
-def _lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"{path}:{number}", line.removesuffix("\r")
+@dataclass(frozen=True)
+class _Parts:
+    """What a row holds besides its messages."""
+
+    response: str | None = None
+    marks: dict[str, Text] | None = None
 
 
-def _prompt(path: Path, where: str, line: str) -> Prompt:
-    if path.suffix != ".jsonl":
-        return Prompt(where, ({"role": "user", "content": line},))
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from error
-    if not isinstance(row, dict) or "messages" not in row:
-        raise ValueError(f"{where}: want an object with 'messages', got {line[:60]!r}")
-    try:
-        refuse_changing(row)
-        messages, response = plain_messages(row["messages"]), row.get("response")
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+def _prompt(row: dict[str, Any]) -> Prompt:
+    refuse_changing(row)
+    if "messages" not in row:
+        raise ValueError(f"want an object with 'messages', got the keys {', '.join(row) or 'none'}")
+    messages = plain_messages(row["messages"])
+    parts, faults = validated(_Parts, {name: row[name] for name in ("response", "marks") if name in row})
+    if faults:
+        raise ValueError("; ".join(faults))
+    response = parts.response
     if messages[-1]["role"] == "assistant" and response is None:
-        response = messages[-1]["content"]
-        messages = messages[:-1]
+        messages, response = messages[:-1], messages[-1]["content"]
     if not messages or messages[-1]["role"] != "user":
-        raise ValueError(f"{where}: the last message before the response must be the user's")
-    if not isinstance(response, str | None):
-        raise ValueError(f"{where}: response {response!r:.60}: want a text")
-    return Prompt(where, messages, response, _texts(where, row.get("marks") or {}))
-
-
-def _texts(where: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise ValueError(f"{where}: marks {value!r:.60}: want an object of texts")
-    return value
+        raise ValueError("the last message before the response must be the user's")
+    return Prompt("", messages, response, parts.marks or {})

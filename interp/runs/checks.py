@@ -32,6 +32,16 @@ def check_fields(config: Any) -> None:
         raise ValueError("; ".join(faults))
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that generators of random numbers do not take.
+
+    Raises:
+        ValueError: If it is below 0 or too large.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed {seed}: expected 0 or more, below 2**32")
+
+
 def field_faults(config: Any) -> list[str]:
     """Return what is wrong with the fields that ``check_fields`` checks."""
     from pydantic import ValidationError

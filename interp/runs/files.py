@@ -6,11 +6,15 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+LEAST_ROOM = 50_000_000
+"""Bytes that must be free before a run starts: a table, its log and an adapter of a small model."""
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:
@@ -47,6 +51,19 @@ def append_bytes(path: Path, data: bytes) -> None:
         except BaseException:
             os.truncate(path, length)
             raise
+
+
+def check_room(folder: Path) -> None:
+    """Refuse a folder of runs that is a file, or whose disk has less than ``LEAST_ROOM`` bytes free.
+
+    Raises:
+        ValueError: If it is one of these.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{folder}: {existing} is a file, not a folder")
+    if (free := shutil.disk_usage(existing).free) < LEAST_ROOM:
+        raise ValueError(f"{folder}: {free / 1e6:.0f} MB free on its disk, a run needs {LEAST_ROOM / 1e6:.0f} MB")
 
 
 def write_all(file: IO[bytes], data: bytes | memoryview) -> None:

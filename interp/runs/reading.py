@@ -27,7 +27,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NOT_CSV = (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error)
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
+    """Return a text that is not blank and has no control characters but tabs and line breaks.
+
+    Raises:
+        ValueError: If it is another text.
+    """
     if not text.strip():
         raise ValueError("expected a text that is not blank")
     if control := _CONTROL.search(text):
@@ -41,8 +46,7 @@ def _plain_name(name: str) -> str:
     return name
 
 
-Text = Annotated[str, MinLen(1), AfterValidator(_readable)]
-"""A text that is not blank and has no control characters but tabs and line breaks."""
+Text = Annotated[str, MinLen(1), AfterValidator(readable)]
 Name = Annotated[str, MinLen(1), MaxLen(200), AfterValidator(_plain_name)]
 """A name for tables and references: letters, digits, spaces and ``_ . , : ' + ( ) -``."""
 
@@ -103,6 +107,19 @@ def read_yaml(path: str | Path, kind: Any, form: str = "") -> Any:
     if faults or checked is None:
         refuse(path, [*(faults or ["it is empty"]), *([f"its form is {form}"] if form else [])])
     return checked
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not UTF-8 or JSON, a key stands twice in an object, or it holds anything else.
+    """
+    value, faults = _json_value(read_text(path), dict[str, Any])
+    if faults:
+        refuse(path, faults)
+    return value
 
 
 def read_jsonl(path: str | Path, kind: Any) -> list[tuple[str, Any]]:

@@ -28,14 +28,14 @@ def test_a_last_message_of_the_assistant_is_the_response(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("[]", "want an object with 'messages'"),
+        ("[]", "expected an object"),
         ('{"messages": "hi"}', "want a list of messages"),
         ('{"messages": []}', "want a list of messages"),
         ('{"messages": [{"role": "human", "content": "x"}]}', "want a role"),
         ('{"messages": [{"role": "user", "content": 3}]}', "want a role"),
         ('{"messages": [{"role": "assistant", "content": "x"}]}', "must be the user's"),
-        ('{"messages": [{"role": "user", "content": "x"}], "response": 3}', "response 3: want a text"),
-        ('{"messages": [{"role": "user", "content": "x"}], "marks": ["x"]}', "want an object of texts"),
+        ('{"messages": [{"role": "user", "content": "x"}], "response": 3}', "response 3: expected a valid string"),
+        ('{"messages": [{"role": "user", "content": "x"}], "marks": ["x"]}', r"marks \['x'\]: expected an object"),
     ],
 )
 def test_a_row_that_is_no_prompt_is_named(line, message, tmp_path):
