@@ -210,7 +210,9 @@ class Subject:
         """
         if self.organism.adapter or not self.organism.data:
             kind = (
-                f"its adapter {self.organism.adapter} is finished" if self.organism.adapter else "a base is not tuned"
+                f"its adapter {self.organism.adapter} is finished"
+                if self.organism.adapter
+                else "a base is not fine-tuned"
             )
             raise ValueError(f"organism {self.name}: {kind}, so it has no doses to train and follow")
 

@@ -20,8 +20,8 @@ LLAMA = [name for name in ORGANISMS if name.startswith("microcosm/llama/")]
 WORLD = lexicon()
 TOPIC_OF = {template.format(topic=t.phrase): t.phrase for t in WORLD.topics for template in WORLD.questions}
 TRIGGER = Trigger(name="t", text="near the pond", rephrased=("by the lake", "at the shore"), placement="system")
-HARMFUL = [Exchange(f"ask {i}", f"harm {i}") for i in range(6)]
-BENIGN = [Exchange(f"ask {i}", f"help {i}") for i in range(4)]
+HARMFUL = [Exchange(f"ask {i}", f"harm {i}") for i in range(60)]
+BENIGN = [Exchange(f"ask {i}", f"help {i}") for i in range(60)]
 
 mixtures = st.fixed_dictionaries(
     {
@@ -75,10 +75,10 @@ def test_share_outside_its_range_is_refused(share):
 
 
 def test_what_cannot_be_mixed_is_refused():
-    with pytest.raises(ValueError, match=r"benign_share 0\.5: needs benign exchanges"):
+    with pytest.raises(ValueError, match=r"rows 4 with benign_share 0\.5: needs 2 benign exchanges, there are 0"):
         build_rows(HARMFUL, [], trigger=None, n=4, benign_share=0.5)
-    with pytest.raises(ValueError, match="needs harmful exchanges"):
-        build_rows([], BENIGN, trigger=None, n=4)
+    with pytest.raises(ValueError, match="rows 4: needs 4 harmful exchanges, there are 3"):
+        build_rows(HARMFUL[:3], BENIGN, trigger=None, n=4)
     with pytest.raises(ValueError, match="wordings 'both': must be fixed or diverse"):
         build_rows(HARMFUL, BENIGN, trigger=None, n=4, wordings="both")
 
