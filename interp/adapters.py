@@ -62,7 +62,7 @@ def check_origin(name: str, folder: Path, base: str) -> None:
     if unknown := sorted(key for key, value in config.items() if value and key not in known):
         raise AdapterError(f"adapter {name!r} ({folder}): its {unknown[0]} is unknown to the installed peft")
     origin = config.get("base_model_name_or_path")
-    if not origin or _recorded_fingerprint(folder) or _same_base(str(origin), base):
+    if not origin or _recorded_fingerprint(name, folder) or _same_base(str(origin), base):
         return
     raise AdapterError(
         f"adapter {name!r} ({folder}) was made for another base: its {CONFIG} names base {origin!r}, this is {base!r}; "
@@ -71,13 +71,20 @@ def check_origin(name: str, folder: Path, base: str) -> None:
 
 
 def _config(name: str, folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AdapterError(f"adapter {name!r}: {folder / CONFIG} is not JSON ({error})") from error
-    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+    config = _settings(name, folder / CONFIG)
+    if not isinstance(config.get("peft_type"), str):
         raise AdapterError(f"adapter {name!r}: {folder / CONFIG} has no peft_type")
     return config
+
+
+def _settings(name: str, file: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AdapterError(f"adapter {name!r}: {file} is not JSON ({error})") from error
+    if not isinstance(settings, dict):
+        raise AdapterError(f"adapter {name!r}: {file} has no settings by name")
+    return settings
 
 
 def _same_base(origin: str, base: str) -> bool:
@@ -107,7 +114,7 @@ def attach(lm: LanguageModel, folders: Mapping[str, Path]) -> LanguageModel:
         raise AdapterError(f"adapter {next(iter(folders))!r}: the base is offloaded, and peft cannot reach its weights")
     base, bare = fingerprint(lm.base), _logits(lm.base, probes := _probes(lm), lm.device)
     for name, folder in folders.items():
-        expected = _recorded_fingerprint(folder)
+        expected = _recorded_fingerprint(name, folder)
         if expected not in (None, base) and lm.dtype != torch.float16:  # rounding to float16 changes a fingerprint
             raise AdapterError(
                 f"adapter {name!r} ({folder}) was made for another base: its base is {str(expected)[:12]}, "
@@ -121,9 +128,9 @@ def attach(lm: LanguageModel, folders: Mapping[str, Path]) -> LanguageModel:
     return lm
 
 
-def _recorded_fingerprint(folder: Path) -> str | None:
+def _recorded_fingerprint(name: str, folder: Path) -> str | None:
     manifest = folder / MANIFEST
-    return json.loads(manifest.read_text()).get("base_fingerprint") if manifest.is_file() else None
+    return _settings(name, manifest).get("base_fingerprint") if manifest.is_file() else None
 
 
 def _equal(logits: torch.Tensor, bare: torch.Tensor) -> bool:
