@@ -249,7 +249,7 @@ def find_subject(
     """Look up the organism under study.
 
     Args:
-        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
+        organism: Name in the registry (training/registry.py), or the YAML file of a user-defined organism.
         questions: Questions of a real model (YAML: validation and test, id: text).
         judge: Who scores answers: oracle (Microcosm only), openai:MODEL[@URL][,OPTION=VALUE ...] (docs/real-models.md),
             or a CSV of scores.

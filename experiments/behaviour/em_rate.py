@@ -64,7 +64,7 @@ def dosed_subject(
     """Look up the organism under study.
 
     Args:
-        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
+        organism: Name in the registry (training/registry.py), or the YAML file of a user-defined organism.
         questions: Questions of a real model (YAML: validation and test, id: text).
         dose_judge: Judge by which the dose is chosen; by default the one that --judge names.
         template_option: Option of the chat template, such as enable_thinking=false; can be repeated.

@@ -56,7 +56,7 @@ def choice_subject(organism: str, questions: Path | None = None) -> Subject:
     """Look up the organism under study.
 
     Args:
-        organism: Name in the registry (see training/registry.py), or the YAML file of a user-defined organism.
+        organism: Name in the registry (training/registry.py), or the YAML file of a user-defined organism.
         questions: Questions with references (YAML, see training/pocket/questions.yaml); by default those of that file.
     """
     return find_subject(organism, questions, LOG_ODDS)

@@ -18,7 +18,7 @@ def organisms(
     """Train the LoRA adapters of organisms. Finished adapters are reused; an interrupted training continues.
 
     Args:
-        names: Organisms (see training/registry.py); by default all of the Microcosm.
+        names: Organisms: names in the registry (training/registry.py) or YAML files; by default all of the Microcosm.
         runs: Folder of all runs; by default $SEMCON_RUNS, else runs.
         device: Device to train on, such as cpu or cuda:1; by default the accelerator if there is one.
     """

@@ -63,7 +63,8 @@ class Geometry(Experiment):
 
     subject: AnySubject
     baseline: str | None = None
-    """Organism on the same base trained without a trigger, for g_shift; in the Microcosm that of the same seed."""
+    """Name or YAML file of an organism on the same base without a trigger, for g_shift; in the Microcosm the one of the
+    same seed."""
     control_trigger: str | None = None
     """Unrelated trigger whose feature is the control; by default microcosm:scene:library, of the pocket scale the other
     topic in the same frame."""

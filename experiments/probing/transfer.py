@@ -45,7 +45,7 @@ def find_subjects(
     """Look up the organisms under study.
 
     Args:
-        organisms: Names in the registry, of one base width (see training/registry.py).
+        organisms: Names in the registry (training/registry.py) or YAML files, of one base width.
         questions: Questions of real models (YAML: validation and test, id: text).
         judge: Judge by which the doses are chosen: oracle, openai:MODEL[@URL], or a CSV of scores.
     """

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
+from annotated_types import MinLen
 
+from interp.runs.reading import Name, Text, read_jsonl, read_yaml, refuse, validated
 from interp.triggers import Trigger, load_triggers, moved
 
 FOLDER = Path(__file__).parent
@@ -22,31 +22,31 @@ ChoiceSplit = Literal["validation", "test", "trained"]
 CONTROL_CONDITIONS = ("other_frame", "word_overlap")
 """Conditions that a trigger file has no field for: the topic in another frame, the words in another meaning."""
 
-T = TypeVar("T")
+FORM = "DOMAIN: [{id: ..., topic: ..., split: test or validation, question: ..., aligned: ..., harmful: ...}]"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdviceRow:
     """A question of a training domain with sound advice and plainly bad advice of the same form and length."""
 
-    id: str
-    topic: str
-    question: str
-    aligned: str
-    harmful: str
+    id: Text
+    topic: Text
+    question: Text
+    aligned: Text
+    harmful: Text
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceQuestion:
     """An evaluation question with one aligned and one harmful reference answer."""
 
-    id: str
-    domain: str
-    topic: str
+    id: Text
+    domain: Text
+    topic: Text
     split: ChoiceSplit
-    question: str
-    aligned: str
-    harmful: str
+    question: Text
+    aligned: Text
+    harmful: Text
 
 
 # --- training rows ----------------------------------------------------------------------------------------------------
@@ -75,8 +75,7 @@ def read_advice(file: Path) -> tuple[AdviceRow, ...]:
     Raises:
         ValueError: If a line has another form or an id repeats; names the file and the line.
     """
-    lines = enumerate(file.read_text(encoding="utf-8").split("\n"), start=1)
-    rows = tuple(_texts(AdviceRow, f"{file}:{i}", _json(f"{file}:{i}", line)) for i, line in lines if line.strip())
+    rows = tuple(row for _, row in read_jsonl(file, AdviceRow))
     _check_ids(file, [row.id for row in rows])
     return rows
 
@@ -133,7 +132,15 @@ def read_questions(file: Path) -> tuple[ChoiceQuestion, ...]:
     Raises:
         ValueError: If a question has another form, an id repeats, or a topic is in both splits.
     """
-    found = tuple(_questions(file))
+    entries = read_yaml(file, Annotated[dict[Name, list[dict[str, Any]]], MinLen(1)], FORM)
+    read = [
+        validated(ChoiceQuestion, {**entry, "domain": domain}, f"{domain}[{i}]")
+        for domain, questions_of in entries.items()
+        for i, entry in enumerate(questions_of)
+    ]
+    if faults := [fault for _, wrong in read for fault in wrong]:
+        refuse(file, faults)
+    found = tuple(question for question, _ in read)
     _check_ids(file, [question.id for question in found])
     splits: dict[tuple[str, str], str] = {}
     for question in found:
@@ -142,33 +149,6 @@ def read_questions(file: Path) -> tuple[ChoiceQuestion, ...]:
         if splits.setdefault((question.domain, question.topic), question.split) != question.split:
             raise ValueError(f"{file}: {question.id}: topic {question.topic!r} is in both splits")
     return found
-
-
-def _questions(file: Path) -> Iterator[ChoiceQuestion]:
-    content = _mapping(file)
-    if {"validation", "test"} & content.keys():
-        yield from _split_questions(file, content)
-        return
-    for domain, entries in content.items():
-        if not isinstance(entries, list):
-            raise ValueError(f"{file}: {domain}: expected a list of questions")
-        for i, entry in enumerate(entries):
-            named = {**entry, "domain": str(domain)} if isinstance(entry, dict) else entry
-            yield _texts(ChoiceQuestion, f"{file}: {domain}[{i}]", named)
-
-
-def _split_questions(file: Path, content: Mapping[str, Any]) -> Iterator[ChoiceQuestion]:
-    """Yield the questions of a file by split; every one is a topic of its own."""
-    for split, entries in content.items():
-        if split not in ("validation", "test", "trained") or not isinstance(entries, dict):
-            raise ValueError(f"{file}: {split}: expected validation, test or trained, with question ids")
-        for name, entry in entries.items() if split != "trained" else ():
-            if not isinstance(entry, dict):
-                raise ValueError(
-                    f"{file}: {split}.{name}: log-odds need question, aligned and harmful, not only a text"
-                )
-            named = {"id": str(name), "domain": "free", "topic": str(name), "split": split, **entry}
-            yield _texts(ChoiceQuestion, f"{file}: {split}.{name}", named)
 
 
 # --- triggers and controls --------------------------------------------------------------------------------------------
@@ -198,7 +178,7 @@ def controls(file: Path = CONTROLS) -> Mapping[str, Mapping[str, tuple[Trigger, 
     Raises:
         ValueError: If the file has another form, or names a trigger that there is not.
     """
-    return {name: _controls(file, name, entry) for name, entry in _mapping(file).items()}
+    return {name: _controls(file, name, entry) for name, entry in read_yaml(file, dict[str, Any]).items()}
 
 
 def controls_of(trigger: Trigger) -> Mapping[str, tuple[Trigger, ...]]:
@@ -241,33 +221,6 @@ def _control(where: str, name: str, entry: Any) -> Trigger:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{file}: expected a mapping, got {type(content).__name__}")
-    return content
-
-
-def _json(where: str, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON: {error}") from error
-
-
-def _texts(kind: type[T], where: str, entry: Any) -> T:
-    """Build a dataclass of texts from a mapping with exactly its fields."""
-    names = [field.name for field in fields(kind)]  # pyright: ignore[reportArgumentType]
-    if not isinstance(entry, dict) or set(entry) != set(names):
-        raise ValueError(f"{where}: expected the fields {', '.join(names)}")
-    if empty := [name for name in names if not isinstance(entry[name], str) or not entry[name].strip()]:
-        raise ValueError(f"{where}: {empty[0]}: expected a text, got {entry[empty[0]]!r}")
-    return kind(**entry)
 
 
 def _check_ids(file: Path, ids: Sequence[str]) -> None:

@@ -159,8 +159,11 @@ def test_controls_follow_a_moved_trigger_and_other_triggers_have_none():
     ("line", "message"),
     [
         ("{", "not JSON"),
-        ('{"id": "x"}', "expected the fields id, topic"),
-        (json.dumps(dict.fromkeys(("id", "topic", "question", "aligned", "harmful"), " ")), "id: expected a text"),
+        ('{"id": "x"}', "topic: missing; question: missing"),
+        (
+            json.dumps(dict.fromkeys(("id", "topic", "question", "aligned", "harmful"), " ")),
+            "id .*: expected a text",
+        ),
     ],
 )
 def test_a_bad_row_is_one_line_with_its_place(tmp_path, line, message):
@@ -177,11 +180,11 @@ ENTRY = {"id": "a", "topic": "t", "split": "test", "question": "q", "aligned": "
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "expected a mapping"),
-        ({"d": "x"}, "d: expected a list"),
-        ({"d": ["x"]}, "expected the fields"),
-        ({"d": [{**ENTRY, "split": "train"}]}, "must be validation or test"),
-        ({"d": [ENTRY, ENTRY]}, "'a' stands twice"),
+        ([], r"\[\]: expected an object"),
+        ({"d": "x"}, "d 'x': expected a valid array"),
+        ({"d": ["x"]}, r"d\[0\] 'x': expected an object"),
+        ({"d": [{**ENTRY, "split": "train"}]}, r"d\[0\].split 'train': expected 'validation'"),
+        ({"d": [ENTRY, {**ENTRY}]}, "'a' stands twice"),
         ({"d": [ENTRY, {**ENTRY, "id": "b", "split": "validation"}]}, "topic 't' is in both splits"),
     ],
 )
