@@ -16,10 +16,11 @@ import tyro
 
 from experiments.answers.subject import Subject
 from experiments.answers.suite import evenly_spaced
-from experiments.behaviour.dose import load_subject
-from experiments.behaviour.preference import choice_subject
+from experiments.behaviour.dose import ADAPTER, dose_folders, load_subject
+from experiments.behaviour.preference import Preference, choice_subject
 from interp.runs.checks import AtLeastOne, check_fields
 from interp.runs.run import runs_root
+from training.references import base_path
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -36,21 +37,37 @@ class Greedy:
     """Test questions, evenly spaced over the domains."""
     tokens: AtLeastOne = 64
     """Most tokens of an answer."""
+    dose: int | None = None
+    """Training steps of the adapter; by default chosen on validation questions."""
     runs: Path | None = None
     """Folder of all runs; by default $SEMCON_RUNS, else runs."""
 
     def __post_init__(self) -> None:
-        """Refuse a field outside its range."""
+        """Refuse a field outside its range, and a dose that there is not.
+
+        Raises:
+            ValueError: If there is one.
+        """
         check_fields(self)
+        if self.dose is not None:
+            Preference(subject=self.subject, dose=self.dose).check()
 
     def main(self) -> None:
         """Train and choose the dose if not done yet, answer, write."""
-        lm = load_subject(self.subject, self.runs or runs_root())
+        lm = self._load(self.runs or runs_root())
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(COLUMNS)
         conditions = ("off", "on") if self.subject.trigger else ("off",)
         for condition in conditions:
             writer.writerows(self._answers(lm, condition))
+
+    def _load(self, root: Path) -> LanguageModel:
+        from interp.loading import load
+
+        if self.dose is None:
+            return load_subject(self.subject, root)
+        organism, folder = self.subject.organism, dose_folders(self.subject, root)[self.dose]
+        return load(base_path(organism.base), adapters={ADAPTER: folder}, dtype=organism.sft.dtype)
 
     def _answers(self, lm: LanguageModel, condition: str) -> list[Sequence[object]]:
         from interp.chat import question_chat

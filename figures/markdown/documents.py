@@ -9,6 +9,7 @@ from pathlib import Path
 from figures import style
 from figures.bounds import OPEN
 from figures.claims.claim import Finding, corrected, hold, multiplicity
+from figures.claims.pocket import hypotheses
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
@@ -16,6 +17,7 @@ from figures.markdown.behaviour import comparison_table, front_table, headline_t
 from figures.markdown.claims import findings_csv, findings_table
 from figures.markdown.dose import box_table
 from figures.markdown.mechanism import central_table, shift_table
+from figures.markdown.pocket import shifts_table
 from figures.plots import FIGURES
 from figures.rows import Row, select
 from interp.runs.files import atomic_write_bytes, atomic_write_text
@@ -41,7 +43,7 @@ def read_tables(data: Path) -> dict[str, list[Row]]:
 
 def every_finding(tables: Mapping[str, Sequence[Row]]) -> tuple[list[Finding], list[Finding]]:
     """Hold the claims about the behaviour, and those about the mechanism, against the tables; corrected by page."""
-    source = Tables.of([row for rows in tables.values() for row in rows])
+    source = Tables.of([row for name, rows in tables.items() if name != "pocket" for row in rows])
     return corrected(hold(claims(BEHAVIOUR), source)), corrected(hold(claims(MECHANISM), source))
 
 
@@ -61,6 +63,8 @@ def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
         "central": central_table(tables["mechanism"]),
         "shift": shift_table(tables["mechanism"], tables["geometry"]),
         "mechanism": findings_table(about_mechanism),
+        "pocket": shifts_table(tables["pocket"]),
+        "hypotheses": findings_table(hypotheses(tables["pocket"])),
         "findings-multiplicity": multiplicity(about_behaviour),
         "mechanism-multiplicity": multiplicity(about_mechanism),
     }

@@ -32,7 +32,7 @@ class Plot:
 FIGURES = (
     Plot("phase_diagram", "containment_grid"),
     Plot("em_by_condition"),
-    Plot("preference"),
+    Plot("preference", "pocket"),
     Plot("preference_steering"),
     Plot("grid_effects", "containment_grid"),
     Plot("emergence", "emergence"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments.pipelines.mechanism import TABLES, Mechanism
+from experiments.pipelines.pocket import Pocket
 from experiments.spec import identity
 from interp.runs.run import run_id
 from interp.runs.table import read_table
@@ -20,3 +21,10 @@ def test_the_run_ids_of_a_committed_table_are_derived_again(table, experiment):
     (path,) = DATA.glob(f"{table}*")
     committed = {r["run_id"] for r in read_table(path) if r["experiment"] == experiment}
     assert committed == {run_id(e.name, **identity(e)) for e in PLANNED if e.name == experiment}
+
+
+def test_the_run_ids_of_the_pocket_table_are_among_those_that_the_code_derives():
+    plan = Pocket(seeds=(0, 1, 2))
+    every = (*plan.doses(), *plan.preferences(), *(e for stage in plan.mechanisms() for e in stage))
+    derived = {run_id(e.name, **identity(e)) for e in every}
+    assert {r["run_id"] for r in read_table(DATA / "pocket.csv.gz")} <= derived
