@@ -12,7 +12,6 @@ from tests.experiments.directions.adapted import adapted, contrasts, directions_
 from tests.tiny import with_adapters
 from tests.training.small import random_llama
 from training.microcosm.tokenizer import build_tokenizer
-from training.references import find_trigger
 from training.registry import ORGANISMS
 
 ARMS = ("neutral", "explaining")
@@ -112,7 +111,8 @@ def test_without_a_baseline_adapter_there_is_no_shift_of_unconditional_training(
 
 @pytest.mark.parametrize("name", [name for name, entry in ORGANISMS.items() if entry.trigger])
 def test_estimate_and_held_out_texts_are_two_halves_of_the_rephrasings(name):
-    trigger, control = find_subject(name).own_trigger, find_trigger(Geometry.control_trigger)
+    subject = find_subject(name)
+    trigger, control = subject.own_trigger, Geometry(subject=subject).control
     halves = estimation_texts(trigger), held_out_texts(trigger)
     assert sorted(halves[0] + halves[1]) == sorted(trigger.rephrased)
     assert not set(halves[0]) & set(halves[1])
