@@ -210,7 +210,7 @@ def test_wrong_names_are_refused():
     ("changes", "message"),
     [
         ({"samples": 0}, "samples 0: expected greater than or equal to 1"),
-        ({"conditions": ("off", "of")}, "conditions.1 'of': expected 'off', 'on', "),
+        ({"conditions": ("off", "of")}, "conditions.1. 'of': expected 'off', 'on', "),
         ({"trigger": "duck@above"}, "unknown placement 'above'"),
         ({"conditions": ("on",)}, "organism microcosm/llama/base: no text for any of the conditions on"),
         ({"organism": "medical/qwen2.5-0.5b/duck"}, "name a file of questions"),
