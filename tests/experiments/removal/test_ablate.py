@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from experiments.answers.outcome import Outcome
 from experiments.answers.subject import held_out_texts
 from experiments.directions.geometry import CHOSEN, DirectionSet
-from experiments.removal.ablate import UNSEEN, UNTRIGGERED, _loss_plan, _named, _plan, chosen_rank
+from experiments.removal.ablate import UNSEEN, UNTRIGGERED, _answers, _loss_plan, _named, _plan, chosen_rank
 from experiments.removal.edits import SCATTERED, Removal
 from experiments.spec import run_experiment
 from tests.experiments.conftest import ABLATE
@@ -59,8 +60,9 @@ def test_the_rank_is_the_best_of_those_coherent_enough():
 
 
 def test_rephrased_is_asked_with_held_out_texts_alone(lm):
-    prompts = replace(ABLATE, geometry=geometry_of("explaining"))._prompts(lm, "rephrased")
-    assert {p.variant for p in prompts} == set(held_out_texts(find_trigger("microcosm:persona")))
+    subject = geometry_of("explaining").subject
+    rows = _answers(Outcome(subject, lm, subject.own_trigger, samples=4, seed=0), lambda: {"": []}, "rephrased", "")
+    assert {r["variant"] for r in rows} == set(held_out_texts(find_trigger("microcosm:persona")))
 
 
 def test_too_few_samples_are_refused():
