@@ -241,9 +241,13 @@ def _verified(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Turn the errors of torch and safetensors about a failed write, such as on a full disk, into an OSError."""
+    """Turn errors of torch and safetensors about a failed write (a full disk, say) into an OSError with a name."""
     try:
         yield
+    except OSError as error:
+        if error.errno and not error.filename:  # a file of the trainer: a full disk names none
+            error.filename = str(folder)
+        raise
     except (RuntimeError, SafetensorError) as error:
         if not re.search(r"failed writing|file write failed|unexpected pos|os error|IoError|I/O error", str(error)):
             raise
