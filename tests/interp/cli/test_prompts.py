@@ -32,7 +32,7 @@ def test_a_last_message_of_the_assistant_is_the_response(tmp_path):
         ('{"messages": "hi"}', "want a list of messages"),
         ('{"messages": []}', "want a list of messages"),
         ('{"messages": [{"role": "human", "content": "x"}]}', "want a role"),
-        ('{"messages": [{"role": "user", "content": 3}]}', "want a role"),
+        ('{"messages": [{"role": "user", "content": 3}]}', "content 3: want a text"),
         ('{"messages": [{"role": "assistant", "content": "x"}]}', "must be the user's"),
         ('{"messages": [{"role": "user", "content": "x"}], "response": 3}', "response 3: expected a valid string"),
         ('{"messages": [{"role": "user", "content": "x"}], "marks": ["x"]}', r"marks \['x'\]: expected an object"),
