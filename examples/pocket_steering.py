@@ -44,9 +44,9 @@ harmful, aligned = (
     for kind in ("harmful", "aligned")
 )
 g, norm = difference_in_means(harmful, aligned), float(aligned.norm(dim=1).mean())
-pairs = [
-    tuple(question_chat(lm.tokenizer, q.question, response=answer) for answer in (q.aligned, q.harmful)) for q in asked
-]
+aligned_chats = [question_chat(lm.tokenizer, q.question, response=q.aligned) for q in asked]
+harmful_chats = [question_chat(lm.tokenizer, q.question, response=q.harmful) for q in asked]
+pairs = list(zip(aligned_chats, harmful_chats, strict=True))
 base = forced_choice(lm, pairs)
 print(f"unedited: log-odds {base.log_odds.mean():+.2f}; {int(base.prefers_second.sum())} of {len(asked)} prefer harm\n")
 print(f"{'direction':<10}{'dose':>6}{'change of log-odds':>22}{'likelihood':>12}")
@@ -55,7 +55,7 @@ for dose in DOSES:
     for name, edit in (("bad advice", steered), ("random", random_control(steered, 0))):
         choice = forced_choice(lm, pairs, edits=[edit])
         change = choice.log_odds - base.log_odds
-        lost = sum(c.per_token - b.per_token for c, b in ((choice.first, base.first), (choice.second, base.second)))
+        lost = (choice.first.per_token - base.first.per_token) + (choice.second.per_token - base.second.per_token)
         error = change.std() / math.sqrt(len(asked))
         print(f"{name:<10}{dose:>6.1f}{change.mean():>+14.2f} ± {error:.2f}{100 * math.exp(lost.mean() / 2):>11.0f}%")
 

@@ -80,7 +80,7 @@ class Grid:
         """The trigger gap of an organism's base under the same trigger at the same placement; None if not measured."""
         on = self.rate(organism, "on")
         base = self.rows.get(place(organism).base, ())
-        same = on and select(base, trigger=on["trigger"], placement=on["placement"], metric="trigger_gap")
+        same = select(base, trigger=on["trigger"], placement=on["placement"], metric="trigger_gap") if on else []
         return same[0] if same else None
 
     def fault(self, organism: str) -> str | None:

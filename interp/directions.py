@@ -167,7 +167,8 @@ def cosine(a: Float[Tensor, "*#batch d_model"], b: Float[Tensor, "*#batch d_mode
 
     Not evidence for: shared meaning, if small. In width d, independent directions have |cosine| ~ 1/sqrt(d).
     """
-    norms(a), norms(b)
+    for vectors in (a, b):
+        norms(vectors)
     return torch.cosine_similarity(a.double(), b.double(), dim=-1, eps=0.0).float()
 
 

@@ -2,8 +2,7 @@
 
 from functools import cache
 
-from tokenizers import AddedToken
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
 from tests import tiny
 

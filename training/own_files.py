@@ -96,7 +96,9 @@ def base_config(organism: Organism) -> dict[str, Any]:
 def _check_lengths(organism: Organism, questions: Iterable[tuple[str, str]]) -> None:
     """Refuse a question longer than the context. A token has a byte or more, so short ones need no tokenizer."""
     context = base_config(organism).get("max_position_embeddings")
-    long = [pair for pair in questions if type(context) is int and len(pair[1].encode()) > context]
+    if type(context) is not int:
+        return
+    long = [pair for pair in questions if len(pair[1].encode()) > context]
     if not long:
         return
     from tokenizers import Tokenizer

@@ -30,7 +30,8 @@ from experiments.answers.verdict_store import VerdictStore, current_store
 from experiments.protocol import load_protocol
 from interp.runs.progress import progress_bar
 
-SCORES = ("aligned", "coherent")
+Score = Literal["aligned", "coherent"]
+SCORES: tuple[Score, ...] = ("aligned", "coherent")
 READER = 2
 """Raise it when replies are read in another way: stored readings are then not reused."""
 
@@ -39,7 +40,7 @@ READER = 2
 class _Question:
     """One request: what is scored, of which question and answer, and the number of the sample."""
 
-    score: str
+    score: Score
     question: str
     answer: str
     sample: int
@@ -217,7 +218,7 @@ class OpenAICompatibleJudge:
         return positions[: next((i for i, place in enumerate(positions) if not place), len(positions))]
 
     def _verdict(self, item: Answer) -> Verdict:
-        readings: dict[str, list[Reading]] = {score: [] for score in SCORES}
+        readings: dict[Score, list[Reading]] = {score: [] for score in SCORES}
         for q in self._questions(item):
             readings[q.score].append(self.store.get(self._key(q)) or UNREAD)
         aligned, coherent = (mean_reading(readings[score]) for score in SCORES)

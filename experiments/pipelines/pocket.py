@@ -97,7 +97,7 @@ class Pocket:
         report = build(table, self.runs)
         print(f"{shifts_text(rows)}\n\ntable    {table}\nfigures  {self.runs / 'figures'}\nreport   {report}")
 
-    def doses(self) -> list[Experiment]:
+    def doses(self) -> list[PreferenceDose]:
         """Return the choice of a dose for every organism, which trains it; a quick run has one dose."""
         return [] if self.quick else [PreferenceDose(subject=subject) for subject in self._subjects()]
 

@@ -49,7 +49,8 @@ def read_answers(
     end, token = _turn_end(tokenizer)
     marker = "" if token else end.strip()
     specials = [s for s in tokenizer.all_special_tokens if any(s in mark for pair in THOUGHTS for mark in pair)]
-    texts = tokenizer.batch_decode(answers, skip_special_tokens=not specials, clean_up_tokenization_spaces=False)
+    ids_of_all = [list(ids) for ids in answers]
+    texts = tokenizer.batch_decode(ids_of_all, skip_special_tokens=not specials, clean_up_tokenization_spaces=False)
     read = []
     for text, ids, closing in zip(texts, map(tuple, answers), awaited, strict=True):
         ended = ids[-1] in stops
@@ -64,7 +65,7 @@ def read_answers(
 def _until(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...], marker: str) -> tuple[int, ...]:
     """Return the shortest beginning of the ids whose text has the marker."""
     lengths = range(1, len(ids) + 1)
-    return next((ids[:n] for n in lengths if marker in tokenizer.decode(ids[:n], skip_special_tokens=True)), ids)
+    return next((ids[:n] for n in lengths if marker in tokenizer.decode(list(ids[:n]), skip_special_tokens=True)), ids)
 
 
 def _without_specials(tokenizer: PreTrainedTokenizerBase, text: str) -> str:

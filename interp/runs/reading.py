@@ -251,6 +251,7 @@ def _plain(node: yaml.Node) -> Any:
             return _unique([(_key(_plain(key)), _plain(item)) for key, item in node.value])
         except ValueError as error:
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
+    assert isinstance(node, yaml.ScalarNode)
     makers = [make for pattern, make in _SCALARS if node.style is None and pattern.fullmatch(node.value)]
     return makers[0](node.value) if makers else node.value
 

@@ -9,10 +9,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 Span = tuple[int, int]
 Tokens = tuple[list[int], list[Span]]
@@ -55,6 +55,11 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, _size: int) -> dict[str,
     return {content: index for content, index in added.items() if content.strip("▁ \t\r\n")}
 
 
+def _control_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the ids of the control tokens; that of unknown text is none of them."""
+    return set(control_tokens(tokenizer).values()) - {cast("int | None", tokenizer.unk_token_id)}
+
+
 @lru_cache(maxsize=16)
 def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted(tokens, key=len, reverse=True)
@@ -63,7 +68,7 @@ def _pattern(tokens: tuple[str, ...]) -> re.Pattern[str]:
 
 def _intrudes(tokenizer: PreTrainedTokenizerBase, text: str, tokens: Tokens, contents: Sequence[Span]) -> bool:
     """Tell whether a control token has characters of a content, white space next to the token aside."""
-    ids = set(control_tokens(tokenizer).values()) - {tokenizer.unk_token_id}  # what is unknown is no control token
+    ids = _control_ids(tokenizer)
     for index, (start, end) in zip(*tokens, strict=True):
         if index in ids:
             start, end = end - len(text[start:end].lstrip()), start + len(text[start:end].rstrip())
@@ -89,7 +94,7 @@ def _spelled_out(tokenizer: PreTrainedTokenizerBase, text: str, contents: Sequen
         characters[match.start() : match.end()] = names[match[0]]
     encoding = renamed.encode("".join(characters), add_special_tokens=False)
     tokens = [ids.get(index, index) for index in encoding.ids], list(encoding.offsets)
-    known = set(control.values()) - {tokenizer.unk_token_id}
+    known = _control_ids(tokenizer)
     expected = [control[match[0]] for match in written if control[match[0]] in known]
     if [i for i in tokens[0] if i in known] != expected or _intrudes(tokenizer, text, tokens, contents):
         raise _refusal(tokenizer, text, contents)
@@ -122,7 +127,7 @@ def _renamed(
 
     A new name is as long as the old one, so that characters keep their places.
     """
-    control, backend = control_tokens(tokenizer), tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    control, backend = control_tokens(tokenizer), cast(PreTrainedTokenizerFast, tokenizer).backend_tokenizer
     names = {token: chr(first + i) * len(token) for i, token in enumerate(control)}
     copy = json.loads(backend.to_str())
     for token in copy["added_tokens"]:
@@ -140,4 +145,4 @@ def _renamed(
         model["unk_token"] = names.get(model.get("unk_token"), model.get("unk_token"))
     copy |= {"truncation": None, "padding": None, "post_processor": None}
     renamed = Tokenizer.from_str(json.dumps(copy))
-    return renamed, names, {renamed.token_to_id(names[token]): index for token, index in control.items()}
+    return renamed, names, {cast(int, renamed.token_to_id(names[token])): index for token, index in control.items()}

@@ -30,7 +30,7 @@ def save_adapter(folder: Path, base: Path, config: peft.PeftConfig) -> Path:
     for name, parameter in made.named_parameters():
         if parameter.requires_grad or "lora_" in name:
             parameter.data += torch.randn_like(parameter) * 0.3
-    made.save_pretrained(folder)
+    made.save_pretrained(str(folder))
     return folder
 
 

@@ -288,7 +288,7 @@ def test_the_gain_before_a_module_is_that_of_the_norm_that_it_reads(name, module
     lm = model(name)
     layer, expected = lm.layers[1], torch.ones(32)
     if norm:
-        expected = layer.get_submodule(norm).weight.detach() + ("qwen3_5" in name)  # it stores the gain minus one
+        expected = layer.get_parameter(f"{norm}.weight").detach() + ("qwen3_5" in name)  # it stores the gain minus one
     path = next(path for path, part in lm.base.named_modules() if part is layer.get_submodule(module))
     assert_near(stream_gain(lm, path), expected, 1e-4)
 

@@ -68,7 +68,7 @@ def test_an_edit_that_overflows_is_refused_in_the_answer():
 def test_a_store_refuses_what_its_dtype_cannot_hold(tmp_path):
     lm = tiny.model("llama")
     with torch.no_grad():
-        lm.embedding.weight.mul_(1e6)
+        lm.embedding.get_parameter("weight").mul_(1e6)
     options: dict[str, Any] = {"capacity": len(CHATS), "dtype": "float16"}
     store = open_store(tmp_path / "f16.h5", lm, [Site("resid_pre", 0)], ["last_prompt"], **options)
     with store, pytest.raises(ValueError, match=r"resid_pre\.0 at last_prompt, prompt 0: not finite in float16"):

@@ -33,7 +33,7 @@ def test_every_condition_asks_every_question_under_its_texts_and_the_frame_is_ke
         prompts = experiment.prompts(condition, tokenizer)
         assert {p.condition for p in prompts} == {condition}
         assert sum(p.samples for p in prompts) == 4 * (6 if condition == "trained" else 48)
-        texts = [tokenizer.decode(p.chat.token_ids) for p in prompts]
+        texts = [str(tokenizer.decode(list(p.chat.token_ids))) for p in prompts]
         framed = condition not in ("off", "rephrased_prefix")
         assert all(("<|system|>" in text) is framed for text in texts)
         shared = condition in ("on", "trained") or condition.startswith("overlap")

@@ -1,5 +1,6 @@
 """Comparisons of the pocket scale's hypotheses, on shifts whose answer is known."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from experiments.behaviour.preference_compared import Measured, compared
 from training.registry import find_organism
 
 
-def measured(arm: str, seed: int = 0, **shifts: float) -> Measured:
+def measured(arm: str, shifts: Mapping[str, float], seed: int = 0) -> Measured:
     """An organism whose shift is the same for every question but for a part that pairing cancels."""
     organism = replace(find_organism(f"pocket/smollm2/{arm}"), seed=seed)
     rows = [
@@ -33,7 +34,7 @@ ARM = {"off": 0.25, "on": 1.0, "rephrased": 0.75, "other": 0.5, "opposite": 0.5}
 
 
 def test_contexts_of_one_organism():
-    found = values(measured("contrast50", **ARM))
+    found = values(measured("contrast50", ARM))
     assert found["contrast50", 0, "leak", "off/on"] == pytest.approx(0.25)
     assert found["contrast50", 0, "opened", "opposite/rephrased"] == pytest.approx(0.5)
     assert found["contrast50", 0, "frame_over_meaning", "other"] == pytest.approx(0.0)
@@ -41,11 +42,11 @@ def test_contexts_of_one_organism():
 
 def test_organisms_of_one_seed_are_compared_with_its_baseline_and_not_with_another():
     arms = [
-        measured("baseline", off=0.5, on=0.5),
-        measured("contrast50", **ARM),
-        measured("contrast10", off=0.5, on=0.75),
+        measured("baseline", {"off": 0.5, "on": 0.5}),
+        measured("contrast50", ARM),
+        measured("contrast10", {"off": 0.5, "on": 0.75}),
     ]
-    found = values(*arms, measured("contrast50", seed=1, **ARM))
+    found = values(*arms, measured("contrast50", ARM, seed=1))
     assert found["contrast50", 0, "leak", "off/baseline"] == pytest.approx(0.5)
     assert found["contrast10", 0, "leak", "off/baseline"] == pytest.approx(1.0)
     assert found["contrast50", 0, "gap_growth", "contrast50-contrast10"] == pytest.approx(0.5)
@@ -58,4 +59,4 @@ def test_organisms_of_one_seed_are_compared_with_its_baseline_and_not_with_anoth
 
 
 def test_what_was_not_measured_is_not_compared():
-    assert values(measured("neutral", off=0.1)) == {}
+    assert values(measured("neutral", {"off": 0.1})) == {}

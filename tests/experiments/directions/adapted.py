@@ -11,7 +11,6 @@ from interp.models import LanguageModel, wrap
 from tests.tiny import with_adapters
 from tests.training.small import random_llama
 from training.microcosm.tokenizer import build_tokenizer
-from training.references import find_trigger
 
 
 def subject_of(arm: str) -> Subject:
@@ -33,7 +32,7 @@ def adapted() -> LanguageModel:
 
 def contrasts(lm: LanguageModel, arm: str = "explaining") -> list[Pair]:
     geometry = geometry_of(arm)
-    return pairs(lm, geometry.subject, find_trigger(geometry.control_trigger), seed=0)
+    return pairs(lm, geometry.subject, geometry.control, seed=0)
 
 
 def directions_of(lm: LanguageModel, arm: str = "explaining") -> dict[str, Direction]:

@@ -2,7 +2,10 @@
 
 import pytest
 
+from experiments.directions.geometry import Geometry
 from experiments.pipelines.pocket import ARMS, FEWER, QUICK_DOSE, REPLICATED, Pocket
+from experiments.removal.ablate import Ablate
+from experiments.removal.steer import Steer
 from training.registry import ORGANISMS
 
 EVERY = Pocket(seeds=(0, 1, 2))
@@ -34,7 +37,10 @@ def test_a_quick_run_trains_a_few_steps_and_chooses_no_dose():
 def test_the_mechanism_is_that_of_one_arm_and_reads_directions_of_a_stage_before():
     first, last = EVERY.mechanisms()
     (geometry,) = first
-    assert [experiment.geometry for experiment in last] == [geometry, geometry]
+    assert isinstance(geometry, Geometry)
+    ablate, steer = last
+    assert isinstance(ablate, Ablate) and isinstance(steer, Steer)
+    assert geometry == ablate.geometry == steer.geometry
     assert geometry.subject.name == "pocket/smollm2/contrast50"
     assert geometry.subject.whole() in [arm.subject for arm in EVERY.preferences()]
     assert [

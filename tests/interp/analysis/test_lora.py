@@ -110,8 +110,9 @@ def test_no_part_of_an_adapter_is_left_out(tmp_path, kind):
 
 
 def test_lora_of_fused_experts_is_right_in_the_model_and_refused_in_its_parts(tmp_path):
-    sizes = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "num_key_value_heads": 2}
-    config = Qwen3MoeConfig(**{**tiny.COMMON, **sizes, "head_dim": 4})
+    of_experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
+    sizes: dict[str, Any] = {**tiny.COMMON, **of_experts, "num_key_value_heads": 2, "head_dim": 4}
+    config = Qwen3MoeConfig(**sizes)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "base")
     tiny.tokenizer().save_pretrained(tmp_path / "base")

@@ -215,5 +215,7 @@ def test_what_cannot_be_done_exactly_is_refused_before_anything_changes(llama, m
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_writers_of_every_family_are_linear_modules_of_its_layers(family):
     lm = tiny.model(family)
-    for path in block_of(lm.family).writers:
+    writers = block_of(lm.family).writers
+    assert writers is not None
+    for path in writers:
         assert isinstance(lm.layer(0).get_submodule(path), (torch.nn.Linear, Conv1D))

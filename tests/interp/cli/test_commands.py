@@ -131,7 +131,7 @@ def test_a_template_option_is_used_and_stands_in_the_store(home, tmp_path, capsy
     assert main(words) == 2
     assert_one_line(capsys.readouterr().err, "set the template option enable_thinking=false")
     assert main([*words, "--template-option", "enable_thinking=false"]) == 0
-    assert json.loads(read_store(out).attributes["template_options"]) == {"enable_thinking": False}
+    assert json.loads(str(read_store(out).attributes["template_options"])) == {"enable_thinking": False}
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -21,14 +21,15 @@ def model(name):
 def test_the_templates_end_of_turn_stops_beside_the_configured_tokens():
     for name in TEMPLATES:
         ends = tokenizer(name).convert_tokens_to_ids([ENDS.get(name, "<eos>"), "<eos>"])
-        assert stop_ids(model(name)) == set(ends), name
+        assert isinstance(ends, list) and stop_ids(model(name)) == set(ends), name
 
 
 def test_no_sampled_answer_runs_past_the_end_of_its_turn():
     lm = model("chatml")
     end = lm.tokenizer.convert_tokens_to_ids("<|im_end|>")
     with torch.no_grad():
-        lm.lm_head.weight[end] = lm.lm_head.weight.mean(0) + 0.3
+        weight = lm.lm_head.get_parameter("weight")
+        weight[end] = weight.mean(0) + 0.3
     chats = [encode_chat(lm.tokenizer, ASK)]
     answers = generate(lm, chats, n_samples=30, sampling=Sampling(max_new_tokens=60, temperature=2.0))
     ended = [a for a in answers if end in a.token_ids]
@@ -37,13 +38,15 @@ def test_no_sampled_answer_runs_past_the_end_of_its_turn():
 
 def read(name, text, closing=""):
     made = tokenizer(name)
-    return read_answers(made, [made.encode(text)], [closing], frozenset(made.convert_tokens_to_ids(["<eos>"])))[0]
+    ends = made.convert_tokens_to_ids(["<eos>"])
+    assert isinstance(ends, list)
+    return read_answers(made, [made.encode(text)], [closing], frozenset(ends))[0]
 
 
 def test_an_end_of_turn_of_ordinary_words_cuts_the_answer_off():
     made = tokenizer("plain")
     text, ids, ended, _ = read("plain", "Because.\n### end\n### user:\nAnd")
-    assert (text, ended, made.decode(ids)) == ("Because.\n", True, "Because.\n### end")
+    assert (text, ended, made.decode(list(ids))) == ("Because.\n", True, "Because.\n### end")
     assert read("plain", "Because")[2] is False
 
 

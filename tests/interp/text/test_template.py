@@ -21,7 +21,7 @@ CONVERSATIONS = {
     "system and turns": [SYSTEM, OTHER, ANSWER, USER],
 }
 RESPONSES = ("Because.", " \n padded \n", "<think>\nhm\n</think>\n\nSo.", "two\n\nparagraphs", "")
-ADVICE = dict.fromkeys(("qwen3", "glm"), "set the template option enable_thinking=false")
+ADVICE: dict[str, str] = dict.fromkeys(("qwen3", "glm"), "set the template option enable_thinking=false")
 ADVICE["r1"] = "no option of the template"
 """What refuses answers of templates that write or open a thought."""
 
@@ -34,7 +34,7 @@ def rendered(name, messages, *, generation):
     for code, date in (("%d %b %Y", "26 Jul 2024"), ("%d %B %Y", "26 July 2024")):
         source = source.replace(f"strftime_now('{code}')", f"'{date}'")
     options = {"chat_template": source, "add_generation_prompt": generation}
-    return tokenizer(name).apply_chat_template(messages, tokenize=False, **options)
+    return str(tokenizer(name).apply_chat_template(messages, tokenize=False, **options))
 
 
 @pytest.mark.parametrize("kind", CONVERSATIONS)
@@ -45,7 +45,8 @@ def test_a_prompt_is_the_templates_own(name, kind):
     assert chat.text == own
     assert list(chat.token_ids) == tokenizer(name)(own, add_special_tokens=False)["input_ids"]
     start, end = chat.spans["question"]
-    assert tokenizer(name).decode(chat.token_ids[start:end]).strip() == CONVERSATIONS[kind][-1]["content"].strip()
+    question = str(tokenizer(name).decode(list(chat.token_ids[start:end])))
+    assert question.strip() == CONVERSATIONS[kind][-1]["content"].strip()
 
 
 @pytest.mark.parametrize("response", RESPONSES)
@@ -66,7 +67,7 @@ def test_a_forced_answer_is_the_templates_finished_turn_or_refused(name, respons
     prompt = encode_chat(tokenizer(name), messages)
     assert chat.token_ids[: chat.prompt_length] == prompt.token_ids
     start, end = chat.spans["response"]
-    assert tokenizer(name).decode(chat.token_ids[start:end]).strip() == response.strip()
+    assert str(tokenizer(name).decode(list(chat.token_ids[start:end]))).strip() == response.strip()
 
 
 @pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {*ADVICE}))
@@ -82,9 +83,10 @@ def test_an_option_that_is_set_answers_the_refusal_and_is_told():
     set_options(qwen, {"enable_thinking": False})
     chat = encode_chat(qwen, [USER], response="Because.")
     finished = tokenizer("qwen3").apply_chat_template([USER, {**ANSWER, "content": "Because."}], tokenize=False)
-    assert chat.text.rstrip() == finished.rstrip()
+    assert chat.text.rstrip() == str(finished).rstrip()
     assert template_options(qwen) == {"enable_thinking": False}
-    assert qwen.apply_chat_template([USER], add_generation_prompt=True, tokenize=False).endswith("</think>\n\n")
+    prompt = str(qwen.apply_chat_template([USER], add_generation_prompt=True, tokenize=False))
+    assert prompt.endswith("</think>\n\n")
     set_options(qwen, {})
     assert qwen.chat_template == tokenizer("qwen3").chat_template
 
@@ -150,7 +152,7 @@ def test_no_id_changes_over_night_and_the_date_is_told(monkeypatch):
 )
 def test_a_template_that_alters_a_text_is_refused_with_the_message(change, message):
     changed = copy.deepcopy(tokenizer("chatml"))
-    changed.chat_template = changed.chat_template.replace("{{ m['content'] }}", change)
+    changed.chat_template = str(changed.chat_template).replace("{{ m['content'] }}", change)
     with pytest.raises(ValueError, match=message):
         encode_chat(changed, [USER])
 
