@@ -203,7 +203,7 @@ def _offloaded(base: nn.Module, name: str) -> torch.Tensor:
 
     path, _, attribute = name.rpartition(".")
     module = base.get_submodule(path)
-    with align_module_device(module, "cpu"):
+    with align_module_device(module, torch.device("cpu")):
         return getattr(module, attribute).detach().clone()
 
 

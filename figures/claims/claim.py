@@ -46,7 +46,10 @@ class Bound:
 
     def ends(self, row: Row) -> tuple[float, float, float]:
         """The number of a row and the ends of its interval."""
-        return interval(row) if self.column == "value" else (number(row, self.column),) * 3
+        if self.column == "value":
+            return interval(row)
+        value = number(row, self.column)
+        return value, value, value
 
     def worst(self, cases: Sequence["Case"]) -> tuple["Case", str]:
         """The case whose value comes nearest to violating the bound, or violates it most; and which end that is."""

@@ -88,7 +88,8 @@ def pooled(measured: Sequence[Measured], *, log_odds: bool = False) -> Mean:
         return Mean(measured[0].value, measured[0].low, measured[0].high, 1, (mean, error), log_odds)
     half = float(t.ppf(0.975, len(groups) - 1 or math.inf)) * error
     ends = (mean, mean - half, mean + half)
-    return Mean(*(map(expit, ends) if log_odds else ends), len(groups), (mean, error), log_odds)
+    value, low, high = map(expit, ends) if log_odds else ends
+    return Mean(value, low, high, len(groups), (mean, error), log_odds)
 
 
 def logit(rate: float) -> float:

@@ -1,6 +1,7 @@
 """The good files of a user, of which every bad input changes one thing. No weights: nothing is ever loaded."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Case:
     name: str
     names: tuple[str, ...]
     words: tuple[str, ...] = EM_RATE
-    files: dict[str, bytes | str | None] = field(default_factory=dict)
+    files: Mapping[str, bytes | str | None] = field(default_factory=dict)
 
 
 def good_files() -> dict[str, bytes | str | None]:
@@ -88,7 +89,7 @@ def good_files() -> dict[str, bytes | str | None]:
     }
 
 
-def write(folder: Path, files: dict[str, bytes | str | None]) -> None:
+def write(folder: Path, files: Mapping[str, bytes | str | None]) -> None:
     """Write the good files with those of a case; None leaves a file out."""
     for name, content in {**good_files(), **files}.items():
         if content is not None:

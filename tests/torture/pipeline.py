@@ -20,8 +20,10 @@ def start(root: Path, workers: int) -> subprocess.Popen[str]:
     """Start the command in a process group of its own."""
     command = [sys.executable, "-m", "tests.torture.command", str(root), str(workers)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, text=True, start_new_session=True)
+    quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=quiet, stderr=pipe, text=True, start_new_session=True
+    )
 
 
 def ends_well(whole: Path, root: Path, workers: int) -> tuple[bool, str]:

@@ -69,7 +69,7 @@ def test_holms_p_is_over_all_claims_of_a_page_and_changes_no_verdict():
     after = corrected(before)
     assert [f.verdict for f in after] == [f.verdict for f in before] == [CONFIRMED, CONFIRMED, OPEN]
     first, second, none = (f.p for f in after)
-    assert none is None and before[0].p is not None and first == before[0].p and first < 0.05
+    assert none is None and first is not None and first == before[0].p and first < 0.05
     assert before[1].p is not None and second == pytest.approx(2 * before[1].p)
     assert "Of 2 claims here with an interval 2 are decided, and 2 of these stand" in multiplicity(after)
 
