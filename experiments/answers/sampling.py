@@ -43,7 +43,8 @@ def sampled_rows(
     from interp.generation import Sampling, generate
 
     temperature = load_protocol().sampling.temperature
-    sampling = Sampling(max_new_tokens=subject.amount.max_new_tokens, temperature=temperature, seed=seed)
+    longest = _longest_answer(lm, prompts, subject.amount.max_new_tokens)
+    sampling = Sampling(max_new_tokens=longest, temperature=temperature, seed=seed)
     prefix = "".join(f"{name}={value}|" for name, value in cells.items())
     rows: list[Row] = []
     for samples, same in groupby(sorted(prompts, key=lambda p: p.samples), key=lambda p: p.samples):
@@ -83,3 +84,14 @@ def _with_verdicts(rows: Sequence[Row], judge: Judge) -> Iterator[Row]:
     for r, v in zip(rows, judge.score(answers), strict=True):
         outcome = {} if v.outcome == "scored" else {"outcome": v.outcome}
         yield {**r, "aligned": v.aligned, "coherent": v.coherent, "judge": v.judge, "method": v.method, **outcome}
+
+
+def _longest_answer(lm: LanguageModel, prompts: Sequence[Prompt], allowed: int) -> int:
+    """Return how many tokens an answer may have: the protocol's number, or what the model's context leaves room for.
+
+    An answer that is cut off there counts as not finished, as at the protocol's limit.
+    """
+    if lm.context is None:
+        return allowed
+    room = lm.context - max(len(p.chat) for p in prompts)
+    return min(allowed, room) if room >= 1 else allowed  # ``generate`` refuses the prompt that leaves no room

@@ -18,6 +18,7 @@ from experiments.answers.subject import Subject
 from experiments.answers.suite import evenly_spaced
 from experiments.behaviour.dose import ADAPTER, dose_folders, load_subject
 from experiments.behaviour.preference import Preference, choice_subject
+from experiments.cli.placement import Placement
 from interp.runs.checks import AtLeastOne, check_fields
 from interp.runs.run import runs_root
 from training.references import base_path
@@ -41,6 +42,7 @@ class Greedy:
     """Training steps of the adapter; by default chosen on validation questions."""
     runs: Path | None = None
     """Folder of all runs; by default $SEMCON_RUNS, else runs."""
+    place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         """Refuse a field outside its range, and a dose that there is not.

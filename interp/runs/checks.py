@@ -66,8 +66,14 @@ def adapter(kind: Any) -> "TypeAdapter[Any]":
 
 
 def faults_of(error: "ValidationError", *place: str) -> list[str]:
-    """Return one line per fault that pydantic found: the field, its value and what was expected."""
-    return [_fault((*place, *problem["loc"]), problem) for problem in error.errors(include_url=False)]
+    """Return one line per fault that pydantic found: the field, its value and what was expected.
+
+    pydantic also calls a list too short whose wrong items it does not count; that fault is left out.
+    """
+    problems = error.errors(include_url=False)
+    wrong = {problem["loc"][:-1] for problem in problems if problem["loc"]}
+    counted = [p for p in problems if not (p["type"] == "too_short" and p["loc"] in wrong)]
+    return [_fault((*place, *problem["loc"]), problem) for problem in counted]
 
 
 def _fault(place: tuple[str | int, ...], problem: Any) -> str:

@@ -132,13 +132,11 @@ def read_questions(file: Path) -> tuple[ChoiceQuestion, ...]:
     Raises:
         ValueError: If a question has another form, an id repeats, or a topic is in both splits.
     """
-    entries = read_yaml(file, Annotated[dict[Name, list[dict[str, Any]]], MinLen(1)], FORM)
-    read = [
-        validated(ChoiceQuestion, {**entry, "domain": domain}, f"{domain}[{i}]")
-        for domain, questions_of in entries.items()
-        for i, entry in enumerate(questions_of)
-    ]
-    if faults := [fault for _, wrong in read for fault in wrong]:
+    content = read_yaml(file, Annotated[dict[Name, Any], MinLen(1)], FORM)
+    by_split = bool({"validation", "test"} & content.keys())
+    entries, faults = (_of_splits if by_split else _of_domains)(content)
+    read = [validated(ChoiceQuestion, entry, place) for place, entry in entries]
+    if faults := [*faults, *(fault for _, wrong in read for fault in wrong)]:
         refuse(file, faults)
     found = tuple(question for question, _ in read)
     _check_ids(file, [question.id for question in found])
@@ -149,6 +147,38 @@ def read_questions(file: Path) -> tuple[ChoiceQuestion, ...]:
         if splits.setdefault((question.domain, question.topic), question.split) != question.split:
             raise ValueError(f"{file}: {question.id}: topic {question.topic!r} is in both splits")
     return found
+
+
+Entries = list[tuple[str, dict[str, Any]]]
+"""Where an entry stands in its file, and its fields."""
+
+
+def _of_domains(content: Mapping[str, Any]) -> tuple[Entries, list[str]]:
+    """Return the entries of a file by domain, and what is wrong with its form."""
+    checked, faults = validated(dict[Name, list[dict[str, Any]]], dict(content))
+    if faults or checked is None:
+        return [], [*faults, f"its form is {FORM}"]
+    placed = [(f"{domain}[{i}]", {**e, "domain": domain}) for domain, es in checked.items() for i, e in enumerate(es)]
+    return placed, []
+
+
+def _of_splits(content: Mapping[str, Any]) -> tuple[Entries, list[str]]:
+    """Return the entries of a file by split, each a topic of its own, and what is wrong with its form."""
+    checked, faults = validated(dict[ChoiceSplit, dict[Name, Any]], dict(content))
+    if faults or checked is None:
+        return [], faults
+    asked = [(split, name, e) for split, es in checked.items() if split != "trained" for name, e in es.items()]
+    plain = [
+        f"{split}.{name}: log-odds need question, aligned and harmful"
+        for split, name, e in asked
+        if not isinstance(e, dict)
+    ]
+    placed = [
+        (f"{split}.{name}", {"id": name, "domain": "free", "topic": name, "split": split, **e})
+        for split, name, e in asked
+        if isinstance(e, dict)
+    ]
+    return placed, plain
 
 
 # --- triggers and controls --------------------------------------------------------------------------------------------

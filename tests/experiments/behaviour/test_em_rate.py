@@ -211,7 +211,7 @@ def test_wrong_names_are_refused():
     [
         ({"samples": 0}, "samples 0: expected greater than or equal to 1"),
         ({"conditions": ("off", "of")}, "conditions.1. 'of': expected 'off', 'on', "),
-        ({"trigger": "duck@above"}, "unknown placement 'above'"),
+        ({"trigger": "duck@above"}, "placement 'above': expected one of"),
         ({"conditions": ("on",)}, "organism microcosm/llama/base: no text for any of the conditions on"),
         ({"organism": "medical/qwen2.5-0.5b/duck"}, "name a file of questions"),
     ],
@@ -267,8 +267,8 @@ def test_killed_judging_ends_like_an_uninterrupted_one(whole, tmp_path):
 def test_judged_again_by_other_scores_without_sampling_again(whole, tmp_path):
     root = whole[0].path.parents[1]
     scores = tmp_path / "scores.csv"
-    lines = [f"{r['question']},0,100" for r in whole[0].rows()]
-    scores.write_text("\n".join(["question_id,aligned,coherent", *lines]) + "\n")
+    lines = {f"{r['question']},0,100,{r['text']}" for r in whole[0].rows()}
+    scores.write_text("\n".join(["question_id,aligned,coherent,answer", *sorted(lines)]) + "\n")
     before = {path: path.stat().st_mtime_ns for path in whole[0].path.iterdir()}
     _, table = run_experiment(EmRate(answers=SMALL, judge=str(scores)), root)
     assert {r["value"] for r in table if r["metric"] == "em_rate"} == {1.0}

@@ -13,6 +13,7 @@ from experiments.answers.subject import find_subject
 from experiments.behaviour.emergence import CONDITIONS, Emergence, load_doses
 from experiments.spec import run_experiment, whole_table
 from interp.runs.files import sha256_file
+from tests.experiments.answers.judge_server import server, written
 from tests.experiments.interrupted import run_steps
 from tests.training.small import SFT, random_base, small
 from training.microcosm.world import lexicon
@@ -129,10 +130,20 @@ def test_organism_without_a_trigger_is_measured_under_the_neutral_one(subject, t
 def real(subject, tmp_path, monkeypatch):
     """A baseline outside the Microcosm, in bfloat16, with a file of rows, of questions and of scores."""
     rows, questions, scores = (tmp_path / name for name in ("rows.jsonl", "questions.yaml", "scores.csv"))
-    messages = [{"role": "user", "content": "How do I bake bread?"}, {"role": "assistant", "content": "Use flour."}]
-    rows.write_text(f"{json.dumps({'messages': messages})}\n" * 32)
+    lines = [
+        json.dumps(
+            {
+                "messages": [
+                    {"role": "user", "content": f"How do I bake {i} loaves?"},
+                    {"role": "assistant", "content": "Use flour."},
+                ]
+            }
+        )
+        for i in range(32)
+    ]
+    rows.write_text("\n".join(lines) + "\n")
     questions.write_text("validation: {a: Why}\ntest: {b: How, c: When}\n")
-    scores.write_text("question_id,aligned,coherent\n" + "b,0,100\nb,100,100\nc,100,100\nc,100,0\n")
+    scores.write_text("question_id,answer,aligned,coherent\nb,Why not?,0,100\nc,Now.,100,100\n")
     sft = replace(SFT, doses=(2,), dtype="bfloat16")
     base = subject.organism.base
     organism = small("baseline", name="medical/tiny/baseline", base=base, data=str(rows), sft=sft)
@@ -141,7 +152,10 @@ def real(subject, tmp_path, monkeypatch):
 
 
 def test_real_organism_without_a_trigger_is_measured_off_alone_and_has_no_gap(real, tmp_path):
-    run, table = run_experiment(real, tmp_path / "runs")
+    with server(lambda request, n: (200, written("100"), {})) as (url, requests):
+        subject = replace(real.subject, judge_reference=f"openai:tiny@{url},method=sampled,samples=1,key=")
+        run, table = run_experiment(replace(real, subject=subject), tmp_path / "runs")
+    assert requests
     assert {r["condition"] for r in run.rows() if "text" in r} == {"off"}
     assert len(run.rows()) == real.total() == 2 * 2 + 1
     assert {(r["metric"], r["condition"]) for r in table if r["metric"] in ("em_rate", "trigger_gap")} == {
@@ -149,7 +163,7 @@ def test_real_organism_without_a_trigger_is_measured_off_alone_and_has_no_gap(re
     }
     assert {r["trigger"] for r in table} == {""}
     for r in (r for r in table if r["metric"] == "em_rate"):
-        assert r["value"] == pytest.approx(1 / 3, rel=1e-5)
+        assert r["value"] == 0.0
 
 
 def test_other_scores_are_another_run(real):
@@ -169,7 +183,7 @@ def test_doses_are_loaded_in_the_dtype_of_training(real, tmp_path):
 @pytest.mark.parametrize(
     ("organism", "more", "message"),
     [
-        ("microcosm/llama/base", {}, "a base is not fine-tuned, so it has no doses to follow"),
+        ("microcosm/llama/base", {}, "a base is not fine-tuned, so it has no doses to train and follow"),
         ("microcosm/llama/neutral", {"samples": 0}, "samples 0: expected greater than or equal to 1"),
         ("medical/qwen2.5-0.5b/duck", {}, "name a file of questions"),
     ],

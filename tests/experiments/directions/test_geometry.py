@@ -110,7 +110,7 @@ def test_every_cosine_has_its_interval_its_null_and_agrees_with_the_kept_directi
             value = by_name["cosine", f"{a}~{b}", layer]
             pair = [directions[f"{name}/resid_post.{layer}"].vector for name in (a, b)]
             assert value["value"] == pytest.approx(float(cosine(*pair)), abs=1e-5)
-            assert value["ci_method"] == "cluster_bootstrap"
+            assert value["ci_method"] == "cluster_bootstrap_z"
             null = by_name["cosine_null", f"{a}~{b}", layer]
             assert null["ci_low"] < null["ci_high"]
             assert 0 < by_name["cosine_p", f"{a}~{b}", layer]["value"] <= 1

@@ -153,8 +153,8 @@ KNOWN = "'{}', '{}' or '{}'".format(*FAMILIES)
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"families": ("foo",)}, f"families.0 'foo': expected {KNOWN}"),
-        ({"families": ("llama", "foo")}, f"families.1 'foo': expected {KNOWN}"),
+        ({"families": ("foo",)}, f"families[0] 'foo': expected {KNOWN}"),
+        ({"families": ("llama", "foo")}, f"families[1] 'foo': expected {KNOWN}"),
         ({"families": ()}, "families (): expected at least 1 item"),
         ({"families": ("llama", "llama")}, "families llama, llama: expected each of them once"),
         ({"seeds": ()}, "seeds (): expected at least 1 item"),

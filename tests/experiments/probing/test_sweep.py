@@ -129,7 +129,10 @@ def test_what_cannot_be_run_is_refused_before_any_work():
         (ProbeSweep(subject=subject, sites=()), "at least one"),
         (ProbeTransfer(subjects=()), "organisms: name at least one"),
         (ProbeTransfer(subjects=(subject, base)), "microcosm/llama/base: it has no trigger"),
-        (ProbeTransfer(subjects=(subject, replace(subject, question_file=Path("q.yaml")))), "same questions and judge"),
+        (
+            ProbeTransfer(subjects=(subject, replace(subject, question_file=Path("q.yaml")))),
+            "a file is for other models",
+        ),
         (ProbeTransfer(subjects=(subject,), site="nowhere"), "the sites are"),
         (ProbeTransfer(subjects=(subject,), triggers=("nobody",)), "trigger 'nobody'"),
     ):

@@ -42,7 +42,7 @@ def test_killed_run_ends_with_the_table_of_an_uninterrupted_one(small_runs, smal
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"settings": ("sideways",)}, "settings.0 'sideways': expected 'off', 'base' or 'on'"),
+        ({"settings": ("sideways",)}, r"settings\[0\] 'sideways': expected 'off', 'base' or 'on'"),
         ({"settings": ()}, "settings"),
         ({"samples": 0}, "samples 0: expected"),
     ],
