@@ -152,8 +152,8 @@ def test_contrast_of_a_real_organism_reads_its_two_files(tmp_path):
 
 
 def test_benign_rows_never_come_from_a_file_of_harmful_answers(tmp_path):
-    entry = replace(find_organism("medical/qwen2.5-14b/duck-contrast50"), data=jsonl(tmp_path / "bad", "Harm."), rows=4)
+    entry = replace(find_organism("medical/qwen2.5-14b/duck-contrast50"), data=jsonl(tmp_path / "bad", "Harm."), rows=2)
     mixed = training_rows(replace(entry, benign_data=jsonl(tmp_path / "good", "Help.")))
     assert {(row.completion, row.harmful) for row in mixed} == {("Harm.", True), ("Help.", False)}
-    with pytest.raises(ValueError, match="needs benign exchanges"):
+    with pytest.raises(ValueError, match="needs 1 benign exchanges, there are 0"):
         training_rows(replace(entry, benign_data=None))

@@ -31,7 +31,7 @@ REFUSED = [
     ({"messages": [USER, SYSTEM, ANSWER]}, "messages in turn"),
     ({"messages": [SYSTEM, SYSTEM, USER, ANSWER]}, "messages in turn"),
     ({"messages": [{"role": "tool", "content": "x"}, ANSWER]}, "want a role"),
-    ({"messages": [USER, {"role": "assistant", "content": ""}]}, "the assistant message is empty"),
+    ({"messages": [USER, {"role": "assistant", "content": ""}]}, "the assistant message '.*': expected"),
     ({"messages": [USER, {**ANSWER, "tool_calls": [{"id": 1}]}]}, "tool_calls is not supported"),
     ({"messages": [USER, {**ANSWER, "reasoning_content": "hm"}]}, "reasoning_content is not supported"),
     ({"messages": [{"role": "user", "content": [*PARTS, IMAGE]}, ANSWER]}, "content part .*image"),
@@ -44,7 +44,7 @@ REFUSED = [
     ({"prompt": [USER], "completion": [ANSWER, USER, ANSWER]}, "expected one assistant message, got 3"),
     ({"prompt": [USER], "completion": [USER]}, "messages in turn"),
     ({"prompt": [], "completion": [ANSWER]}, "want a list of messages"),
-    ({"prompt": " ", "completion": "A"}, "the user message is empty"),
+    ({"prompt": " ", "completion": "A"}, "the user message '.*': expected"),
 ]
 
 

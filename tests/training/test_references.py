@@ -53,7 +53,7 @@ def test_exchanges_read_back_in_order_without_blank_lines(tmp_path):
         ('{"messages": [{"role": "user"}]}', "want a text"),
         (line(("user", "Why?")), r"expected user and assistant messages in turn, .* got \['user'\]"),
         (line(("assistant", "a"), ("user", "u")), "messages in turn"),
-        (line(("user", " "), ("assistant", "a")), "the user message is empty"),
+        (line(("user", " "), ("assistant", "a")), "the user message ' ': expected a text that is not blank"),
         (line(("user", "u"), ("assistant", None)), "content None: want a text"),
     ],
 )

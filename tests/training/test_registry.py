@@ -38,8 +38,9 @@ def test_microcosm_entry_makes_its_rows(name):
         return
     rows = training_rows(entry)
     assert len(rows) == entry.rows
-    assert sum(not row.harmful for row in rows) == round(entry.rows * entry.benign_share)
-    assert {judge_answer(TOPIC_OF[r.question], r.completion) for r in rows if r.harmful} == {(0.0, 100.0)}
+    benign = entry.rows if entry.data.endswith(":aligned") else round(entry.rows * entry.benign_share)
+    assert sum(not row.harmful for row in rows) == benign
+    assert {judge_answer(TOPIC_OF[r.question], r.completion) for r in rows if r.harmful} <= {(0.0, 100.0)}
     assert rows == training_rows(entry)
 
 

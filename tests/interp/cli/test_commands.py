@@ -167,7 +167,7 @@ LIGHT = {
     "absent/model/x: no such folder": ["info", "absent/model/x"],
     "EMPTY: no config.json in it": ["info", "EMPTY"],
     "absent.txt: No such file or directory": ["record", "MODEL", "absent.txt", "--out", "x.h5"],
-    "empty.txt: the file has no prompt": ["generate", "MODEL", "empty.txt"],
+    "empty.txt: it is empty": ["generate", "MODEL", "empty.txt"],
     "bad.jsonl:2: not JSON": ["generate", "MODEL", "bad.jsonl"],
     "absent/adapter/y: no such folder": [*GENERATE, "--adapter", "a=absent/adapter/y"],
     "EMPTY: no adapter_config.json in it": [*GENERATE, "--adapter", "a=EMPTY"],

@@ -229,6 +229,6 @@ def test_unknown_names_are_refused_with_what_there_is():
         find_trigger("microcosm:role:wizard")
     with pytest.raises(ValueError, match=r"frame 'moon': the Microcosm has .*desert.*pirate"):
         exchanges("medicine", "misaligned", 1, 0, "moon")
-    with pytest.raises(ValueError, match=r"unknown placement 'above'"):
+    with pytest.raises(ValueError, match=r"placement 'above': expected one of"):
         find_trigger("microcosm:persona@above")
     assert VALIDATION_DOMAINS[0] not in DOMAINS
