@@ -36,7 +36,7 @@ def check_table(path: Path) -> list[dict[str, str]]:
             assert math.isclose(ratio, peer / ours if row["unit"] in LESS_IS_BETTER else ours / peer, rel_tol=1e-4)
         assert int(row["threads"]) in (1, 2)
         assert isinstance(getattr(torch, row["dtype"]), torch.dtype)
-        assert row["case"].startswith((*CASES, "forced choice"))
+        assert row["case"].startswith((*CASES, "forced choice", "LoRA step"))
     assert {prefix for prefix in CASES if not any(row["case"].startswith(prefix) for row in rows)} == set()
     keys = [(row["case"], row["dtype"], row["peer_name"]) for row in rows]
     assert len(set(keys)) == len(keys)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+import training.loading
 from experiments.__main__ import main
 from experiments.answers.subject import find_subject
 from experiments.behaviour.dose import Dose
@@ -58,6 +59,7 @@ def test_a_run_is_the_same_on_every_device_and_another_in_another_dtype(capsys):
 
 def test_models_are_measured_as_asked_and_it_is_said_once(capsys):
     Placement(device="cpu", dtype="bfloat16", batch_tokens=7).apply()
+    training.loading._say.cache_clear()  # another test may have had it said
     organism = find_subject("microcosm/llama/base").organism
     for _ in range(2):
         lm = load_organism(organism)
