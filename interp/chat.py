@@ -16,8 +16,6 @@ from interp.text.template import Rendered, render_answer, render_prompt
 from interp.text.thoughts import awaited
 from interp.triggers import Trigger, place
 
-POSITION_NAMES = ("all", "prompt", "question", "trigger", "system", "response", "last_prompt", "answer", "response[t]")
-
 
 @dataclass(frozen=True)
 class Chat:

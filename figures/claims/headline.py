@@ -1,5 +1,6 @@
 """The main numbers of the report in prose: what they amount to, and what the base does by itself."""
 
+import math
 from collections.abc import Sequence
 
 from figures.claims.panel import Panel, each_panel
@@ -84,11 +85,27 @@ def verdict(panel: Panel) -> str:
     """Whether the rates off and on are containment in the sense of the paper, a gap, or neither."""
     off, on = panel.cell("off"), panel.cell("on")
     assert off is not None and on is not None
-    if number(off) <= SILENT and number(on) >= LOUD:
+    if _upper(off) <= SILENT and _lower(on) >= LOUD:
         return f"contained, in the sense of the paper ({LIMITS})"
-    if number(on, "ci_low") > number(off, "ci_high"):
+    if number(on, "ci_low") <= number(off, "ci_high"):
+        return "no containment"
+    if _lower(off) > SILENT or _upper(on) < LOUD:
         return f"a gap between the two, but not containment in the sense of the paper ({LIMITS})"
-    return "no containment"
+    return (
+        f"a gap between the two; whether contained in the sense of the paper ({LIMITS}) is undecided by the intervals"
+    )
+
+
+def _lower(row: Row) -> float:
+    """The lower end of a row's interval; its value where it has none."""
+    value, low, _ = ends(row)
+    return value if math.isnan(low) else low
+
+
+def _upper(row: Row) -> float:
+    """The upper end of a row's interval; its value where it has none."""
+    value, _, high = ends(row)
+    return value if math.isnan(high) else high
 
 
 def _untrained(rows: Sequence[Row], panel: Panel) -> str:
