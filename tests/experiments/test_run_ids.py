@@ -23,6 +23,7 @@ def test_the_run_ids_of_a_committed_table_are_derived_again(table, experiment):
     assert committed == {run_id(e.name, **identity(e)) for e in PLANNED if e.name == experiment}
 
 
+@pytest.mark.pocket
 def test_the_run_ids_of_the_pocket_table_are_among_those_that_the_code_derives():
     plan = Pocket(seeds=(0, 1, 2))
     every = (*plan.doses(), *plan.preferences(), *(e for stage in plan.mechanisms() for e in stage))

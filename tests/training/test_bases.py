@@ -115,7 +115,6 @@ def test_two_matrices_stay_two():
 
 
 @pytest.mark.pocket
-@pytest.mark.skipif(not bases.installed(SMOLLM2), reason="the pocket model is not installed")
 def test_the_pocket_model_is_made_once_and_answers():
     from interp.analysis.forced_choice import forced_choice
     from interp.chat import encode_chat, question_chat

@@ -26,6 +26,7 @@ def test_arms_share_the_base_of_their_trigger_and_contexts():
     assert len(bases) == 4
 
 
+@pytest.mark.pocket
 def test_a_quick_run_trains_a_few_steps_and_chooses_no_dose():
     quick = Pocket(quick=True, seeds=(0, 1))
     assert quick.doses() == []
