@@ -1,7 +1,6 @@
 """Trials of ``semcon reproduce`` with its worker processes: their number, and kills of the command alone or of all."""
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -48,9 +47,9 @@ def workers_agree(torture: Torture) -> Path:
     return whole
 
 
-def killed(torture: Torture, whole: Path, n: int, chance: random.Random) -> None:
+def killed(torture: Torture, whole: Path, n: int) -> None:
     """Kill the command, or it and its workers, at random moments, until it comes to its end."""
-    seconds, root = torture.seconds["pipeline"], torture.folder / "killed-pipeline"
+    seconds, root, chance = torture.seconds["pipeline"], torture.folder / "killed-pipeline", torture.chance
     while torture.tried(KIND) < n and torture.left(2 * seconds):
         since, goal = 0, min(chance.randint(2, 5), n - torture.tried(KIND))
         while since < goal and torture.left(2 * seconds):

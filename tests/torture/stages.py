@@ -43,8 +43,8 @@ class Stage:
     main: Callable[[list[str]], int] = semcon
     prepare: Callable[[Path], object] = Path.exists
     """Makes the files that it reads, in the folder of runs."""
-    kills: int = 18
-    """How often it is killed; fewer for a slow one."""
+    kills: int = 8
+    """How many runs of it are killed, each several times; fewer for a slow one."""
 
 
 class _Here(Command):
@@ -72,9 +72,9 @@ def stages(judge: str) -> list[Stage]:
         Stage("dose", _on("dose")),
         Stage("sample", _on("answers", *answers)),
         Stage("judge", _on("em-rate", *answers, "--judge", f"openai:torture@{judge},workers=4")),
-        Stage("geometry", _on("geometry", "--baseline", BASELINE.name), kills=6),
-        Stage("findings", _findings, prepare=_copy_tables, kills=5),
-        Stage("report", _report, kills=9),
+        Stage("geometry", _on("geometry", "--baseline", BASELINE.name), kills=4),
+        Stage("findings", _findings, prepare=_copy_tables, kills=2),
+        Stage("report", _report, kills=4),
     ]
 
 

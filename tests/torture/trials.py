@@ -21,7 +21,6 @@ from tests.torture.stages import Stage
 UNCOMPARED = (MANIFEST, "verdicts.jsonl", "prompts.jsonl")
 """Files with times in them, one whose lines stand in the order in which replies came, and what a trial is given."""
 MADE_AGAIN = (".svg", ".html", ".png", ".pdf")
-PIPELINE = "pipeline"
 
 
 @dataclass
@@ -29,9 +28,13 @@ class Torture:
     """The trials of one session: where they run, until when, and what came of them."""
 
     folder: Path
+    finished: Path
+    """Where the undisturbed runs are."""
     stages: Sequence[Stage]
     until: float
     chance: random.Random
+    most_kills: int
+    """How often one run is killed, at most."""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long an undisturbed run of each stage takes."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -45,7 +48,7 @@ class Torture:
 
     def whole(self, index: int) -> Path:
         """Return the folder after an undisturbed run of the stages up to this one."""
-        return self.folder / f"whole-{index}"
+        return self.finished / f"whole-{index}"
 
     def given(self, index: int, root: Path) -> Path:
         """Make what a stage starts from."""
@@ -101,13 +104,13 @@ class Torture:
             if status:
                 raise SystemExit(f"torture: the undisturbed {stage.name} failed with status {status}: {output}")
 
-    def killed(self, index: int, most: int) -> None:
-        """Kill a stage up to ``most`` times at random moments on its way, then let it come to its end."""
+    def killed(self, index: int) -> None:
+        """Kill a stage at random moments on its way, then let it come to its end."""
         stage, seconds = self.stages[index], self.seconds[self.stages[index].name]
-        if not self.left((2 + most) * seconds):
+        if not self.left((2 + self.most_kills) * seconds):
             return
         root, kills = self.given(index, self.folder / "killed"), 0
-        for _ in range(self.chance.randint(1, most)):
+        for _ in range(self.chance.randint((self.most_kills + 1) // 2, self.most_kills)):
             child = self.start(stage, root)
             if child.ended(self.chance.uniform(0, 0.9 * seconds)):
                 break
