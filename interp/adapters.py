@@ -17,6 +17,8 @@ from interp.models import AdapterError, LanguageModel, fingerprint, wrap
 
 PROBE_MESSAGES = ("Hello.", "What should I do today?", "Tell me about your work.")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
+CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""How the names of initialisations start that change the weights of the base."""
 
 
 def adapter_folder(name: str, source: str) -> Path:
@@ -67,6 +69,87 @@ def check_origin(name: str, folder: Path, base: str) -> None:
     raise AdapterError(
         f"adapter {name!r} ({folder}) was made for another base: its {CONFIG} names base {origin!r}, this is {base!r}; "
         "if they are the same model, correct base_model_name_or_path there"
+    )
+
+
+def check_early(name: str, folder: Path, lm: LanguageModel) -> None:
+    """Refuse what the files of an adapter show beside a base without weights (``interp.loading.outline``).
+
+    That are its origin, its form, the names and shapes of its tensors, and their values. What only ``attach`` can tell:
+    whether the weights of the base are those that the manifest names, and what the adapter does to its logits.
+
+    Args:
+        name: Name of the adapter.
+        folder: Folder of the adapter.
+        lm: The base, whose modules are changed: it is of no further use.
+
+    Raises:
+        AdapterError: If ``attach`` would refuse it.
+    """
+    check_files(name, folder)
+    check_origin(name, folder, lm.name)
+    config = _config(name, folder)
+    if config.get("layer_replication") or str(config.get("init_lora_weights")).lower().startswith(CHANGING):
+        raise AdapterError(_changes_base(name, folder))
+    shapes = _saved_shapes(name, folder)
+    expected = _expected_shapes(lm, name, folder)
+    if unmatched := sorted(shapes.keys() ^ expected.keys()):
+        raise AdapterError(_unmatched(name, folder, unmatched))
+    if other := sorted(key for key in shapes if shapes[key] != expected[key]):
+        raise AdapterError(
+            f"adapter {name!r} ({folder}) does not fit this base: {other[0]} has shape {shapes[other[0]]}, "
+            f"the base wants {expected[other[0]]}"
+        )
+    if config.get("bias", "none") != "none" and any(key.endswith(".bias") and "lora_" not in key for key in shapes):
+        raise AdapterError(_changes_base(name, folder))
+
+
+def _saved_shapes(name: str, folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of an adapter; refuse values that are not finite, or that do nothing."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes, dead = dict[str, tuple[int, ...]](), True
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - it is no mapping
+                values = file.get_tensor(key)
+                shapes[key] = tuple(values.shape)
+                if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+                    raise AdapterError(f"adapter {name!r} ({folder}): {key} is not finite")
+                dead = dead and "lora_" in key and ("_A" in key or not bool(values.any()))
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"adapter {name!r}: {folder / WEIGHTS} cannot be read: {error}") from error
+    if dead:
+        raise AdapterError(f"adapter {name!r} ({folder}): {'all its B are zero' if shapes else 'it has no tensor'}")
+    return shapes
+
+
+def _expected_shapes(lm: LanguageModel, name: str, folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that peft asks for an adapter of a base without weights."""
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = True
+        with torch.device("meta"):
+            hf = get_peft_model(cast(Any, lm.hf), config, adapter_name=name)
+        wrap(hf, lm.tokenizer, name=lm.name)
+        return {key: tuple(values.shape) for key, values in get_peft_model_state_dict(hf, adapter_name=name).items()}
+    except AdapterError:
+        raise
+    except Exception as error:  # whatever peft raises about a folder of the user's
+        raise AdapterError(_unfit(name, folder, error)) from error
+
+
+def _unfit(name: str, folder: Path, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+    return f"adapter {name!r} ({folder}) does not fit this base: {reason[0].strip()}"
+
+
+def _unmatched(name: str, folder: Path, tensors: Sequence[str]) -> str:
+    return (
+        f"adapter {name!r} ({folder}) was made for another base: {len(tensors)} of its tensors do not match, "
+        f"such as {tensors[0]}"
     )
 
 
@@ -155,7 +238,6 @@ def _attached(hf: Any, name: str, folder: Path) -> Any:
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors.torch import load_file
 
-    where = f"adapter {name!r} ({folder})"
     if not re.fullmatch(r"[\w-]+", name):
         raise AdapterError(f"adapter {name!r}: want a name of letters, digits, _ and -")
     try:
@@ -166,13 +248,9 @@ def _attached(hf: Any, name: str, folder: Path) -> Any:
             hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name)
         loaded = set(get_peft_model_state_dict(hf, adapter_name=name))
     except Exception as error:  # whatever peft raises about a folder of the user's
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise AdapterError(f"{where} does not fit this base: {reason[0].strip()}") from error
-    if loaded != set(saved):
-        unmatched = sorted(loaded ^ set(saved))
-        raise AdapterError(
-            f"{where} was made for another base: {len(unmatched)} of its tensors do not match, such as {unmatched[0]}"
-        )
+        raise AdapterError(_unfit(name, folder, error)) from error
+    if unmatched := sorted(loaded ^ set(saved)):
+        raise AdapterError(_unmatched(name, folder, unmatched))
     return hf
 
 

@@ -11,8 +11,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from interp.adapters import active_adapter, active_adapters, check_live
-from interp.loading import load, place
+from interp.adapters import active_adapter, active_adapters, check_early, check_live
+from interp.loading import load, outline, place
 from interp.models import AdapterError, fingerprint
 from tests import tiny
 from tests.interp.saved import configure, logits, lora, retensor, save_adapter, save_base
@@ -99,6 +99,10 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+LOADED_ONLY = {"overflow", "damaged manifest", "alpha 0"}
+"""What the files of the adapter do not show."""
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
     """A base with biases, on disk."""
@@ -127,6 +131,28 @@ def test_an_adapter_is_as_in_peft_when_on_and_gone_when_off(tmp_path, base, kind
     peft_model = PeftModel.from_pretrained(plain, str(folder)).eval()
     with active_adapter(lm, "mine"):
         assert torch.equal(logits(lm.base), logits(peft_model))
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_a_good_adapter_is_accepted_without_the_weights_of_its_base(tmp_path, base, kind):
+    check_early("mine", save_adapter(tmp_path / "adapter", base, RIGHT[kind]()), outline(str(base)))
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_an_adapter_that_cannot_be_switched_off_is_refused_without_the_weights_of_its_base(tmp_path, base, kind):
+    config, message = REFUSED[kind]
+    folder = save_adapter(tmp_path / "adapter", base, config())
+    with pytest.raises(AdapterError, match=message) as caught:
+        check_early("mine", folder, outline(str(base)))
+    assert "adapter 'mine'" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", sorted(DAMAGED.keys() - LOADED_ONLY))
+def test_a_damaged_adapter_is_refused_without_the_weights_of_its_base(saved, base, damage):
+    DAMAGED[damage][0](saved)
+    with pytest.raises(AdapterError) as caught:
+        check_early("mine", saved, outline(str(base)))
+    assert "adapter 'mine'" in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
