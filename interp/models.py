@@ -148,14 +148,15 @@ def wrap(hf: nn.Module, tokenizer: PreTrainedTokenizerBase, *, name: str = "mode
 
     Raises:
         ValueError: If the model keeps a state of its own (``OWN_STATES``).
-        AdapterError: If an adapter adds prompt tokens instead of weights, which would shift every position, or acts
-            after certain tokens only. Adapters that change weights (LoRA, rsLoRA, DoRA and similar) are accepted.
+        AdapterError: If an adapter adds prompt tokens instead of weights, which would shift every position, acts after
+            certain tokens only, or changes a module that is no plain matrix product. Adapters that change weights
+            (LoRA, rsLoRA, DoRA and similar) are accepted.
     """
     if (kind := _base(hf).config.model_type) in OWN_STATES:
         raise ValueError(f"model {name}: {kind} is not supported: padding enters its state, and rows would change")
     for path, module in hf.named_modules():
-        if path.endswith(".dt_proj") and hasattr(module, "base_layer"):
-            raise AdapterError(f"adapter of {path}: Mamba reads that weight without the adapter, which has no effect")
+        if hasattr(module, "base_layer"):
+            _check_adapted(path, module.base_layer)
     for adapter, config in getattr(hf, "peft_config", {}).items():
         if config.is_prompt_learning:
             raise AdapterError(
@@ -164,6 +165,25 @@ def wrap(hf: nn.Module, tokenizer: PreTrainedTokenizerBase, *, name: str = "mode
         if getattr(config, "alora_invocation_tokens", None):
             raise AdapterError(f"adapter {adapter!r}: an activated LoRA acts in peft's own forward pass only")
     return LanguageModel(hf.eval(), tokenizer, name)
+
+
+def _check_adapted(path: str, module: Any) -> None:
+    """Refuse an adapter of a module to whose output peft cannot add: a router returns more than a matrix product."""
+    if path.endswith(".dt_proj"):
+        raise AdapterError(f"adapter of {path}: Mamba reads that weight without the adapter, which has no effect")
+    kind = type(module)
+    own = kind.__module__.startswith("transformers.models.") and "forward" in vars(kind)
+    if own and isinstance(module, nn.Linear) and not _is_product(module):
+        raise AdapterError(f"adapter of {path}: a {kind.__name__} returns more than a product, which peft cannot adapt")
+
+
+@torch.no_grad()
+def _is_product(module: nn.Linear) -> bool:
+    try:
+        output = module(module.weight.new_zeros(1, module.in_features))
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return isinstance(output, torch.Tensor) and output.shape == (1, module.out_features)
 
 
 def fingerprint(hf: nn.Module) -> str:
