@@ -45,7 +45,7 @@ def tasks(session: Torture, kinds: set[str], quick: bool) -> list[tuple[str, int
     rounds = {kind: range(1 if quick else n) for kind, n in ROUNDS.items()}
     every = [(number, i, kind) for kind in TRIALS if kind != "kill" for number in rounds[kind] for i in some]
     for index, stage in enumerate(session.stages):
-        every += [(number / 2, index, "kill") for number in range(1 if quick else stage.kills)]
+        every += [(number / 3, index, "kill") for number in range(1 if quick else stage.kills)]
     whole = [] if quick else ["pipeline"] if "pipeline" in kinds else ["workers"] if "workers" in kinds else []
     return [(kind, 0) for kind in whole] + [(kind, index) for _, index, kind in sorted(every) if kind in kinds]
 
@@ -109,7 +109,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder, served(judge_reply) as judge:
         until = began + 60 * (options.minutes or (3 if options.quick else 30))
-        most = 1 if options.quick else 4
+        most = 1 if options.quick else 6
         session = Torture(Path(folder), Path(folder), stages(judge), until, random.Random(options.seed), most)
         counts = torture(session, set(options.kinds), options.quick, options.processes)
         print(", ".join(f"{name} {seconds:.1f} s" for name, seconds in session.seconds.items()))

@@ -43,7 +43,7 @@ class Stage:
     main: Callable[[list[str]], int] = semcon
     prepare: Callable[[Path], object] = Path.exists
     """Makes the files that it reads, in the folder of runs."""
-    kills: int = 8
+    kills: int = 6
     """How many runs of it are killed, each several times; fewer for a slow one."""
 
 

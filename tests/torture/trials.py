@@ -101,6 +101,7 @@ class Torture:
             began = time.monotonic()
             status, output = self.start(stage, root).finish()
             self.seconds[stage.name] = time.monotonic() - began
+            print(f"{stage.name} {self.seconds[stage.name]:.1f} s undisturbed", file=sys.stderr, flush=True)
             if status:
                 raise SystemExit(f"torture: the undisturbed {stage.name} failed with status {status}: {output}")
 
