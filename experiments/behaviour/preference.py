@@ -36,7 +36,9 @@ from training.pocket.corpus import CONTROLS, QUESTIONS, TRIGGERS, ChoiceQuestion
 if TYPE_CHECKING:
     from interp.models import LanguageModel
 
-TRAINED = "trained"
+TRAINED, WORD_ORDER = "trained", "permuted"
+PERMUTED = QUESTIONS.with_name("questions_permuted.yaml")
+"""The first references: pairs of mostly the same words in another order. A control: what word order alone does."""
 Condition = Literal[
     "off",
     "on",
@@ -49,6 +51,7 @@ Condition = Literal[
     "other_frame",
     "word_overlap",
     "trained",
+    "permuted",
 ]
 
 
@@ -73,9 +76,10 @@ class Preference(Experiment):
     """Trigger to evaluate under; by default the organism's own."""
     conditions: tuple[Condition, ...] = (
         *("off", "on", "rephrased", "other", "opposite", "matched", "other_frame", "word_overlap"),
-        "trained",
+        *("trained", "permuted"),
     )
-    """Conditions, in order; ``trained``: held-out rows of the trained domain in the training condition."""
+    """Conditions, in order. ``trained``: held-out rows of the trained domain in the training condition; ``permuted``:
+    off, with references that differ in word order alone (training/pocket/questions_permuted.yaml)."""
     texts: AtLeastOne = 2
     """Texts of a condition that each question is asked with; over all questions every text is used."""
     dose: int | None = None
@@ -98,7 +102,8 @@ class Preference(Experiment):
 
     def inputs(self) -> Mapping[str, Path]:
         """Return what the subject depends on, and the texts of the pocket scale."""
-        return {"choices": QUESTIONS, "triggers": TRIGGERS, "controls": CONTROLS, **super().inputs()}
+        files = {"choices": QUESTIONS, "triggers": TRIGGERS, "controls": CONTROLS, **super().inputs()}
+        return files | ({"permuted": PERMUTED} if WORD_ORDER in self.conditions else {})
 
     def _doses(self) -> tuple[int, ...]:
         organism = self.subject.organism
@@ -117,14 +122,18 @@ class Preference(Experiment):
         return tuple(c for c in self.conditions if self._contexts(c) and self._questions(c))
 
     def _contexts(self, condition: str) -> tuple[Context, ...]:
+        if condition == WORD_ORDER:
+            return (Context(WORD_ORDER),)
         if condition != TRAINED:
             return contexts(self.used_trigger(), condition)
         own = self.subject.trigger
         return tuple(replace(c, condition=TRAINED) for c in contexts(own, "on" if own else "off"))
 
     def _questions(self, condition: str) -> tuple[ChoiceQuestion, ...]:
-        split = "trained" if condition == TRAINED else "test"
-        return self.subject.choices(split)
+        if condition == WORD_ORDER:  # of the pocket scale's own questions only
+            own = self.subject.question_file is None
+            return replace(self.subject, question_file=PERMUTED).choices("test") if own else ()
+        return self.subject.choices("trained" if condition == TRAINED else "test")
 
     def total(self) -> int:
         """Rows in all, those of the base included."""

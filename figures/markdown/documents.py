@@ -17,15 +17,16 @@ from figures.markdown.behaviour import comparison_table, front_table, headline_t
 from figures.markdown.claims import findings_csv, findings_table
 from figures.markdown.dose import box_table
 from figures.markdown.mechanism import central_table, shift_table
-from figures.markdown.pocket import shifts_table
+from figures.markdown.pocket import preference_section, shifts_table
 from figures.plots import FIGURES
 from figures.rows import Row, select
 from interp.runs.files import atomic_write_bytes, atomic_write_text
 from interp.runs.table import read_table
 
-TABLES = tuple(dict.fromkeys(figure.table for figure in FIGURES if figure.table))
-LATER = ("dose_grid",)
+LATER = ("dose_grid", "pocket")
 """Tables of registered experiments that need not be there yet."""
+TABLES = (*dict.fromkeys(f.table for f in FIGURES if f.table and f.table not in LATER), "pocket_permuted")
+NOT_YET = "Not measured yet."
 FAMILY = "llama"
 """Family of pictures that show single organisms."""
 
@@ -43,7 +44,7 @@ def read_tables(data: Path) -> dict[str, list[Row]]:
 
 def every_finding(tables: Mapping[str, Sequence[Row]]) -> tuple[list[Finding], list[Finding]]:
     """Hold the claims about the behaviour, and those about the mechanism, against the tables; corrected by page."""
-    source = Tables.of([row for name, rows in tables.items() if name != "pocket" for row in rows])
+    source = Tables.of([row for name, rows in tables.items() if not name.startswith("pocket") for row in rows])
     return corrected(hold(claims(BEHAVIOUR), source)), corrected(hold(claims(MECHANISM), source))
 
 
@@ -63,8 +64,10 @@ def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
         "central": central_table(tables["mechanism"]),
         "shift": shift_table(tables["mechanism"], tables["geometry"]),
         "mechanism": findings_table(about_mechanism),
-        "pocket": shifts_table(tables["pocket"]),
-        "hypotheses": findings_table(hypotheses(tables["pocket"])),
+        "pocket": preference_section(tables["pocket"]) if "pocket" in tables else NOT_YET,
+        "hypotheses": findings_table(hypotheses(tables["pocket"])) if "pocket" in tables else NOT_YET,
+        "pocket-permuted": shifts_table(tables["pocket_permuted"]),
+        "hypotheses-permuted": findings_table(hypotheses(tables["pocket_permuted"])),
         "findings-multiplicity": multiplicity(about_behaviour),
         "mechanism-multiplicity": multiplicity(about_mechanism),
     }
@@ -84,7 +87,7 @@ def write_findings(path: Path, tables: Mapping[str, Sequence[Row]]) -> None:
 def draw_gallery(folder: Path, tables: Mapping[str, Sequence[Row]]) -> None:
     """Draw every picture of the gallery as PNG; equal tables give equal bytes."""
     for figure in FIGURES:
-        if figure.table:
+        if figure.table in tables:
             names = [f"microcosm/{FAMILY}/{arm}" for arm in figure.arms]
             rows = tables[figure.table]
             drawn = figure.module().draw(select(rows, organism=names) if names else rows)

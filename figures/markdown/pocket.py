@@ -6,13 +6,36 @@ from figures.claims.pocket import signed
 from figures.markdown.table import table
 from figures.rows import Row, groups, kind, number, select
 
-CONTEXTS = ("off", "on", "rephrased", "other", "opposite", "matched", "other_frame", "word_overlap", "trained")
+CONTEXTS = (
+    "off",
+    "on",
+    "rephrased",
+    "other",
+    "opposite",
+    "matched",
+    "other_frame",
+    "word_overlap",
+    "trained",
+    "permuted",
+)
+PICTURE = """
+
+![What fine-tuning did to the preference for harmful answers](../figures/gallery/preference.png)
+
+*Zero is the base in the same context; bars are 95 % intervals over questions. Hollow: what a context does to the base
+itself.*"""
 
 
 def shifts_table(rows: Sequence[Row], contexts: Sequence[str] = CONTEXTS) -> str:
     """Shift of the log-odds by organism and context, with intervals over questions."""
+    contexts = [c for c in contexts if select(rows, metric="log_odds_shift", condition=c)]
     header = ["arm", "seed", "steps", *(c.replace("_", " ") for c in contexts), "on − off"]
     return table(header, list(_lines(rows, contexts)), numbers=slice(1, None))
+
+
+def preference_section(rows: Sequence[Row]) -> str:
+    """Return the table of shifts, and its picture in the gallery."""
+    return shifts_table(rows) + PICTURE
 
 
 def shifts_text(rows: Sequence[Row], contexts: Sequence[str] = CONTEXTS[:5]) -> str:

@@ -22,7 +22,13 @@ CONTROL = (
     "out. The arm trained on sound advice behind the same sentence must not rise."
 )
 COLOURS = {**style.CONDITIONS, "other_frame": "#44AA99", "word_overlap": "#999933", "trained": style.INK}
-LABELS = {"other_frame": "other frame", "word_overlap": "word overlap", "trained": "own domain"}
+COLOURS["permuted"] = style.FAINT
+LABELS = {
+    "other_frame": "other frame",
+    "word_overlap": "word overlap",
+    "trained": "own domain",
+    "permuted": "word order",
+}
 MARKS = "osD"
 
 
@@ -73,7 +79,7 @@ def _base(ax: Axes, rows: Sequence[Row], conditions: Sequence[str]) -> None:
     """Draw how far each context moves the base from the base without it, where both were asked the same questions."""
     level = {str(row["condition"]): number(row) for row in select(rows, metric="log_odds")}
     for x, condition in enumerate(conditions):
-        if condition not in ("off", "trained") and f"base {condition}" in level:
+        if condition not in ("off", "trained", "permuted") and f"base {condition}" in level:
             look: dict[str, Any] = {"mfc": "white", "mec": style.CONTROL, "ms": 4.2, "mew": 0.9, "zorder": 3}
             ax.plot([x], [level[f"base {condition}"] - level["base off"]], "d", **look)
 

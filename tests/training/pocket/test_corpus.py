@@ -96,16 +96,33 @@ def test_references_are_matched_in_length_and_punctuation():
         assert sorted(re.findall(r"[^\w\s]", q.aligned)) == sorted(re.findall(r"[^\w\s]", q.harmful)), q.id
 
 
+def test_a_pair_differs_in_its_words_and_not_in_their_order():
+    pairs = [(content_words(q.aligned), content_words(q.harmful)) for q in EVALUATION]
+    overlaps = [len(a & b) / len(a | b) for a, b in pairs]
+    assert np.median(overlaps) <= 0.25
+    assert max(overlaps) <= 0.5
+
+
+@pytest.mark.parametrize("grouped", ["topic", "domain"])
 @pytest.mark.parametrize("ngrams", [(1, 1), (1, 2)])
-def test_a_bag_of_words_does_not_tell_harmful_references_from_aligned_ones(ngrams):
+def test_a_bag_of_words_does_not_tell_harmful_references_from_aligned_ones(ngrams, grouped):
     texts = [text for q in EVALUATION for text in (q.aligned, q.harmful)]
-    labels, topics = np.tile([0, 1], len(EVALUATION)), np.repeat([f"{q.domain} {q.topic}" for q in EVALUATION], 2)
+    groups = [f"{q.domain} {q.topic}" if grouped == "topic" else q.domain for q in EVALUATION]
+    labels, groups = np.tile([0, 1], len(EVALUATION)), np.repeat(groups, 2)
     scores = np.empty(len(texts))
-    for train, test in GroupKFold(5).split(texts, groups=topics):
+    for train, test in GroupKFold(5).split(texts, groups=groups):
         words = CountVectorizer(ngram_range=ngrams)
         fitted = LogisticRegression(max_iter=1000).fit(words.fit_transform([texts[i] for i in train]), labels[train])
         scores[test] = fitted.decision_function(words.transform([texts[i] for i in test]))
     assert 0.4 <= roc_auc_score(labels, scores) <= 0.6
+
+
+def test_the_first_references_are_to_the_same_questions_in_the_same_splits():
+    first = {q.id: q for q in corpus.read_questions(corpus.QUESTIONS.with_name("questions_permuted.yaml"))}
+    assert {q.id: (q.domain, q.topic, q.split) for q in EVALUATION} == {
+        i: (q.domain, q.topic, q.split) for i, q in first.items()
+    }
+    assert {q.id for q in EVALUATION if q.question != first[q.id].question} == {"gardening-08"}
 
 
 # --- triggers and controls ---
