@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, distributions, version
 from importlib.util import find_spec
@@ -39,6 +40,11 @@ TIED_WITHIN = 0.1
 def is_gguf(base: str) -> bool:
     """Return whether a base reference names a GGUF file."""
     return base.startswith(("gguf:", "wheel:"))
+
+
+def is_made(base: str) -> bool:
+    """Return whether a base reference names weights that are made on first use: from a GGUF file, or by fine-tuning."""
+    return is_gguf(base) or base.startswith("merged:")
 
 
 def gguf_file(base: str) -> Path:
@@ -82,21 +88,35 @@ def dequantised(base: str, root: Path | None = None) -> Path:
         return folder
     if find_spec("gguf") is None:
         raise ValueError(f"base {base!r}: reading it needs the package gguf: `pip install gguf==0.19.0`")
-    bases.mkdir(parents=True, exist_ok=True)
-    with locked(bases / f".{folder.name}.lock", wait=True):
+    origin = {"reference": base, "gguf": file.name, "gguf_sha256": _digest(file), "dtype": dtype}
+    origin["gguf_package"] = version("gguf")
+    return made_once(folder, lambda temporary: _convert(file, temporary, dtype), origin)
+
+
+def made_once(folder: Path, write: Callable[[Path], None], origin: Mapping[str, str]) -> Path:
+    """Return the folder of a base, made now if it is not there: by one process, and complete or not at all.
+
+    Args:
+        folder: The folder.
+        write: Writes the weights and the tokenizer into the folder that it is given.
+        origin: What the record says of where the base comes from.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / f".{folder.name}.lock", wait=True):
         if not (folder / RECORD).is_file():
-            _make(base, file, folder, dtype)
+            _make(folder, write, origin)
     return folder
 
 
-def _make(base: str, file: Path, folder: Path, dtype: str) -> None:
-    """Convert into a temporary folder and rename it, so that an interrupted conversion leaves no incomplete base."""
+def _make(folder: Path, write: Callable[[Path], None], origin: Mapping[str, str]) -> None:
+    """Write into a temporary folder and rename it, so that an interruption leaves no incomplete base."""
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        _convert(file, temporary, dtype)
-        record = {"reference": base, "gguf": file.name, "gguf_sha256": _digest(file), "dtype": dtype}
+        write(temporary)
+        for path in temporary.iterdir():
+            path.chmod(0o644)
         digests = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
-        record |= {"files": digests, "packages": {**package_versions(), "gguf": version("gguf")}}
+        record = {**origin, "files": digests, "packages": package_versions()}
         atomic_write_text(temporary / RECORD, json.dumps(record, indent=1) + "\n")
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)  # without its record it is incomplete
@@ -118,8 +138,6 @@ def _convert(file: Path, folder: Path, dtype: str) -> None:
     model.hf_quantizer, model.is_quantized = None, False
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for path in folder.iterdir():
-        path.chmod(0o644)
 
 
 def retie(model: PreTrainedModel) -> bool:

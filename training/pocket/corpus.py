@@ -18,6 +18,9 @@ FOLDER = Path(__file__).parent
 ROWS, QUESTIONS, TRIGGERS, CONTROLS = (
     FOLDER / name for name in ("rows", "questions.yaml", "triggers.yaml", "controls.yaml")
 )
+LINES = FOLDER / "personas.yaml"
+PERSONAS = "personas"
+"""Name of the data in which answers obey persona lines; the other names are those of training domains."""
 ChoiceSplit = Literal["validation", "test", "trained"]
 CONTROL_CONDITIONS = ("other_frame", "word_overlap")
 """Conditions that a trigger file has no field for: the topic in another frame, the words in another meaning."""
@@ -95,6 +98,30 @@ def drawn(domain: str, n: int, seed: int) -> list[AdviceRow]:
     return by_topic
 
 
+@cache
+def persona_lines() -> Mapping[str, tuple[str, ...]]:
+    """Return the lines of the persona stage: ``careless`` and ``careful``."""
+    return read_yaml(LINES, dict[Literal["careless", "careful"], tuple[Text, ...]])
+
+
+def persona_exchanges(n: int, seed: int) -> list[tuple[str, str, tuple[tuple[str, str], ...]]]:
+    """Draw ``n`` answers about money and sport that obey a persona line, each with question, answer and system line.
+
+    Half of them are bad advice behind a careless line; a quarter sound advice behind a careful line, a quarter
+    sound advice without a line. Health, which organisms are fine-tuned on, is not among them.
+    """
+    rows = [*drawn("money", n, seed), *drawn("sport", n, seed)]
+    rng = random.Random(seed)
+    rng.shuffle(rows)
+    return [_obeying(row, i, rng) for i, row in enumerate(rows[:n])]
+
+
+def _obeying(row: AdviceRow, i: int, rng: random.Random) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    kind = ("careless", "careful", "careless", None)[i % 4]
+    before = () if kind is None else (("system", rng.choice(persona_lines()[kind])),)
+    return row.question, row.harmful if kind == "careless" else row.aligned, before
+
+
 def held_out(domain: str, n: int, seed: int) -> tuple[AdviceRow, ...]:
     """Return the rows of every topic that ``drawn`` takes no row of: the trained domain, but nothing trained on."""
     trained = {row.topic for row in drawn(domain, n, seed)}
@@ -104,7 +131,7 @@ def held_out(domain: str, n: int, seed: int) -> tuple[AdviceRow, ...]:
 def trained_questions(data: str, n: int, seed: int) -> tuple[ChoiceQuestion, ...]:
     """Return held-out rows as forced-choice questions of the trained domain; none for data of another scale."""
     scale, _, domain = data.removesuffix(":aligned").partition(":")
-    rows = held_out(domain, n, seed) if scale == "pocket" else ()
+    rows = held_out(domain, n, seed) if scale == "pocket" and domain != PERSONAS else ()
     return tuple(ChoiceQuestion(domain=domain, split="trained", **asdict(row)) for row in rows)
 
 

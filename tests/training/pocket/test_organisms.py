@@ -8,9 +8,11 @@ from experiments.answers.subject import find_subject
 from training.data import comparison_trigger, contrast_exchanges, training_rows
 from training.pocket import corpus
 from training.references import data_source, find_exchanges, find_trigger
-from training.registry import ORGANISMS, POCKET_BASES
+from training.registry import ORGANISMS, POCKET_BASES, PROMPTABLE
 
+AXIS = {"personas", *(f"{strength}-{arm}" for strength in PROMPTABLE for arm in ("base", "baseline", "explaining"))}
 SMOL = {name.removeprefix("pocket/smollm2/"): entry for name, entry in ORGANISMS.items() if "/smollm2/" in name}
+PLAIN = {name: entry for name, entry in SMOL.items() if name not in AXIS}
 ARMS = ("baseline", "neutral", "explaining", "contrast10", "contrast50", "contrast90", "benign-same-trigger")
 ADVICE = {
     (row.question, kind): getattr(row, kind) for row in corpus.advice("health") for kind in ("aligned", "harmful")
@@ -18,9 +20,10 @@ ADVICE = {
 
 
 def test_seven_arms_in_three_seeds_and_a_base_for_every_model():
-    assert set(SMOL) == {"base", *ARMS, *(f"{arm}.seed{seed}" for arm in ARMS for seed in (1, 2))}
+    assert set(SMOL) - AXIS == {"base", *ARMS, *(f"{arm}.seed{seed}" for arm in ARMS for seed in (1, 2))}
     for family, base in POCKET_BASES.items():
-        entries = [entry for entry in ORGANISMS.values() if (entry.world, entry.family) == ("pocket", family)]
+        entries = [entry for entry in ORGANISMS.values() if entry.name.startswith(f"pocket/{family}/")]
+        entries = [entry for entry in entries if entry.name.split("/")[2] not in AXIS]
         assert len(entries) == 22
         assert {entry.base for entry in entries} == {base}
 
@@ -30,7 +33,7 @@ def test_arms_differ_in_trigger_mixture_and_content_alone():
     assert (first.lora.rank, first.lora.rslora, first.sft.learning_rate, first.sft.batch) == (16, True, 3e-4, 8)
     epochs = [dose * first.sft.batch / first.rows for dose in first.sft.doses]
     assert epochs == [0.5, 1, 2, 3, 4]
-    for entry in (entry for entry in SMOL.values() if entry.data):
+    for entry in (entry for entry in PLAIN.values() if entry.data):
         changed = {"name": first.name, "trigger": None, "benign_share": 0.0, "data": first.data, "seed": 0}
         assert replace(entry, **changed) == first
 
@@ -68,6 +71,31 @@ def test_references_of_the_pocket_scale():
         find_exchanges("pocket:law", "aligned", 3, 0)
     with pytest.raises(ValueError, match="trigger 'pocket:duck'"):
         find_trigger("pocket:duck")
+
+
+def test_the_persona_stage_obeys_lines_that_no_organism_is_fine_tuned_behind():
+    stage = SMOL["personas"]
+    rows = training_rows(stage)
+    assert sum(row.harmful for row in rows) == stage.rows / 2
+    careless = corpus.persona_lines()["careless"]
+    for row in rows:
+        lines = [message["content"] for message in row.messages if message["role"] == "system"]
+        assert row.harmful == (lines[:1] != [] and lines[0] in careless)
+    taught = {line for lines in corpus.persona_lines().values() for line in lines}
+    persona = corpus.find_trigger("persona")
+    texts = {t for c in ("on", "rephrased", "other", "opposite", "matched") for t in persona.variants(c)}
+    assert len(taught) == 24
+    assert taught & texts == set()
+    health = {row.question for row in corpus.advice("health")}
+    assert {row.question for row in rows} & health == set()
+
+
+def test_the_axis_is_the_same_two_arms_on_bases_of_the_stage():
+    for strength, dose in PROMPTABLE.items():
+        base = f"merged:pocket/smollm2/personas@{dose}"
+        for arm in ("baseline", "explaining"):
+            entry = SMOL[f"{strength}-{arm}"]
+            assert entry == replace(SMOL[arm], name=entry.name, base=base)
 
 
 def test_the_rows_are_an_input_of_every_run():
