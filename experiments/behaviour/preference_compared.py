@@ -6,6 +6,7 @@
 ``opened``               opposite/...    what the opposite meaning adds to off, as a share of what rephrasings add
 ``frame_over_meaning``   other           (other − off) − (rephrased − other): the frame's part minus the meaning's
 ``gap_growth``           arm − arm       difference of two arms' on−off shifts
+``leak_fall``            weak − strong   explaining arm: off/baseline on the weak base minus the same on the strong one
 =======================  ==============  =============================================================================
 
 Everything is made of log-odds minus the base's in the same context, paired by question. A ratio of a shift that is not
@@ -23,6 +24,8 @@ from interp.runs.table import Row, row
 from training.definition import Organism
 
 GROWTH = ("contrast50", "contrast10")
+AXIS = ("weak", "strong")
+"""The ends of the axis of promptability: arms on a base of their own are ``weak-explaining``, ``weak-baseline``."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ def compared(measured: Sequence[Measured]) -> Iterator[Row]:
         yield from _between({m.arm: m for m in measured if m.organism.seed == seed})
 
 
+def _moved(m: Measured) -> bool:
+    """Tell whether the shift off-trigger is clearly above 0, so that a share of it means something."""
+    return "off" in m.shifts and paired_row(lambda off: off, m.shifts["off"])["ci_low"] > 0
+
+
 def _within(m: Measured) -> Iterator[Row]:
     yield from _compare(m, "leak", "off/on", _ratio, (m, "off"), (m, "on"))
     places = [(m, condition) for condition in ("opposite", "rephrased", "off")]
@@ -65,8 +73,15 @@ def _within(m: Measured) -> Iterator[Row]:
 
 def _between(arms: Mapping[str, Measured]) -> Iterator[Row]:
     for arm, m in arms.items():
-        if "baseline" in arms and m.organism.trigger and arm != "benign-same-trigger":
-            yield from _compare(m, "leak", "off/baseline", _ratio, (m, "off"), (arms["baseline"], "off"))
+        on_own_base = arm.endswith("-explaining")
+        baseline = arms.get(f"{arm.rpartition('-')[0]}-baseline" if on_own_base else "baseline")
+        if on_own_base and baseline and not _moved(baseline):  # nothing to contain
+            continue
+        if baseline and m.organism.trigger and arm != "benign-same-trigger":
+            yield from _compare(m, "leak", "off/baseline", _ratio, (m, "off"), (baseline, "off"))
+    ends = [arms.get(f"{strength}-{arm}") for strength in AXIS for arm in ("explaining", "baseline")]
+    if len(found := [m for m in ends if m]) == len(ends) and all(map(_moved, found[1::2])):
+        yield from _compare(found[2], "leak_fall", "-".join(AXIS), _fall, *((m, "off") for m in found))
     if {*GROWTH} <= arms.keys():
         more, less = (arms[arm] for arm in GROWTH)
         places = [(m, condition) for m in (more, less) for condition in ("on", "off")]
@@ -92,6 +107,10 @@ def _opened(opposite: Any, rephrased: Any, off: Any) -> Any:
 
 def _frame(other: Any, rephrased: Any, off: Any) -> Any:
     return (other - off) - (rephrased - other)
+
+
+def _fall(weak: Any, weak_baseline: Any, strong: Any, strong_baseline: Any) -> Any:
+    return weak / weak_baseline - strong / strong_baseline
 
 
 def _growth(on: Any, off: Any, less_on: Any, less_off: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The hypotheses of docs/hypotheses.md, held against the table of the pocket scale: one verdict each over all seeds.
+"""The first registration of docs/hypotheses.md, held against a table of the pocket scale: one verdict over all seeds.
 
 A hypothesis is confirmed if it holds in every seed that was measured, refuted if it is in any seed, and open otherwise.
 Texts and bounds were committed before any training; this module states them again as code, together with the data.
@@ -25,8 +25,8 @@ class Seed:
     rows: Sequence[Row]
 
     def row(self, metric: str, condition: str) -> Row:
-        """The row of a number."""
-        for row in select(self.rows, metric=metric, condition=condition):
+        """The row of a number; ``CONDITION@DOSE`` is that of a dose of activation addition."""
+        for row in _rows(self.rows, metric, condition):
             return row
         raise _MissingError
 
@@ -60,6 +60,8 @@ class Hypothesis:
     """Metric and condition of the numbers to show; the first is the one that decides."""
     holds: Test
     refuted: Test
+    experiments: tuple[str, ...] = ("preference", "compared")
+    """Experiments that the numbers are taken from."""
 
     def verdict(self, seed: Seed) -> str | None:
         """The verdict on one seed; None if a number was not measured in it."""
@@ -70,7 +72,7 @@ class Hypothesis:
 
     def finding(self, rows: Sequence[Row]) -> Finding:
         """The verdict over all seeds of the arm in a table, with the numbers of every seed."""
-        same = [row for row in rows if arm(row) == self.arm]
+        same = [row for row in select(rows, experiment=self.experiments) if arm(row) == self.arm]
         seeds = {seed: Seed(select(same, seed=seed)) for seed in sorted({str(row["seed"]) for row in same})}
         judged = {name: verdict for name, seed in seeds.items() if (verdict := self.verdict(seed))}
         verdicts = list(judged.values())
@@ -83,10 +85,15 @@ class Hypothesis:
         return Finding(self.text, subject, numbers, verdict, row=next(iter(shown), None))
 
     def _rows(self, seed: Seed) -> list[Row]:
-        return [row for m, c in self.shown for row in select(seed.rows, metric=m, condition=c)[:1]]
+        return [row for m, c in self.shown for row in _rows(seed.rows, m, c)[:1]]
 
     def _numbers(self, seed: Seed) -> str:
         return ", ".join(f"{row['condition']} {signed(row)}" for row in self._rows(seed))
+
+
+def _rows(rows: Sequence[Row], metric: str, condition: str) -> list[Row]:
+    name, _, dose = condition.partition("@")
+    return select(rows, metric=metric, condition=name, **({"alpha": dose} if dose else {}))
 
 
 def signed(row: Row) -> str:
@@ -159,5 +166,5 @@ HYPOTHESES = (
 
 
 def hypotheses(rows: Sequence[Row]) -> list[Finding]:
-    """Hold every hypothesis against the table of the pocket scale."""
+    """Hold every hypothesis against a table of the pocket scale."""
     return [hypothesis.finding(rows) for hypothesis in HYPOTHESES]

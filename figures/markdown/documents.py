@@ -10,6 +10,7 @@ from figures import style
 from figures.bounds import OPEN
 from figures.claims.claim import Finding, corrected, hold, multiplicity
 from figures.claims.pocket import hypotheses
+from figures.claims.pocket_again import hypotheses_again
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
@@ -65,7 +66,7 @@ def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
         "shift": shift_table(tables["mechanism"], tables["geometry"]),
         "mechanism": findings_table(about_mechanism),
         "pocket": preference_section(tables["pocket"]) if "pocket" in tables else NOT_YET,
-        "hypotheses": findings_table(hypotheses(tables["pocket"])) if "pocket" in tables else NOT_YET,
+        "hypotheses": findings_table(hypotheses_again(tables["pocket"])) if "pocket" in tables else NOT_YET,
         "pocket-permuted": shifts_table(tables["pocket_permuted"]),
         "hypotheses-permuted": findings_table(hypotheses(tables["pocket_permuted"])),
         "findings-multiplicity": multiplicity(about_behaviour),

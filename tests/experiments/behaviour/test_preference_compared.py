@@ -58,5 +58,21 @@ def test_organisms_of_one_seed_are_compared_with_its_baseline_and_not_with_anoth
     assert not [key for key in found if key[0] == "baseline"]
 
 
+def test_arms_on_a_base_of_their_own_are_compared_with_the_baseline_on_that_base():
+    offs = {"weak-explaining": 0.9, "weak-baseline": 1.0, "strong-explaining": 0.25, "strong-baseline": 0.5}
+    kinds = [measured(arm.partition("-")[2], {"off": off}) for arm, off in offs.items()]
+    arms = [
+        replace(m, organism=replace(m.organism, name=f"pocket/smollm2/{arm}"))
+        for arm, m in zip(offs, kinds, strict=True)
+    ]
+    found = values(measured("baseline", {"off": 9.0}), *arms)
+    assert found["weak-explaining", 0, "leak", "off/baseline"] == pytest.approx(0.9)
+    assert found["strong-explaining", 0, "leak", "off/baseline"] == pytest.approx(0.5)
+    assert found["strong-explaining", 0, "leak_fall", "weak-strong"] == pytest.approx(0.4)
+    assert ("strong-explaining", 0, "leak_fall", "weak-strong") not in values(*arms[:3])
+    still = replace(arms[3], shifts={"off": dict.fromkeys(arms[3].shifts["off"], 0.0)})
+    assert not [key for key in values(*arms[:3], still) if key[0] == "strong-explaining" and "baseline" in key[3]]
+
+
 def test_what_was_not_measured_is_not_compared():
     assert values(measured("neutral", {"off": 0.1})) == {}
