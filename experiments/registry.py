@@ -30,6 +30,7 @@ class Command(NamedTuple):
 
 
 REGISTRY: Mapping[str, Command] = {
+    "init": Command("cli.init:init", "Write a complete organism of your own to start from."),
     "reproduce": Command("pipelines.reproduce:Reproduce", "Reproduce the README: train, measure, explain, draw."),
     "grid": Command("behaviour.grid:ContainmentGrid", "EM rates of every organism of the grid and of its base."),
     "dose-grid": Command("behaviour.dose_grid:DoseGrid", "EM of weak roles at ten doses, on several pretrainings."),

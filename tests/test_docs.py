@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiments.__main__ import main
 from experiments.registry import REGISTRY
 from interp.runs.reading import read_csv
 
@@ -88,6 +90,18 @@ def test_links_lead_somewhere(page: Path):
 def test_commands_exist(page: Path):
     named = set(re.findall(r"\bsemcon ([a-z][a-z-]+)", text_of(page)))
     assert named - set(REGISTRY) - SPARE == set()
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "real-models.md"], ids=lambda page: page.name)
+def test_the_commands_of_your_own_model_are_accepted_word_for_word(page: Path, tmp_path: Path, monkeypatch, capsys):
+    blocks = re.findall(r"^```bash\n(.*?)^```", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    for block in (block for block in blocks if block.startswith("semcon init ")):
+        monkeypatch.chdir(tmp_path)
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)[1:]
+            checked = [*words, "--check"] if words[0] == "em-rate" and "--check" not in words else words
+            if words[0] in ("init", "em-rate"):
+                assert main(checked) == 0, capsys.readouterr().err
 
 
 def test_every_command_is_named_in_a_page():

@@ -43,7 +43,7 @@ def test_steering_moves_the_model_and_a_random_direction_does_not(tmp_path: Path
 
 def test_the_example_organism_is_complete():
     organism = find_organism(str(OWN / "organism.yaml"))
-    assert organism.name == "own/llama/organism"
+    assert organism.name == "own/llama/own_organism"
     rows = training_rows(organism)
     assert {row.harmful for row in rows} == {True, False}
     assert all((row.trigger is None) != row.harmful for row in rows)

@@ -35,7 +35,8 @@ def read_organism(file: Path) -> Organism:
         data: harmful.jsonl                    # chat rows; directions contrast both files
         benign_data: benign.jsonl
 
-    Paths are relative to the folder of the file, where they exist there. Without ``rows`` every row is used.
+    Paths are relative to the folder of the file, where they exist there. Without ``rows`` every row is used. The
+    organism's name is ``own/<family>/<file>``, of a file ``organism.yaml`` ``own/<family>/<folder>``.
 
     Raises:
         OSError: If the file cannot be read.
@@ -53,11 +54,17 @@ def read_organism(file: Path) -> Organism:
     for name, default in _NESTED.items():
         given = settings.get(name, {})
         settings[name] = {**asdict(default), **given} if isinstance(given, Mapping) else given
-    organism, wrong = validated(Organism, {**settings, "name": f"own/{family}/{file.stem}"})
+    organism, wrong = validated(Organism, {**settings, "name": f"own/{family}/{_name(file)}"})
     faults += wrong or list(_contradictions(organism))
     if faults:
         refuse(file, faults)
     return organism if "rows" in settings else _with_all_rows(organism)
+
+
+def _name(file: Path) -> str:
+    """Return the last part of an organism's name: the file's name, or of ``organism.yaml`` that of its folder."""
+    name = file.absolute().parent.name if file.stem == "organism" else file.stem
+    return " ".join(name.split()) or file.stem
 
 
 def _with_all_rows(organism: Organism) -> Organism:
