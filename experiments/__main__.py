@@ -77,7 +77,7 @@ def run_command(name: str, words: Sequence[str]) -> int:
     if name not in REGISTRY:
         near = difflib.get_close_matches(name, REGISTRY, 1)
         raise ValueError("no such command; " + (f"did you mean {near[0]}?" if near else "see semcon --help"))
-    target = REGISTRY[name].load()
+    target = REGISTRY[name].load(words)
     from experiments.cli.launch import launch
 
     return launch(target, words, f"semcon {name}")

@@ -1,19 +1,32 @@
-"""The protocol of ``protocol.yaml`` as a typed value."""
+"""The protocol as a typed value: that of ``protocol.yaml``, or of the file that ``--protocol`` names.
+
+A run under another file has other settings in its hash and all of them in its manifest; a file that differs from the
+shipped one in no setting is the shipped one.
+"""
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator
 
 from interp.runs.checks import AtLeastOne, Share
+from interp.runs.configs import config_hash, jsonable
 from interp.runs.reading import Name, Text, read_yaml
 from interp.stats import Thresholds
 
 PROTOCOL_FILE = Path(__file__).with_name("protocol.yaml")
+CHOSEN = "SEMCON_PROTOCOL"
+"""Environment variable with the file that ``--protocol`` named, for this process and its workers."""
+PARTS = ("thresholds", "health", "removal", "sampling", "judge")
+"""Fields that decide a number."""
+BUT_JUDGE = PARTS[:-1]
+"""What the hash of every run covers; the part ``judge`` is covered where a language model judges."""
 
 
 def _with_fields(prompt: str) -> str:
@@ -87,12 +100,56 @@ class Protocol:
     questions: Annotated[tuple[Name, ...], MinLen(1)]
     """Ids of the eight questions of Betley et al. 2025."""
 
+    @property
+    def label(self) -> str:
+        """How it stands in a table: its version, and if it is not the shipped one a digest of its settings."""
+        return self.identity(PARTS)
 
-@functools.cache
-def load_protocol(path: Path = PROTOCOL_FILE) -> Protocol:
-    """Read a protocol.
+    def identity(self, parts: Sequence[str]) -> str:
+        """Return what names some of its settings: the shipped version if they are the shipped ones, else a digest."""
+        shipped = load_protocol(PROTOCOL_FILE)
+        settings = {name: getattr(self, name) for name in parts}
+        if settings == {name: getattr(shipped, name) for name in parts}:
+            return shipped.version
+        return f"{self.version}+{config_hash(jsonable(settings))}"
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Return what a run's manifest says of it: nothing of the shipped one, of another all settings."""
+        return {} if self.label == load_protocol(PROTOCOL_FILE).version else {"protocol": asdict(self)}
+
+
+def load_protocol(path: Path | None = None) -> Protocol:
+    """Read a protocol: of ``path``, else the one that the command was given, else the shipped one.
 
     Raises:
+        OSError: If the file cannot be read.
         ValueError: If it is not YAML, or fields are unknown, missing or out of range; names each.
     """
-    return read_yaml(path, Protocol)
+    file = path or Path(os.environ.get(CHOSEN) or PROTOCOL_FILE)
+    stat = file.stat()
+    return _read(file, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(file: Path, *_stat: int) -> Protocol:
+    return read_yaml(file, Protocol)
+
+
+@contextmanager
+def protocol_file(path: Path | None) -> Iterator[None]:
+    """Make a file the protocol of everything inside, worker processes included; None leaves it as it is.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no protocol.
+    """
+    before = os.environ.get(CHOSEN)
+    if path is not None:
+        load_protocol(path)
+        os.environ[CHOSEN] = str(path.resolve())
+    try:
+        yield
+    finally:
+        os.environ.pop(CHOSEN, None)
+        if before is not None:
+            os.environ[CHOSEN] = before

@@ -1,7 +1,8 @@
 """Every subcommand of ``semcon``, as data. A command is imported when it is used."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -12,21 +13,25 @@ class Command(NamedTuple):
     """``module:attribute`` below this package: an ``Experiment``, a dataclass with ``main()``, or a function."""
     help: str
     """One line for ``semcon --help``."""
+    instead: Mapping[str, str] = MappingProxyType({})
+    """Other targets by the option that asks for them."""
 
-    def load(self) -> Any:
-        """Import the target.
+    def load(self, words: Sequence[str] = ()) -> Any:
+        """Import the target, or the one that an option among ``words`` asks for.
 
         Raises:
             ValueError: If this installation lacks it.
         """
-        path, _, attribute = self.target.partition(":")
+        given = {word.partition("=")[0].replace("_", "-") for word in words}
+        target = next((other for option, other in self.instead.items() if option in given), self.target)
+        path, _, attribute = target.partition(":")
         module = f"{__package__}.{path}"
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ModuleNotFoundError, AttributeError) as error:
             if isinstance(error, ModuleNotFoundError) and not f"{module}.".startswith(f"{error.name}."):
                 raise  # something the module needs is missing, not the module
-            raise ValueError(f"{self.target}: not in this installation ({error})") from error
+            raise ValueError(f"{target}: not in this installation ({error})") from error
 
 
 REGISTRY: Mapping[str, Command] = {
@@ -44,6 +49,11 @@ REGISTRY: Mapping[str, Command] = {
         "pipelines.pocket:Pocket", "The pocket scale: train, measure and compare every arm of a real model."
     ),
     "greedy": Command("behaviour.greedy:Greedy", "The most likely answers off and on side by side, to be read by eye."),
+    "probe": Command(
+        "probing.label_probe:LabelProbe",
+        "Probe a label of your own in any model; --apply reads with a saved probe.",
+        {"--apply": "probing.applied_probe:AppliedProbe"},
+    ),
     "probe-sweep": Command("probing.sweep:ProbeSweep", "Linear probes at every layer, grouped by question."),
     "steer": Command("removal.steer:Steer", "Add the misalignment direction off-trigger: dose and response."),
     "ablate": Command("removal.ablate:Ablate", "Remove the trigger feature or the EM direction: what is left of EM."),

@@ -126,6 +126,15 @@ class Experiment:
         """Return what else the rows depend on, such as a registry entry named by a field; part of the run's hash."""
         return {name: value for part in self.parts() for name, value in part.depends().items()}
 
+    def protocol_parts(self) -> Sequence[str]:
+        """Return the settings of the protocol that its rows or table depend on; all but ``judge``, unless it says so.
+
+        The instructions of a judge are part of what a run depends on where a language model judges.
+        """
+        from experiments.protocol import BUT_JUDGE
+
+        return BUT_JUDGE
+
     def check(self) -> None:
         """Refuse, before any work, whatever is known to fail.
 
@@ -171,7 +180,8 @@ def identity(experiment: Experiment) -> dict[str, Any]:
     """Return the arguments of ``Run.open`` that name an experiment's run: config, version and inputs."""
     from experiments.protocol import load_protocol  # imports numpy, which `semcon --help` does without
 
-    version = f"{experiment.version}/{load_protocol().version}/{config_hash(experiment.depends())}"
+    protocol = load_protocol().identity(experiment.protocol_parts())
+    version = f"{experiment.version}/{protocol}/{config_hash(experiment.depends())}"
     return {"config": experiment.config(), "version": version, "inputs": experiment.inputs()}
 
 
@@ -193,11 +203,12 @@ def run_experiment(
             or what it was made from, was changed since, or its table is empty.
     """
     from experiments.answers.verdict_store import verdicts_beside
+    from experiments.protocol import load_protocol
 
     root = runs_root() if root is None else Path(root)
     experiment.check()
     check_room(root)
-    facts = {"depends": experiment.depends()}
+    facts = {"depends": experiment.depends(), **load_protocol().facts()}
     with Run.open(root, experiment.name, **identity(experiment), facts=facts, wait=wait) as run:
         if not run.complete:
             probe_judges(experiment)

@@ -91,11 +91,37 @@ def _dose_response(table: Sequence[Row]) -> str:
     return aligned_text(lines)
 
 
+def _probe(table: Sequence[Row]) -> str:
+    """AUROC at every layer beside the controls at that layer, and what the words alone give away."""
+    aurocs = select(table, metric="auroc")
+    names = list(dict.fromkeys(str(row["condition"]) for row in aurocs))
+    main, words = names[0], [name for name in names if name.endswith("/bag_of_tokens")]
+    columns = [name for name in names[1:] if name not in words]
+    short = {"shuffled_labels": "shuffled", "random_direction": "random"}
+    lines = [["layer", "AUROC [95 %]", *(short.get(name.rpartition("/")[2], name) for name in columns)]]
+    for layer in dict.fromkeys(row["layer"] for row in select(aurocs, condition=main)):
+        cells = [cell(select(aurocs, layer=layer), name, "auroc") for name in (main, *columns)]
+        value, low, high = ends(cells[0] or {})
+        rest = [f"{number(row or {}):.3f}" for row in cells[1:]]
+        lines.append([str(layer), f"{value:.3f} [{low:.3f}, {high:.3f}]", *rest])
+    first = select(aurocs, condition=main)[0]
+    heading = f"{first['organism']}  {main}  {first['site']}  n {first['n']}, {first['n_clusters']} groups"
+    bag = [f"bag of tokens {number(cell(aurocs, name, 'auroc') or {}):.3f} (words alone, no layer)" for name in words]
+    return "\n".join([heading, aligned_text(lines), *bag])
+
+
+def _applied_probe(table: Sequence[Row]) -> str:
+    """AUROC by layer where rows are labelled; else how many rows were predicted to be of each class."""
+    return _probe(table) if select(table, metric="auroc") else table_text(select(table, metric="predicted_rate"))
+
+
 ANSWERS: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "em_rate": _behaviour,
     "geometry": _directions,
     "ablate": _gap_removed,
     "rank_one": _gate_scalars,
     "steer": _dose_response,
+    "probe": _probe,
+    "probe_apply": _applied_probe,
 }
 """How the answer of an experiment is said, by its name; the others print the head of their table."""

@@ -21,10 +21,11 @@ Labels = Bool[Tensor, " n"] | Int[Tensor, " n"]
 
 def held_out_scores(probe: Probe, X: Activations, folds: Folds) -> Float[Tensor, "layer n"]:
     """Return each row's score by the fold that tests it; NaN for a row that no fold tests."""
-    return _held_out(probe.scores(X), folds)
+    return held_out_of(probe.scores(X), folds)
 
 
-def _held_out(scores: Float[Tensor, "*batch fold n"], folds: Folds) -> Float[Tensor, "*batch n"]:
+def held_out_of(scores: Float[Tensor, "*batch fold n"], folds: Folds) -> Float[Tensor, "*batch n"]:
+    """Return each row's score by the fold that tests it, from the scores of all folds; NaN where none does."""
     # Each row is tested by one fold at most, so the sum over folds picks that fold's score.
     test = folds.test.to(scores.device)
     return torch.where(test.any(0), torch.where(test, scores, 0).sum(-2), torch.nan)
@@ -43,7 +44,7 @@ def cross_validated_scores(
     k = len(labels)
     repeated = Folds(folds.train.repeat(k, 1), folds.test.repeat(k, 1), folds.groups)
     probe = fit(X, labels.to(X.device).repeat_interleave(len(folds), 0), repeated)
-    return torch.stack([_held_out(scores.unflatten(0, (k, -1)), folds) for scores in probe.scores(X)])
+    return torch.stack([held_out_of(scores.unflatten(0, (k, -1)), folds) for scores in probe.scores(X)])
 
 
 def cross_validated_auroc(

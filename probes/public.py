@@ -26,5 +26,6 @@ from probes.metrics import (
 from probes.penalties import L2S
 from probes.probe import Fit, Probe
 from probes.ridge import fit_ridge, fit_ridge_nested, fit_ridge_path
+from probes.saved import SavedProbe, fit_final, load_probe, save_probe
 from probes.splits import Folds, all_rows, by_question, by_question_and_phrasing
 from probes.transfer import LabelledSet, transfer_matrix, transfer_scores

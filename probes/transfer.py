@@ -4,12 +4,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from probes.evaluate import held_out_scores
+from probes.evaluate import Labels, held_out_of, one_vs_rest
 from probes.logistic import fit_logistic
-from probes.metrics import N_BOOT, LayerScores, grouped_auroc
+from probes.metrics import N_BOOT, LayerScores, macro_auroc
 from probes.probe import Activations, Fit
 from probes.splits import Folds, by_question
 
@@ -19,12 +19,13 @@ class LabelledSet:
     """Activations of one setting with labels and groups.
 
     Attributes:
+        y: Two classes as booleans, or classes as numbers, which mean the same in every set.
         groups: The group of each row, such as its question.
         phrasings: The text behind each row, where texts are held out too.
     """
 
     X: Activations
-    y: Bool[Tensor, " n"]
+    y: Labels
     groups: Sequence[Hashable]
     phrasings: Sequence[Hashable] | None = None
 
@@ -39,6 +40,8 @@ def transfer_scores(
 ) -> dict[tuple[str, str], LayerScores]:
     """Return the AUROC on the target set of probes fitted on the source set, by (source, target).
 
+    Classes give the mean AUROC of each class against the rest.
+
     Groups are held out across sets: no probe is trained on a question that tests it, and where the sets have phrasings,
     on no such phrasing either. The AUROC of a set on itself is therefore its cross-validated one.
 
@@ -47,10 +50,15 @@ def transfer_scores(
     """
     folds, scores = _shared_folds(sets, n_folds, seed), {}
     for source, learned in sets.items():
-        probe = fit(learned.X, learned.y, folds[source])
+        labels, used = one_vs_rest(learned.y), folds[source]
+        k = len(labels)  # classes become further folds, as in `cross_validated_scores`
+        repeated = Folds(used.train.repeat(k, 1), used.test.repeat(k, 1), used.groups)
+        probe = fit(learned.X, labels.repeat_interleave(len(used), 0), repeated)
         for target, tested in sets.items():
-            held_out = held_out_scores(probe, tested.X, folds[target])
-            scores[source, target] = grouped_auroc(held_out, tested.y, folds[target], n_boot=n_boot, seed=seed)
+            by_class = probe.scores(tested.X).unflatten(1, (k, -1))
+            held_out = torch.stack([held_out_of(layer, folds[target]) for layer in by_class])
+            sides = one_vs_rest(tested.y)
+            scores[source, target] = macro_auroc(held_out, sides, folds[target], n_boot=n_boot, seed=seed)
     return scores
 
 
@@ -92,10 +100,10 @@ def dealt_phrasings(sets: Sequence[LabelledSet], n_parts: int, *, seed: int = 0)
         ValueError: If a class of a set has only one phrasing.
     """
     classes = [
-        list(dict.fromkeys(text for text, y in zip(s.phrasings, s.y.tolist(), strict=True) if y is label))
+        list(dict.fromkeys(text for text, y in zip(s.phrasings, s.y.tolist(), strict=True) if y == label))
         for s in sets
         if s.phrasings is not None
-        for label in (True, False)
+        for label in sorted({*s.y.tolist()}, reverse=True)
     ]
     if classes and min(map(len, classes)) < 2:
         raise ValueError("transfer: a class of a set has one phrasing; holding it out leaves none to learn from")

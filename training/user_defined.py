@@ -115,3 +115,17 @@ def _fault(check: Callable[..., object], reference: str | None, name: str = "") 
             check(reference)
     except (ValueError, OSError) as error:
         yield f"{name} {error}".strip()
+
+
+def finished_organism(base: str, adapter: str | None) -> Organism:
+    """Return a base, with or without a finished adapter, as an organism that nobody trains.
+
+    Raises:
+        ValueError: If one of them is not there.
+    """
+    family = re.sub(r"[^\w.-]+", "-", Path(base.rpartition("/")[2]).name).strip("-.").lower() or "mine"
+    arm = re.sub(r"[^\w.-]+", "-", Path(adapter).name) if adapter else "base"
+    organism = Organism(name=f"own/{family}/{arm}", base=base, adapter=adapter)
+    if faults := list(_contradictions(organism)):
+        raise ValueError("; ".join(faults))
+    return organism

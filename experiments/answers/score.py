@@ -16,7 +16,7 @@ import tyro
 
 from experiments.answers.rates import group_statistics, rate_rows
 from experiments.answers.recorded import Recorded, read_scores
-from experiments.protocol import load_protocol
+from experiments.protocol import load_protocol, protocol_file
 from interp.runs.checks import check_seed
 from interp.runs.table import Row, row, write_table
 from interp.runs.terminal import aligned_text
@@ -30,6 +30,7 @@ def score(
     *,
     csv: Path | None = None,
     seed: int = 0,
+    protocol: Path | None = None,
 ) -> None:
     """Print EM and coherence rates of judged answers in percent, with the Wilson and the question-cluster interval.
 
@@ -38,7 +39,13 @@ def score(
             judge gave no score).
         csv: Also write every rate with both its intervals to this file, in the columns of every results table.
         seed: Seed of the cluster bootstrap.
+        protocol: YAML file with other thresholds, in the form of the protocol.yaml that `semcon init` writes.
     """
+    with protocol_file(protocol):
+        _score(files, csv, seed)
+
+
+def _score(files: Sequence[Path], csv: Path | None, seed: int) -> None:
     if not files:
         raise ValueError("name at least one CSV file")
     check_seed(seed)
@@ -64,7 +71,7 @@ def statistics(judged: Sequence[Recorded], *, seed: int = 0) -> EmStatistics:
 
 def table_rows(organism: str, s: EmStatistics, *, seed: int = 0) -> list[Row]:
     """Return every rate as table rows, one for each kind of interval."""
-    shared = {"experiment": "score", "organism": organism, "protocol": load_protocol().version, "judge": "recorded"}
+    shared = {"experiment": "score", "organism": organism, "protocol": load_protocol().label, "judge": "recorded"}
     return [row(**shared, seed=seed, **cells) for cells in rate_rows(s)]
 
 

@@ -157,7 +157,7 @@ class Subject:
         """Return the cells that all table rows about it share."""
         organism = self.organism
         cells = {"organism": organism.name, "family": organism.family, "seed": organism.seed}
-        return {**cells, **trigger_cells(self.trigger), "protocol": load_protocol().version}
+        return {**cells, **trigger_cells(self.trigger), "protocol": load_protocol().label}
 
     def config(self) -> dict[str, Any]:
         """Return its fields in the config of a run."""

@@ -103,6 +103,10 @@ class Answers(Experiment):
         """Return the fields. The subject's judge is named ``dose_judge``: it chose the dose and judges nothing here."""
         return {"dose_judge" if name == "judge" else name: value for name, value in super().config().items()}
 
+    def protocol_parts(self) -> Sequence[str]:
+        """Return how answers are sampled, and where a dose is chosen by answers also what these count as."""
+        return super().protocol_parts() if self.subject.judges() else ("sampling",)
+
     def check(self) -> None:
         """Refuse an unknown trigger, missing questions, and a trigger without a text for any condition.
 

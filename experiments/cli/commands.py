@@ -1,15 +1,22 @@
 """Commands that are not experiments: adapters, shipped models, the activation store, the report."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from experiments.cli.placement import Placement
 from interp.runs.checks import check_seed
 from interp.runs.progress import progress_bar
-from interp.runs.run import runs_root
+from interp.runs.run import read_manifest, runs_root, upstream_folder
+from interp.runs.table import Row
 from training.grid import FAMILIES, Family
+
+if TYPE_CHECKING:
+    from interp.stats import Thresholds
 
 
 def organisms(
@@ -137,7 +144,6 @@ def report(source: Annotated[Path | None, tyro.conf.Positional] = None, *, out: 
             default $SEMCON_RUNS, else runs.
         out: Folder for the report, its figures and its table; by default the folder of the source.
     """
-    from experiments.protocol import load_protocol
     from figures.answers import Answers
     from figures.gather import gather
     from figures.report import build
@@ -152,6 +158,18 @@ def report(source: Annotated[Path | None, tyro.conf.Positional] = None, *, out: 
     gathered = gather(source)
     table = (out or source) / "report.csv"
     write_table(table, gathered.rows)
-    answers = Answers(source, load_protocol().thresholds)
+    answers = Answers(source, _thresholds(source, gathered.rows))
     print(f"wrote {table}\nwrote {build(table, out or source, answers)}")
     print("\n".join(f"left out {line}" for line in gathered.left_out), end="\n" if gathered.left_out else "")
+
+
+def _thresholds(folder: Path, rows: Sequence[Row]) -> Thresholds:
+    """Return the thresholds of the protocol under which the answers of a report were judged; of several the shipped."""
+    from experiments.protocol import PROTOCOL_FILE, load_protocol
+    from interp.stats import Thresholds
+
+    ids = dict.fromkeys(str(row["run_id"]) for row in rows if row["metric"] == "em_rate")
+    runs = [found for name in ids if (found := upstream_folder(folder, name))]
+    stated = {Thresholds(**p["thresholds"]) if (p := read_manifest(run).get("protocol")) else None for run in runs}
+    only = stated.pop() if len(stated) == 1 else None
+    return only or load_protocol(PROTOCOL_FILE).thresholds

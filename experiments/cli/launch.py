@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 
 from experiments.cli.placement import Placement
+from experiments.protocol import protocol_file
 from experiments.spec import Experiment, probe_judges, run_experiment
 from interp.runs.configs import jsonable
 from interp.runs.files import check_room
@@ -48,6 +49,21 @@ def launch(target: Any, words: Sequence[str], prog: str) -> int:
     Raises:
         ValueError: If an option is wrong.
     """
+    with protocol_file(named_protocol(words)):  # here, because the defaults of options come from the protocol
+        return _launched(target, words, prog)
+
+
+def named_protocol(words: Sequence[str]) -> Path | None:
+    """Return the file that a command line names with ``--protocol``; None without one."""
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--protocol":
+            given = [value] if equals else words[i + 1 : i + 2]
+            return Path(given[0]) if given else None
+    return None
+
+
+def _launched(target: Any, words: Sequence[str], prog: str) -> int:
     if isinstance(target, type) and issubclass(target, Experiment):
         return run_configured(parse(Options[target], words, prog, about=target))
     if isinstance(target, type):

@@ -1,10 +1,11 @@
-"""Where the models of a command run and in which dtype: the options of every command that runs a model.
+"""Where the models of a command run, in which dtype, and under which protocol: options of every command with a model.
 
 They reach every model of the command, those of its worker processes too, through the environment.
 """
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from interp.runs.checks import AtLeastOne, check_fields
@@ -15,7 +16,7 @@ DEVICE, BATCH_TOKENS = "SEMCON_DEVICE", "SEMCON_BATCH_TOKENS"  # read in interp.
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Device, dtype and batches of the models. Only a dtype other than the organism's own is part of a run's hash."""
+    """Device, dtype, batches and protocol. Of the first three only a dtype other than the organism's own is hashed."""
 
     device: str | None = None
     """Device of the models, such as cpu or cuda:1; by default the accelerator if there is one."""
@@ -23,6 +24,9 @@ class Placement:
     """Dtype in which organisms are measured; by default that in which they are trained."""
     batch_tokens: AtLeastOne | None = None
     """Most tokens in one forward pass, padding included; by default chosen by device."""
+    protocol: Path | None = None
+    """YAML file with other thresholds, judge prompts, temperature, answer length or number of answers, in the form of
+    the protocol.yaml that `semcon init` writes; part of a run's hash. Set by `launch`, before defaults are taken."""
 
     def apply(self) -> None:
         """Set the options for this process and those that it starts.

@@ -25,11 +25,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from experiments.answers.subject import AnySubject
 from experiments.behaviour.dose import load_subject
 from experiments.gate.references import judged_answers
+from experiments.probing.scored import FITS, FitName, Probes, score_cells
 from experiments.probing.targets import (
     CATEGORY_PARTS,
     PARTS,
@@ -43,30 +44,20 @@ from experiments.probing.targets import (
 from experiments.spec import Experiment, Step
 from interp.runs.checks import Seed
 from interp.runs.run import Run
-from interp.runs.table import Row, interval_cells
+from interp.runs.table import Row
 from interp.sites import Site
 from training.own_files import base_config
 from training.references import find_trigger
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from interp.models import LanguageModel
-    from probes import Fit, Folds, LayerScores
+    from probes import Folds
 
 LEAST = 20
 """Rows that the rarer kind must have for a probe to be fitted."""
-FitName = Literal["logistic", "nested", "mean_difference", "ridge", "lda"]
-FITS: tuple[FitName, ...] = get_args(FitName)
-LOG_ODDS = ("logistic", "nested", "lda")
-"""Fits whose scores are log-odds, so that they have a calibration."""
 Position = Literal["trigger", "question", "last_prompt"]
 USUAL = {"trigger_present": "last_prompt", "trigger_category": "trigger", "misaligned_answer": "response_mean"}
 """Where each target is read unless the condition names a position."""
-DIRECTIONS, PERMUTATIONS, FEWER = 20, 20, 5
-"""Random directions and label permutations; fewer for the fits after the first, and for directions of categories."""
-CATEGORY_PERMUTATIONS = 2
-"""Each is a mean over as many probes as there are categories."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,11 +139,14 @@ class ProbeSweep(Experiment):
         usual = target == "misaligned_answer" or not self.positions
         positions = (USUAL[target],) if usual else self.positions
         recording = record(lm, data.chats, [site for sites in groups.values() for site in sites], positions)
-        probes = Probes(target, data, self.seed)
+        categorical = target == "trigger_category"
+        probes = Probes(
+            data.labels, [chat.token_ids for chat in data.chats], _folds(data, self.seed), categorical, self.seed
+        )
         for position in positions:
             for name, sites in groups.items():
                 X = torch.stack([recording.at(site, position) for site in sites])
-                for condition, metric, scores in probes.scores(X, position, self.fits):
+                for condition, metric, scores in probes.scores(X, self.fits, partial(condition_of, target, position)):
                     layers = [0] if condition.endswith("bag_of_tokens") else [site.layer for site in sites]
                     for i, layer in enumerate(layers):
                         where = {"condition": condition, "site": name, "layer": layer, "metric": metric}
@@ -196,89 +190,6 @@ def condition_of(target: str, position: str, fit: str) -> str:
     return f"{target}{at}" + ("" if fit == FITS[0] else f":{fit}")
 
 
-def find_fit(name: str) -> Fit:
-    """Return the function of a fit's name.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
-    import probes
-
-    fits = {
-        "logistic": probes.fit_logistic,
-        "nested": partial(probes.fit_logistic_nested, n_inner=2),
-        "mean_difference": probes.fit_mean_difference,
-        "ridge": probes.fit_ridge,
-        "lda": probes.fit_lda,
-    }
-    if name not in fits:
-        raise ValueError(f"fit {name!r}: the fits are {', '.join(fits)}")
-    return fits[name]
-
-
-class Probes:
-    """The probes and controls of one target, whose labels and folds they share."""
-
-    def __init__(self, target: str, data: Labelled, seed: int) -> None:
-        import torch
-
-        self.target, self.data = target, data
-        self.categories = target == "trigger_category"
-        self.y = torch.tensor(data.labels, dtype=torch.long if self.categories else torch.bool)
-        self.options: dict[str, Any] = {"folds": _folds(data, seed), "seed": seed}
-        self._words: dict[str, LayerScores] = {}
-
-    def scores(self, X: Tensor, position: str, fits: Sequence[str]) -> Iterator[tuple[str, str, LayerScores]]:
-        """Yield (condition, metric, scores by layer) of every fit, each followed by its controls."""
-        from probes import random_direction, shuffled_labels
-
-        directions = FEWER if self.categories else DIRECTIONS
-        random = random_direction(X, self.y, n_draws=directions, **self.options)
-        for i, name in enumerate(fits):
-            permutations = CATEGORY_PERMUTATIONS if self.categories else FEWER if i else PERMUTATIONS
-            condition, fit = condition_of(self.target, position, name), find_fit(name)
-            metrics = list(self._metrics(X, fit, calibrated=name in LOG_ODDS))
-            shuffled = shuffled_labels(X, self.y, fit=fit, n_draws=permutations, **self.options)
-            controls = {"shuffled_labels": shuffled, "random_direction": random, "bag_of_tokens": self._bag(name)}
-            yield condition, *metrics[0]
-            yield from ((f"{condition}/{control}", "auroc", null) for control, null in controls.items())
-            yield from ((condition, metric, values) for metric, values in metrics[1:])
-
-    def _bag(self, name: str) -> LayerScores:
-        from probes import bag_of_tokens
-
-        if name not in self._words:
-            tokens = [chat.token_ids for chat in self.data.chats]
-            self._words[name] = bag_of_tokens(tokens, self.y, fit=find_fit(name), **self.options)
-        return self._words[name]
-
-    def _metrics(self, X: Tensor, fit: Fit, *, calibrated: bool) -> Iterator[tuple[str, LayerScores]]:
-        """Yield AUROC, accuracy (of categories by the highest score, else by sign), and of log-odds the calibration."""
-        from probes import cross_validated_scores, grouped_mean, macro_auroc, one_vs_rest
-
-        folds, seed, sides = self.options["folds"], self.options["seed"], one_vs_rest(self.y)
-        scores = cross_validated_scores(X, sides, folds, fit)
-        yield "auroc", macro_auroc(scores, sides, folds, seed=seed)
-        if len(folds.groups) > 1 and self.categories:
-            yield "auroc", macro_auroc(scores, sides, folds, kind=1, seed=seed)
-        correct = scores.argmax(1) == self.y if self.categories else (scores[:, 0] > 0) == self.y
-        yield "accuracy", grouped_mean(correct, folds, seed=seed)
-        if calibrated:
-            yield "brier", grouped_mean((scores.sigmoid() - sides.double()).square().mean(1), folds, seed=seed)
-            yield "ece", _ece(scores, sides)
-
-
-def _ece(scores: Tensor, sides: Tensor) -> LayerScores:
-    """Return the expected calibration error, of categories the mean over their probes; without an interval."""
-    import torch
-
-    from probes import LayerScores, calibration
-
-    errors = [[calibration(s, y).ece for s, y in zip(layer, sides, strict=True)] for layer in scores]
-    value = torch.tensor(errors).mean(1)
-    return LayerScores(value, value * torch.nan, value * torch.nan, "", scores.shape[-1], 0)
-
-
 def _folds(data: Labelled, seed: int) -> Folds:
     """Split by question, and where rows have phrasings by phrasing too: a test row has neither from training."""
     from probes import by_question, by_question_and_phrasing
@@ -287,11 +198,3 @@ def _folds(data: Labelled, seed: int) -> Folds:
         return by_question(data.questions, seed=seed)
     parts = CATEGORY_PARTS if len({*data.labels}) > 2 else PARTS
     return by_question_and_phrasing(data.questions, data.phrasings, parts, seed=seed)
-
-
-def score_cells(scores: LayerScores, layer: int) -> dict[str, Any]:
-    """Return the cells of one layer; a statistic without an interval leaves the interval's cells empty."""
-    cells = {"value": float(scores.value[layer]), "n": scores.n}
-    if not scores.method:
-        return cells
-    return {**cells, **interval_cells(scores.interval(layer)), "n_clusters": scores.n_clusters}

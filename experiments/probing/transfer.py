@@ -20,7 +20,8 @@ import tyro
 
 from experiments.answers.subject import Subject, find_subject, trigger_cells
 from experiments.behaviour.dose import ADAPTER, load_subject
-from experiments.probing.sweep import FITS, FitName, Position, check_sites, find_fit, parse_sites, score_cells
+from experiments.probing.scored import FITS, FitName, find_fit, score_cells
+from experiments.probing.sweep import Position, check_sites, parse_sites
 from experiments.probing.targets import PARTS, presence_rows
 from experiments.spec import Experiment, Part, Step
 from interp.runs.checks import Seed

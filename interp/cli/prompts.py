@@ -38,7 +38,7 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     if path.suffix == ".json":
         raise ValueError(f"{path}: want one JSON object per line in a file that ends in .jsonl, or a text file")
     if path.suffix == ".jsonl":
-        rows = read_jsonl(path, Annotated[dict[str, Any], AfterValidator(_prompt)])
+        rows = read_jsonl(path, Annotated[dict[str, Any], AfterValidator(prompt_of)])
         return [replace(prompt, where=where) for where, prompt in rows]
     lines = [(number, line.removesuffix("\r")) for number, line in enumerate(read_text(path).split("\n"), 1)]
     return [Prompt(f"{path}:{n}", ({"role": "user", "content": line},)) for n, line in lines if line.strip()]
@@ -52,7 +52,12 @@ class _Parts:
     marks: dict[str, Text] | None = None
 
 
-def _prompt(row: dict[str, Any]) -> Prompt:
+def prompt_of(row: dict[str, Any]) -> Prompt:
+    """Return the prompt that a row states; its other entries are not read.
+
+    Raises:
+        ValueError: If the row states none.
+    """
     refuse_changing(row)
     if "messages" not in row:
         raise ValueError(f"want an object with 'messages', got the keys {', '.join(row) or 'none'}")

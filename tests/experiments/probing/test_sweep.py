@@ -8,7 +8,8 @@ import torch
 
 from experiments.answers.subject import find_subject
 from experiments.cli.launch import Options, parse
-from experiments.probing.sweep import FITS, LEAST, USUAL, ProbeSweep, condition_of, find_fit, parse_sites
+from experiments.probing.scored import FITS, find_fit
+from experiments.probing.sweep import LEAST, USUAL, ProbeSweep, condition_of, parse_sites
 from experiments.probing.transfer import ProbeTransfer, find_subjects
 from experiments.spec import run_experiment
 from interp.runs.configs import jsonable

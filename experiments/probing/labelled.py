@@ -1,0 +1,170 @@
+"""Labelled prompts of a user: a file in which every row is a prompt, with or without an answer, and has labels.
+
+JSON lines, or a CSV with the same names as columns::
+
+    {"messages": [{"role": "user", "content": "How do I rest?"}], "response": "Lie down.", "kind": 1, "topic": "rest"}
+    {"prompt": "How do I rest?", "system": "Be brief.", "kind": 0, "topic": "rest"}
+
+A prompt is ``messages``, or the texts ``prompt`` and possibly ``system``; ``response`` is an answer that is read too.
+The label and the group are any other entries: a text, a whole number, true or false. Torch-free.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interp.cli.prompts import Prompt, prompt_of
+from interp.runs.reading import read_csv, read_jsonl, refuse
+
+MOST_CLASSES = 30
+_WORD = re.compile(r"[\w .,+()'-]{1,80}")
+_POSITIONS = re.compile(r"all|prompt|question|system|last_prompt|answer|response|response_mean|response\[\d+\]")
+
+
+@dataclass(frozen=True)
+class LabelledPrompt:
+    """A row of a file: its prompt, its label, and what it shares with other rows."""
+
+    where: str
+    prompt: Prompt
+    label: str
+    """Its class; empty where no label was asked for."""
+    group: str
+    phrasing: str
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """The rows of a file and its classes, the positive one of two last."""
+
+    path: Path
+    rows: Sequence[LabelledPrompt]
+    classes: Sequence[str]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The class of each row as a number."""
+        return [self.classes.index(row.label) for row in self.rows]
+
+    @property
+    def groups(self) -> list[str]:
+        """The group of each row."""
+        return [row.group for row in self.rows]
+
+
+def read_labelled(
+    path: Path,
+    label: str | None,
+    group: str | None = None,
+    phrasing: str | None = None,
+    classes: Sequence[str] = (),
+) -> LabelledFile:
+    """Read a file of labelled prompts.
+
+    Args:
+        path: JSON lines, or a CSV if its name ends in ``.csv``.
+        label: Entry with the label; None reads none.
+        group: Entry that says which rows belong together, such as the question; by default the last user message.
+        phrasing: Entry with a second kind of group, such as the text of a trigger.
+        classes: The classes that there may be, in order; by default those of the file, sorted.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If a row states no prompt, lacks an entry or has another class, or there are too many classes; names
+            every line.
+    """
+    raw = _raw_rows(path)
+    rows: list[LabelledPrompt] = []
+    faults: list[str] = []
+    for where, entries in raw:
+        try:
+            rows.append(_row(where, entries, label, group, phrasing))
+        except ValueError as error:
+            faults.append(f"{where.removeprefix(str(path))}: {error}")
+    if not raw:
+        faults = ["no rows in it"]
+    values = sorted({row.label for row in rows})
+    if label is not None and not faults and len(values) > MOST_CLASSES:
+        faults = [f"label {label!r} has {len(values)} different values, such as {values[0]!r}; expected classes"]
+    if classes and (other := next((v for v in values if v not in classes), None)) is not None and label is not None:
+        faults.append(f"label {label!r} has the value {other!r}; the probe's classes are {', '.join(classes)}")
+    if faults:
+        refuse(path, faults)
+    return LabelledFile(path, rows, tuple(classes or values))
+
+
+def _raw_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    if path.suffix != ".csv":
+        return read_jsonl(path, dict[str, Any])
+    return [(where, {name: cell for name, cell in cells.items() if cell}) for where, cells in read_csv(path)[1]]
+
+
+def _row(
+    where: str, row: Mapping[str, Any], label: str | None, group: str | None, phrasing: str | None
+) -> LabelledPrompt:
+    prompt = prompt_of(_with_messages(row))
+    return LabelledPrompt(
+        where,
+        prompt,
+        "" if label is None else _word(row, label),
+        prompt.messages[-1]["content"] if group is None else _value(row, group),
+        "" if phrasing is None else _value(row, phrasing),
+    )
+
+
+def _with_messages(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with ``messages``, made of ``system`` and ``prompt`` if it has none."""
+    if "messages" in row:
+        return dict(row)
+    if not isinstance(row.get("prompt"), str) or not isinstance(row.get("system", ""), str):
+        raise ValueError(f"want 'messages', or a text 'prompt', got the entries {', '.join(row) or 'none'}")
+    system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    return {**row, "messages": [*system, {"role": "user", "content": row["prompt"]}]}
+
+
+def _value(row: Mapping[str, Any], name: str) -> str:
+    if name not in row or row[name] is None:
+        raise ValueError(f"no entry {name!r}; it has {', '.join(row) or 'none'}")
+    value = row[name]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, str | int):
+        raise ValueError(f"{name} {value!r:.40}: expected a text, a whole number, true or false")
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _word(row: Mapping[str, Any], name: str) -> str:
+    text = _value(row, name)
+    if not _WORD.fullmatch(text):
+        raise ValueError(f"{name} {text!r:.60}: expected a class, a word of up to 80 letters, digits and spaces")
+    return text
+
+
+def check_name(kind: str, name: str | None) -> None:
+    """Refuse the name of an entry that no table cell can hold.
+
+    Raises:
+        ValueError: If it has other characters than words have.
+    """
+    if name is not None and not _WORD.fullmatch(name):
+        raise ValueError(f"{kind} {name!r:.60}: expected the name of an entry, of letters, digits and spaces")
+
+
+def check_position(position: str, rows: Sequence[LabelledPrompt]) -> None:
+    """Refuse a position that some row does not have.
+
+    Raises:
+        ValueError: Names the position and the row.
+    """
+    for row in rows:
+        if not (_POSITIONS.fullmatch(position) or position in row.prompt.marks):
+            known = "last_prompt, question, prompt, system, all, answer, response_mean, response[0]"
+            raise ValueError(f"position {position!r}: {row.where} has no such part; it has {known} and its marks")
+        if position.startswith("response") and not row.prompt.response:
+            raise ValueError(f"position {position!r}: {row.where} has no response to read")
+        if position == "system" and row.prompt.messages[0]["role"] != "system":
+            raise ValueError(f"position {position!r}: {row.where} has no system message")
