@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
@@ -126,14 +127,31 @@ def tint(colour: str) -> str:
     return to_hex((red, green, blue)).upper()
 
 
+_width: ContextVar[float | None] = ContextVar("width", default=None)
+
+
+@contextmanager
+def at_width(inches: float) -> Iterator[None]:
+    """Draw every figure inside at this width, ``COLUMN`` or ``DOUBLE``, whatever width it would choose."""
+    token = _width.set(inches)
+    try:
+        yield
+    finally:
+        _width.reset(token)
+
+
 def canvas(width: float, height: float) -> Figure:
     """An empty figure of a size in inches, laid out without overlaps; use inside ``paper()``."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return Figure(figsize=(_width.get() or width, height), dpi=DPI, layout="constrained")
 
 
 def panel_grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
-    """An empty figure of ``count`` panels, two per line, that share their vertical axis; use inside ``paper()``."""
-    columns, lines = min(count, 2), -(-count // 2)
+    """An empty figure of ``count`` panels that share their vertical axis; use inside ``paper()``.
+
+    Two panels per line, in a figure of one column's width one.
+    """
+    columns = 1 if _width.get() == COLUMN else min(count, 2)
+    lines = -(-count // columns)
     figure = canvas(DOUBLE if columns > 1 else COLUMN, height * lines)
     axes = list(figure.subplots(lines, columns, sharey=True, squeeze=False).flat)
     for ax in axes[count:]:

@@ -47,4 +47,5 @@ FIGURES = (
     Plot("patching", "patching", report=False),
 )
 """Every figure, in the order in which the report shows them."""
+BY_NAME = {figure.name: figure for figure in FIGURES}
 REPORT = tuple(figure for figure in FIGURES if figure.report)
