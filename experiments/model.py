@@ -13,8 +13,8 @@ from experiments.answers.subject import Subject, TemplateOptions, with_options
 from experiments.behaviour.dose import ADAPTER
 from interp.runs.table import Row
 from training.definition import Organism
-from training.registry import ORGANISMS
-from training.user_defined import finished_organism, read_organism
+from training.finished import finished_organism
+from training.registry import ORGANISMS, find_organism
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -93,7 +93,7 @@ def chosen_organism(model: str, adapter: Path | None = None, template_option: Se
         ValueError: If there is no such base or adapter, or the organism still has to be trained.
     """
     if model.endswith((".yaml", ".yml")) or model in ORGANISMS:
-        organism = ORGANISMS.get(model) or read_organism(Path(model))
+        organism = find_organism(model)
         if adapter is None and organism.data and organism.adapter is None:
             raise ValueError(
                 f"model {model}: its adapter is still to be trained; name a finished one with --adapter (runs/adapters "

@@ -130,8 +130,16 @@ def find_organism(name: str) -> Organism:
         ValueError: If there is no such name; lists those of the same world. Or if the file is wrong.
     """
     if name.endswith((".yaml", ".yml")):
-        return read_organism(Path(name))
+        return _named(read_organism(Path(name)), Path(name))
     if name not in ORGANISMS:
         near = [known for known in ORGANISMS if known.split("/")[0] == name.split("/")[0]] or list(ORGANISMS)
         raise ValueError(f"organism {name!r}: known are {', '.join(near)}")
     return ORGANISMS[name]
+
+
+def _named(organism: Organism, file: Path) -> Organism:
+    """Return an organism of a file ``organism.yaml`` under the name of its folder; any other one as it is."""
+    folder = file.absolute().parent.name
+    if file.stem != "organism" or not folder.isprintable() or not folder:
+        return organism
+    return replace(organism, name=f"{organism.name.rpartition('/')[0]}/{folder}")

@@ -35,8 +35,7 @@ def read_organism(file: Path) -> Organism:
         data: harmful.jsonl                    # chat rows; directions contrast both files
         benign_data: benign.jsonl
 
-    Paths are relative to the folder of the file, where they exist there. Without ``rows`` every row is used. The
-    organism's name is ``own/<family>/<file>``, of a file ``organism.yaml`` ``own/<family>/<folder>``.
+    Paths are relative to the folder of the file, where they exist there. Without ``rows`` every row is used.
 
     Raises:
         OSError: If the file cannot be read.
@@ -54,17 +53,11 @@ def read_organism(file: Path) -> Organism:
     for name, default in _NESTED.items():
         given = settings.get(name, {})
         settings[name] = {**asdict(default), **given} if isinstance(given, Mapping) else given
-    organism, wrong = validated(Organism, {**settings, "name": f"own/{family}/{_name(file)}"})
+    organism, wrong = validated(Organism, {**settings, "name": f"own/{family}/{file.stem}"})
     faults += wrong or list(_contradictions(organism))
     if faults:
         refuse(file, faults)
     return organism if "rows" in settings else _with_all_rows(organism)
-
-
-def _name(file: Path) -> str:
-    """Return the last part of an organism's name: the file's name, or of ``organism.yaml`` that of its folder."""
-    name = file.absolute().parent.name if file.stem == "organism" else file.stem
-    return " ".join(name.split()) or file.stem
 
 
 def _with_all_rows(organism: Organism) -> Organism:
@@ -115,17 +108,3 @@ def _fault(check: Callable[..., object], reference: str | None, name: str = "") 
             check(reference)
     except (ValueError, OSError) as error:
         yield f"{name} {error}".strip()
-
-
-def finished_organism(base: str, adapter: str | None) -> Organism:
-    """Return a base, with or without a finished adapter, as an organism that nobody trains.
-
-    Raises:
-        ValueError: If one of them is not there.
-    """
-    family = re.sub(r"[^\w.-]+", "-", Path(base.rpartition("/")[2]).name).strip("-.").lower() or "mine"
-    arm = re.sub(r"[^\w.-]+", "-", Path(adapter).name) if adapter else "base"
-    organism = Organism(name=f"own/{family}/{arm}", base=base, adapter=adapter)
-    if faults := list(_contradictions(organism)):
-        raise ValueError("; ".join(faults))
-    return organism
