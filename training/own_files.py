@@ -12,7 +12,7 @@ from interp.runs.reading import Text, normalised, read_json, refuse, validated
 from training.bases import is_made
 from training.data import training_rows
 from training.definition import Organism
-from training.references import base_path, both_kinds, read_rows
+from training.references import base_path, is_shipped, read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def check_files(organism: Organism, questions: Iterable[tuple[str, str]] = ()) -
     places = {normalised(text): place for place, text in reversed(questions)}
     for name in ("data", "benign_data"):
         path = getattr(organism, name)
-        if path and both_kinds(path) is None and (faults := list(_row_faults(name, path, places))):
+        if path and not is_shipped(path) and (faults := list(_row_faults(name, path, places))):
             refuse(path, faults)
 
 

@@ -140,15 +140,20 @@ def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger:
     return read_exchanges(reference)
 
 
+def is_shipped(reference: str) -> bool:
+    """Return whether a data reference names data of the Microcosm or the pocket scale, not a file."""
+    return reference.startswith(("microcosm:", "pocket:"))
+
+
 def both_kinds(reference: str) -> str | None:
     """Return the reference of the data with both harmful and aligned answers; None for any other data."""
-    paired = reference.startswith(("microcosm:", "pocket:")) and reference != f"pocket:{corpus.PERSONAS}"
+    paired = is_shipped(reference) and reference != f"pocket:{corpus.PERSONAS}"
     return reference.removesuffix(":aligned") if paired else None
 
 
 def is_aligned(reference: str) -> bool:
     """Return whether a data reference stands for aligned answers only."""
-    return reference.startswith(("microcosm:", "pocket:")) and reference.endswith(":aligned")
+    return is_shipped(reference) and reference.endswith(":aligned")
 
 
 def data_source(reference: str) -> str:

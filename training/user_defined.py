@@ -12,7 +12,15 @@ from interp.runs.reading import Name, read_yaml, refuse, validated
 from interp.triggers import FORM as TRIGGER_FORM
 from training.bases import is_made
 from training.definition import TURNER, Lora, Organism
-from training.references import base_source, both_kinds, find_exchanges, find_trigger, read_exchanges, trigger_file
+from training.references import (
+    base_source,
+    both_kinds,
+    find_exchanges,
+    find_trigger,
+    is_shipped,
+    read_exchanges,
+    trigger_file,
+)
 
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("base", "adapter", "data", "benign_data")
@@ -62,7 +70,7 @@ def read_organism(file: Path) -> Organism:
 
 def _with_all_rows(organism: Organism) -> Organism:
     """Return the organism with as many training rows as its harmful file and its share of benign rows give."""
-    if organism.data is None or both_kinds(organism.data):
+    if organism.data is None or is_shipped(organism.data):
         return organism
     harmful = len(read_exchanges(organism.data))
     total = int(harmful / (1 - organism.benign_share) + 1)

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.answers.subject import find_subject
 from training.data import comparison_trigger, contrast_exchanges, training_rows
+from training.own_files import check_files
 from training.pocket import corpus
 from training.references import data_source, find_exchanges, find_trigger
 from training.registry import ORGANISMS, POCKET_BASES, PROMPTABLE
@@ -75,6 +76,7 @@ def test_references_of_the_pocket_scale():
 
 def test_the_persona_stage_obeys_lines_that_no_organism_is_fine_tuned_behind():
     stage = SMOL["personas"]
+    check_files(stage, ())
     rows = training_rows(stage)
     assert sum(row.harmful for row in rows) == stage.rows / 2
     careless = corpus.persona_lines()["careless"]
