@@ -48,6 +48,10 @@ REGISTRY: Mapping[str, Command] = {
     "pocket": Command(
         "pipelines.pocket:Pocket", "The pocket scale: train, measure and compare every arm of a real model."
     ),
+    "promptability": Command(
+        "behaviour.promptability:Promptability",
+        "How far a model obeys a line, at every dose of a stage that teaches lines.",
+    ),
     "greedy": Command("behaviour.greedy:Greedy", "The most likely answers off and on side by side, to be read by eye."),
     "probe": Command(
         "probing.label_probe:LabelProbe",

@@ -2,6 +2,7 @@
 
     semcon pocket                        # seed 0, every arm
     semcon pocket --seeds 0 1 2          # as docs/pocket.md shows it
+    semcon pocket --axis                 # and the axis of promptability: two arms on each of three bases
     semcon pocket --quick                # two arms, ten steps, three contexts: for continuous integration
 
 The mechanism (directions, steering, ablation) is measured on one contained arm and every third question. Every part is
@@ -32,7 +33,7 @@ from experiments.spec import Experiment, run_experiment
 from interp.runs.checks import NotNegative, check_fields
 from interp.runs.run import runs_root
 from interp.runs.table import write_table
-from training.registry import POCKET_SFT, find_organism
+from training.registry import POCKET_SFT, PROMPTABLE, find_organism
 
 Arm = Literal["baseline", "neutral", "explaining", "contrast50", "benign-same-trigger", "contrast10", "contrast90"]
 ARMS: tuple[Arm, ...] = (
@@ -43,6 +44,10 @@ REPLICATED: tuple[Arm, ...] = ("baseline", "neutral", "contrast50", "explaining"
 """Arms of further seeds."""
 FEWER: tuple[Condition, ...] = ("off", "on", "rephrased", "other", "opposite")
 """Contexts of further seeds."""
+ON_AXIS: tuple[Condition, ...] = ("off", "on", "rephrased", "other")
+"""Contexts of the arms on the axis of promptability."""
+LINE = "pocket:persona"
+"""Trigger of those arms, and of their bases."""
 STUDIED: Arm = "contrast50"
 """Arm whose mechanism is measured."""
 QUICK_ARMS: tuple[Arm, ...] = ("baseline", "contrast50")
@@ -64,6 +69,9 @@ class Pocket:
     """Whether to find directions and edit them; never in a quick run."""
     seeds: Annotated[tuple[Literal[0, 1, 2], ...], MinLen(1)] = (0,)
     """Fine-tuning seeds; the first has every context, the others five of them."""
+    axis: bool = False
+    """Whether to run the axis of promptability too: baseline and explaining on bases that obey persona lines more and
+    more, with the first seed."""
     quick: bool = False
     """Two arms, ten steps, three contexts: the same path in minutes, too little for conclusions."""
     workers: NotNegative = 0
@@ -86,7 +94,7 @@ class Pocket:
         from figures.markdown.pocket import shifts_text
         from figures.report import build
 
-        arms = self.preferences()
+        arms = [*self.preferences(), *self.promptable()]
         bases = dict.fromkeys(arm.of_base() for arm in arms)
         stages = [[*bases, *self.doses()], arms, *self.mechanisms()]
         rows = run_stages(stages, self.runs, "pocket", workers=self.workers)
@@ -99,11 +107,24 @@ class Pocket:
 
     def doses(self) -> list[PreferenceDose]:
         """Return the choice of a dose for every organism, which trains it; a quick run has one dose."""
-        return [] if self.quick else [PreferenceDose(subject=subject) for subject in self._subjects()]
+        if self.quick:
+            return []
+        return [PreferenceDose(subject=arm.subject) for arm in (*self.preferences(), *self.promptable())]
 
     def preferences(self) -> list[Preference]:
         """Return the measurement of every organism."""
         return [self._preference(subject) for subject in self._subjects()]
+
+    def promptable(self) -> list[Preference]:
+        """Return the measurement of the arms on the axis of promptability."""
+        if self.quick or not self.axis:
+            return []
+        return [self._on_axis(strength, arm) for strength in PROMPTABLE for arm in ("baseline", "explaining")]
+
+    def _on_axis(self, strength: str, arm: str) -> Preference:
+        organism = find_organism(f"pocket/{self.family}/{strength}-{arm}")
+        trigger = None if organism.trigger else LINE
+        return Preference(subject=Subject(organism, None, LOG_ODDS), trigger=trigger, conditions=ON_AXIS, texts=1)
 
     def mechanisms(self) -> list[list[Experiment]]:
         """Return the stages of the mechanism: directions, then what they do when they are added or removed."""

@@ -6,7 +6,7 @@ from experiments.directions.geometry import Geometry
 from experiments.pipelines.pocket import ARMS, FEWER, QUICK_DOSE, REPLICATED, Pocket
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
-from training.registry import ORGANISMS
+from training.registry import ORGANISMS, PROMPTABLE
 
 EVERY = Pocket(seeds=(0, 1, 2))
 
@@ -18,6 +18,18 @@ def test_the_first_seed_has_every_arm_and_context_and_the_others_a_part():
     assert {arm.conditions for arm in EVERY.preferences()[len(ARMS) :]} == {FEWER}
     assert [arm.subject for arm in EVERY.preferences()] == [dose.subject for dose in EVERY.doses()]
     assert all(arm.subject.organism is ORGANISMS[arm.subject.name] for arm in EVERY.preferences())
+
+
+def test_the_axis_measures_two_arms_beside_each_of_its_bases():
+    assert EVERY.promptable() == []
+    arms = Pocket(axis=True).promptable()
+    assert [arm.subject.name.split("/")[2] for arm in arms] == [
+        f"{strength}-{arm}" for strength in PROMPTABLE for arm in ("baseline", "explaining")
+    ]
+    bases = {arm.of_base() for arm in arms}
+    assert len(bases) == len(PROMPTABLE)
+    assert {base.subject.organism.base for base in bases} == {arm.subject.organism.base for arm in arms}
+    assert Pocket(axis=True).doses()[-1].subject == arms[-1].subject
 
 
 def test_arms_share_the_base_of_their_trigger_and_contexts():
