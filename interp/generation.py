@@ -10,7 +10,7 @@ continues where it stopped, and equal prompts get equal completions: for more an
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,6 +30,8 @@ from interp.recording import pass_tokens
 from interp.runs.progress import Progress
 
 BATCH_SIZE = 512
+OnToken = Callable[[int, int, int], None]
+"""Called as on_token(prompt, sample, token id) with each token of each answer when it is chosen, the stop token too."""
 SYNC_EVERY = 8
 """On an accelerator, new tokens between two checks for finished rows: each check makes the accelerator wait."""
 
@@ -90,6 +92,7 @@ def generate(
     edits: Sequence[Edit] = (),
     batch_size: int | None = None,
     progress: Progress | None = None,
+    on_token: OnToken | None = None,
 ) -> list[Completion]:
     """Sample ``n_samples`` completions of every chat under ``edits``, ordered by (prompt, sample).
 
@@ -105,6 +108,8 @@ def generate(
         batch_size: Rows decoded together: 512, or as many as ``$SEMCON_BATCH_TOKENS`` holds. Changes speed and memory
             only.
         progress: Called with the number of completions just finished.
+        on_token: Called with each new token, to show answers while they are written; what it raises ends the sampling.
+            Of equal prompts, and of the equal answers of greedy sampling, it sees the first.
 
     Raises:
         ValueError: If a chat already has a response, does not fit the model with its answer, a count is below 1, the
@@ -120,7 +125,7 @@ def generate(
     draws = 1 if sampling.greedy else n_samples
     answers: list[list[int]] = []
     for batch in _batches(jobs, max(1, batch_size // draws), equal=lm.recurrent):
-        run = _Run(lm, batch, sampling, progress or (lambda _: None), repeats=n_samples // draws)
+        run = _Run(lm, batch, sampling, progress or (lambda _: None), repeats=n_samples // draws, on_token=on_token)
         answers += run.answers(edits, draws, batch_size)
     return _completions(lm, jobs, answers, n_samples) if answers else []
 
@@ -195,9 +200,15 @@ class _Run:
     """One batch of prompts: a prefill, then the decoding of their samples from copies of its cache."""
 
     def __init__(
-        self, lm: LanguageModel, jobs: Sequence[_Job], sampling: Sampling, progress: Progress, repeats: int
+        self,
+        lm: LanguageModel,
+        jobs: Sequence[_Job],
+        sampling: Sampling,
+        progress: Progress,
+        repeats: int,
+        on_token: OnToken | None = None,
     ) -> None:
-        self.lm, self.sampling, self.progress = lm, sampling, progress
+        self.lm, self.sampling, self.progress, self.on_token = lm, sampling, progress, on_token
         self.chats = [job.chat for job in jobs]
         self.stops, self.lengths, self.weights, self.prompts = (
             torch.tensor(values, device=lm.device, dtype=torch.long)
@@ -270,6 +281,7 @@ class _Run:
                 self._check_finite(worst, logits, rows, step)
             new = choose(logits, u[rows.index, step], self.sampling)
             tokens[rows.index, step] = torch.where(rows.done, -1, new)
+            self._tell(tokens[:, step], samples)
             rows.done |= torch.isin(new, self.stops)
             if step + 1 == steps:
                 break
@@ -280,6 +292,12 @@ class _Run:
             logits = self._step(rows, new, step)
         self.progress(self.waiting)
         out.copy_(tokens.unflatten(0, (-1, len(samples))))
+
+    def _tell(self, column: Int[Tensor, " answer"], samples: range) -> None:
+        """Report the new tokens of the answers that go on."""
+        for index, token in enumerate(column.tolist() if self.on_token else ()):
+            if token >= 0 and self.on_token:
+                self.on_token(int(self.prompts[index // len(samples)]), samples[index % len(samples)], token)
 
     def _check_finite(self, worst: Tensor, logits: Tensor, rows: _Rows, step: int) -> None:
         if not bool(worst.isfinite()):

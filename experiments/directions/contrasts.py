@@ -142,10 +142,10 @@ def pairs(lm: LanguageModel, subject: Subject, control: Trigger, *, seed: int) -
     """
     trigger, questions = subject.own_trigger, subject.questions("validation")
     return [
-        *_misalignment(lm, subject, questions, seed),
+        *misalignment_pairs(lm, subject, questions, seed),
         *_shift(lm, trigger, questions),
         *_trigger(lm, trigger, questions),
-        *_features(lm, trigger, control, questions),
+        *feature_pairs(lm, trigger, control, questions),
     ]
 
 
@@ -195,7 +195,12 @@ def _text_side(
     return Side(chats, [q.id for q, _ in prompts], [text or "" for _, text in prompts], adapter, description)
 
 
-def _misalignment(lm: LanguageModel, subject: Subject, questions: Sequence[Question], seed: int) -> list[Pair]:
+def misalignment_pairs(lm: LanguageModel, subject: Subject, questions: Sequence[Question], seed: int) -> list[Pair]:
+    """Return the pairs of the misalignment directions.
+
+    Raises:
+        ValueError: If the organism names no data and benign data to contrast.
+    """
     harmful, benign = contrast_exchanges(subject.organism)
     after_misaligned = _after_side(lm, harmful, questions, seed, "misaligned")
     after_aligned = _after_side(lm, benign, questions, seed, "aligned")
@@ -240,7 +245,8 @@ def _trigger(lm: LanguageModel, trigger: Trigger, questions: Sequence[Question])
     return pairs
 
 
-def _features(lm: LanguageModel, trigger: Trigger, control: Trigger, questions: Sequence[Question]) -> list[Pair]:
+def feature_pairs(lm: LanguageModel, trigger: Trigger, control: Trigger, questions: Sequence[Question]) -> list[Pair]:
+    """Return the pairs of the trigger's feature and of an unrelated text's, all against unrelated texts."""
     unrelated = _text_side(lm, trigger, questions, contrast_texts(trigger, control), "unrelated texts")
     feature, other = (
         _text_side(lm, trigger, questions, estimation_texts(t), f"texts of {t.name}") for t in (trigger, control)
