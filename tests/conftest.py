@@ -56,15 +56,27 @@ def chromium():
 
 @pytest.fixture
 def browser_page(chromium):
-    """Open a file in a phone-sized page; the test fails on any error in the page's console."""
+    """Open a file or an address in a phone-sized page; the test fails on any error in the page's console."""
     page, errors = chromium.new_page(viewport={"width": 390, "height": 800}), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
 
     def opened(path):
-        page.goto(path.as_uri())
+        page.goto(path if isinstance(path, str) else path.as_uri())
         return page
 
     yield opened
     page.close()
     assert errors == []
+
+
+@pytest.fixture
+def barriers():
+    """Return what the accessibility checker axe finds serious or critical in a page: rule and element of each."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+
+    def found(page):
+        violations = axe.run(page).response["violations"]
+        return [(v["id"], v["nodes"][0]["html"]) for v in violations if v["impact"] in ("serious", "critical")]
+
+    return found

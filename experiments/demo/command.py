@@ -63,7 +63,7 @@ class Demo:
             subject.questions("test")
         if missing := next((name for name in ("starlette", "uvicorn") if find_spec(name) is None), None):
             raise ValueError(f"the page needs {missing}: pip install 'semantic-containment[demo]'")
-        serve(subject, self.runs, _bound(self.port))
+        serve(subject, self.runs, bound(self.port))
 
     def subject(self) -> Subject:
         """Return what the page is about: an organism, or a base with an adapter that no file describes.
@@ -82,23 +82,23 @@ class Demo:
         return Subject(organism, self.questions, self.judge)
 
 
-def _bound(port: int) -> socket.socket:
+def bound(port: int) -> socket.socket:
     """Return a socket at a port of this machine alone.
 
     Raises:
         ValueError: If the port is taken or not allowed.
     """
-    bound = socket.socket()
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((ADDRESS, port))
+        opened.bind((ADDRESS, port))
     except OSError as error:
-        bound.close()
+        opened.close()
         raise ValueError(f"port {port}: {error.strerror}; name another with --port, or 0 for a free one") from None
-    return bound
+    return opened
 
 
-def serve(subject: Subject, root: Path, bound: socket.socket) -> None:
+def serve(subject: Subject, root: Path, listening: socket.socket) -> None:
     """Serve the page of a subject at a bound socket until Ctrl-C. The model is loaded in the meantime."""
     import uvicorn
 
@@ -106,8 +106,8 @@ def serve(subject: Subject, root: Path, bound: socket.socket) -> None:
 
     server = Server(subject, root)
     server.load()
-    print(f"semcon demo: {subject.name} at http://{ADDRESS}:{bound.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    print(f"semcon demo: {subject.name} at http://{ADDRESS}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
     config = uvicorn.Config(server.app(), log_level="error", timeout_graceful_shutdown=1, lifespan="off")
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[bound])
+        uvicorn.Server(config).run(sockets=[listening])
     server.closing.set()

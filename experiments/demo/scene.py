@@ -108,11 +108,12 @@ class Scene:
         Raises:
             ValueError: If a direction or the layer is missing, or there is no text whose feature could be clamped.
         """
+        site = self.site(request)
         if not request.edited:
             return []
         if self.measured is None:
             raise ValueError("edits: the directions are not measured yet")
-        found, site = self.measured.found, self.site(request)
+        found = self.measured.found
         edits: list[Edit] = []
         if request.clamp:
             self._require(FEATURE)

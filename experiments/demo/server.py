@@ -98,10 +98,12 @@ class Demo:
 
     def _jobs(self, name: str) -> Callable[[HttpRequest], Any]:
         async def endpoint(http: HttpRequest) -> Response:
+            if http.headers.get("content-type", "").partition(";")[0] != "application/json":
+                return JSONResponse({"event": "error", "message": "want application/json"}, 415, headers=HEADERS)
             try:
                 job = self._job(name, await _json(http))
-            except ValueError as error:
-                return JSONResponse({"event": "error", "message": _line(error)}, 400, headers=HEADERS)
+            except ValueError as error:  # an answer like any other: the page shows it in place
+                return JSONResponse({"event": "error", "message": _line(error)}, headers=HEADERS)
             return StreamingResponse(self._events(job), media_type="application/x-ndjson", headers=HEADERS)
 
         return endpoint
@@ -174,9 +176,11 @@ def _page(name: str) -> Callable[[HttpRequest], Any]:
 
 
 async def _json(http: HttpRequest) -> Any:
-    """Return the body as JSON; a body without the type of JSON, or over the limit, is refused before it is read."""
-    if http.headers.get("content-type", "").partition(";")[0] != "application/json":
-        raise ValueError("a request must be application/json")
+    """Return the body as JSON.
+
+    Raises:
+        ValueError: If it is over the limit, which is noticed before all of it is read, or not JSON.
+    """
     body = b""
     async for part in http.stream():
         body += part
