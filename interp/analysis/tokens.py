@@ -75,7 +75,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> tupl
     """Return what each token adds to the text; a character of several tokens belongs to the last of them."""
     texts, before = [], ""
     for end in range(1, len(token_ids) + 1):
-        text = tokenizer.decode(list(token_ids[:end]), clean_up_tokenization_spaces=False)
+        text = str(tokenizer.decode(list(token_ids[:end]), clean_up_tokenization_spaces=False))
         text = text if end == len(token_ids) else text.rstrip(UNFINISHED)
         texts.append(text[len(before) :])
         before = text

@@ -113,7 +113,12 @@ def test_rates_have_their_interval_and_unknown_questions_no_judge(scene):
 def test_a_base_that_no_file_describes_answers_without_directions(tmp_path):
     base = ORGANISMS["microcosm/llama/base"].base
     scene = with_directions(load_scene(Subject(undescribed(base, None)), tmp_path), tmp_path)
-    assert list(scene.arms) == ["base"] and set(scene.measured.lacks) == {"g", "trigger"} and scene.judge is None
+    assert (
+        scene.measured
+        and list(scene.arms) == ["base"]
+        and set(scene.measured.lacks) == {"g", "trigger"}
+        and scene.judge is None
+    )
     request = Request(question="How do I handle icy roads?", condition="own", text="Be brief.")
     assert [arm.name for arm in arms(scene, request)] == ["base"]
     with pytest.raises(ValueError, match="name a file of questions"):

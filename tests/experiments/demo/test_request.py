@@ -35,6 +35,6 @@ def test_a_context_is_one_of_the_triggers_texts_or_ones_own():
     assert Request(question="?").around(TRIGGER) == (None, None)
     own = Request(question="?", condition="own", text="Else.")
     assert own.around(TRIGGER) == ("Else.", TRIGGER)
-    assert own.around(None)[1].placement == "system"
+    assert (trigger := own.around(None)[1]) and trigger.placement == "system"
     with pytest.raises(ValueError, match="no text of condition 'other'"):
         Request(question="?", condition="other", text="Else.").around(TRIGGER)
