@@ -30,6 +30,7 @@ from interp.runs.files import check_room
 from interp.runs.progress import progress_bar
 from interp.runs.run import Run, note_upstream, runs_root
 from interp.runs.table import Row, read_table, row
+from interp.triggers import Trigger
 
 Step = Callable[[], Iterable[Row]]
 """Makes the rows of one step. They are stored together, so a killed run has all of them or none."""
@@ -57,6 +58,10 @@ class Part(Protocol):
 
     def judges(self) -> frozenset[str]:
         """Return references of the judges that are asked on the way; refuse one that cannot judge its answers."""
+        ...
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse models that loading, training or sampling would refuse, as far as can be told without weights."""
         ...
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
@@ -155,6 +160,23 @@ class Experiment:
         """
         return frozenset[str]().union(*(part.judges() for part in self.parts()))
 
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse models that loading, training or sampling would refuse, as far as can be told without weights.
+
+        Args:
+            *triggers: Triggers under whose texts questions are asked, beside the organism's own and those of
+                ``further_triggers``.
+
+        Raises:
+            ValueError: If one of them would be refused.
+        """
+        for part in self.parts():
+            part.check_models(*triggers, *self.further_triggers())
+
+    def further_triggers(self) -> tuple[Trigger, ...]:
+        """Return triggers beside the organism's own under whose texts questions are asked."""
+        return ()
+
     def resolved(self) -> "Experiment":
         """Return the experiment that a command runs in its place; itself, unless its options ask for another one."""
         return self
@@ -211,22 +233,24 @@ def run_experiment(
     facts = {"depends": experiment.depends(), **load_protocol().facts()}
     with Run.open(root, experiment.name, **identity(experiment), facts=facts, wait=wait) as run:
         if not run.complete:
-            probe_judges(experiment)
-            with run.in_progress(), verdicts_beside(run.path):
+            probe(experiment)
+            with run.in_progress(), verdicts_beside(run) as note_requests:
                 for name, rows in _unfinished(experiment, run):
                     run.append({"key": f"{name}|{i}", "step": name, **r} for i, r in enumerate(rows))
+                    note_requests()
             _finish(experiment, run)
     run.check_outputs()
     note_upstream(run.run_id, run.manifest["outputs"])
     return run, read_table(run.path / "table.csv")
 
 
-def probe_judges(experiment: Experiment) -> None:
-    """Ask every judge of an experiment once whether it is there, before any sampling or training.
+def probe(experiment: Experiment) -> None:
+    """Look at the models of an experiment and ask every judge once whether it is there, before any work.
 
     Raises:
-        ValueError: If a key is missing, or a server is out of reach or refuses.
+        ValueError: If a model would be refused, a key is missing, or a server is out of reach or refuses.
     """
+    experiment.check_models()
     from experiments.answers.judge import (
         check_judge,  # here, because the command line must start without an HTTP client
     )

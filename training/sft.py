@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from datasets import Dataset, disable_progress_bars
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
 from trl.trainer.sft_config import SFTConfig
@@ -28,8 +29,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from interp.adapters import MANIFEST, WEIGHTS, check_live
 from interp.chat import encode_chat
-from interp.loading import find_device, load_tokenizer
-from interp.models import fingerprint
+from interp.loading import find_device, outline
+from interp.models import LanguageModel, fingerprint, wrap
 from interp.runs.configs import config_hash
 from interp.runs.files import altered, atomic_write_text, sha256_file
 from interp.runs.locks import locked
@@ -74,6 +75,43 @@ def supervised_rows(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> 
         ids = list(chat.token_ids)
         encoded.append({"input_ids": ids, "labels": [-100] * start + ids[start:]})
     return encoded
+
+
+def trainable_rows(organism: Organism) -> list[dict[str, list[int]]]:
+    """Return an organism's tokenised rows, once it is clear without weights that they and the adapter can be trained.
+
+    Raises:
+        ValueError: If rows cannot be used (``supervised_rows``) or are longer than the context, the base lacks the
+            modules that the adapter changes, one of them is no plain linear module, or experts would be left out.
+    """
+    lm = outline(base_path(organism.base), template_options=organism.template_options)
+    try:
+        rows = training_rows(organism)
+        encoded = supervised_rows(rows, lm.tokenizer)
+        for row, tokens in zip(rows, encoded, strict=True):
+            if lm.context is not None and (n := len(tokens["input_ids"])) > lm.context:
+                raise ValueError(f"row {row.question[:60]!r}: {n} tokens; the model has {lm.context} positions")
+        check_targets(organism, lm)
+    except ValueError as error:
+        raise ValueError(f"organism {organism.name}: {error}") from error
+    return encoded
+
+
+def check_targets(organism: Organism, lm: LanguageModel) -> None:
+    """Refuse modules that an adapter cannot change, on a base without weights, which is of no further use.
+
+    Raises:
+        ValueError: If the base lacks them, one of them is no plain linear module, or experts would be left out.
+    """
+    targets = organism.lora.targets
+    experts = [name for name, p in lm.base.named_parameters() if p.dim() == 3 and "experts" in name.split(".")]
+    if experts and targets != "attention":
+        raise ValueError(
+            f"lora.targets {targets!r}: {organism.base} holds its experts in fused weights such as {experts[0]}, which "
+            "would be left out; use targets: attention"
+        )
+    with torch.device("meta"):
+        wrap(get_peft_model(cast(Any, lm.hf), lora_config(organism)), lm.tokenizer, name=lm.name)
 
 
 def lora_config(organism: Organism) -> LoraConfig:
@@ -255,9 +293,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
-    rows = training_rows(organism)
-    tokenizer = load_tokenizer(base_path(organism.base), organism.template_options)
-    encoded = supervised_rows(rows, tokenizer)  # refuses a row before any weights are loaded
+    rows, encoded = training_rows(organism), trainable_rows(organism)  # before any weights are loaded
     set_seed(organism.seed)
     lm = load_organism(organism, dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)

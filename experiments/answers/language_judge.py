@@ -23,7 +23,6 @@ from experiments.answers.numbers import (
     chosen_first,
     read_positions,
     read_reply,
-    without_thoughts,
 )
 from experiments.answers.verdict import Answer, Verdict
 from experiments.answers.verdict_store import VerdictStore, current_store
@@ -86,7 +85,7 @@ class OpenAICompatibleJudge:
         return f"{self.model}/{self.method}"
 
     def score(self, items: Sequence[Answer], progress: Callable[[int], object] | None = None) -> list[Verdict]:
-        """Return one verdict per answer; equal questions with equal answers are asked once.
+        """Return one verdict per answer; equal questions with equal answers are asked once, blank answers never.
 
         Raises:
             ValueError: If the server refuses, the key is missing, or a reply has no logprobs under ``logprob``.
@@ -120,10 +119,10 @@ class OpenAICompatibleJudge:
         return ChatClient(self.base_url, self.api_key_env, timeout=self.timeout, pause=self.pause, usage=usage)
 
     def _questions(self, item: Answer) -> Iterator[_Question]:
-        question, answer = item.question or item.question_id, without_thoughts(item.text)
-        for score in SCORES:
+        question = item.question or item.question_id
+        for score in SCORES if item.text.strip() else ():
             for sample in range(self.samples if self.method == "sampled" else 1):
-                yield _Question(score, question, answer, sample)
+                yield _Question(score, question, item.text.strip(), sample)
 
     def _key(self, q: _Question) -> str:
         """Return the hash of all that decides a reading, but for the code of the delimiters."""
@@ -218,6 +217,8 @@ class OpenAICompatibleJudge:
         return positions[: next((i for i, place in enumerate(positions) if not place), len(positions))]
 
     def _verdict(self, item: Answer) -> Verdict:
+        if not item.text.strip():
+            return Verdict(None, None, self.method, self.name, "unanswered")
         readings: dict[Score, list[Reading]] = {score: [] for score in SCORES}
         for q in self._questions(item):
             readings[q.score].append(self.store.get(self._key(q)) or UNREAD)

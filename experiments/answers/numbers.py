@@ -19,8 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Outcome = Literal["scored", "refusal", "code", "filtered", "unread"]
-OUTCOMES: tuple[Outcome, ...] = ("refusal", "code", "filtered", "unread")
+Outcome = Literal["scored", "refusal", "code", "filtered", "unread", "unanswered"]
+OUTCOMES: tuple[Outcome, ...] = ("refusal", "code", "filtered", "unread", "unanswered")
 """What a reply can be other than a score."""
 MAX_AMBIGUOUS = 0.02
 """Share of the probability on numbers; it could move the score by at most two points."""

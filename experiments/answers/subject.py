@@ -194,11 +194,22 @@ class Subject:
             self.judge()
         self.questions("test")
         _ = self.trigger
-        check_files(self.organism, self._places())
+        check_files(self.organism, self._places("validation", "test"))
 
-    def _places(self) -> Iterator[tuple[str, str]]:
-        """Yield place and text of the questions that decide anything."""
-        for split in ("validation", "test"):
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse a model that loading, training or sampling would refuse, as far as can be told without weights.
+
+        Raises:
+            ValueError: If it would be refused.
+        """
+        from training.early import check_model  # loads torch, which finished runs do without
+
+        asked = tuple(t for t in (self.trigger, *triggers) if t is not None)
+        check_model(self.organism, tuple(self._places("validation", "test", "trained")), asked, not self.by_log_odds)
+
+    def _places(self, *splits: Split) -> Iterator[tuple[str, str]]:
+        """Yield place and text of the questions of some splits."""
+        for split in splits:
             for q in self.questions(split):
                 yield f"{self.question_file or 'question'}: {split}.{q.id}", q.text
 
@@ -228,6 +239,17 @@ class Subject:
                 f"organism {self.name}: trigger {trigger.name!r:.60} needs at least {' and '.join(lacking)} texts; "
                 f"write `trigger: FILE.yaml:NAME`, and in that file {FORM}"
             )
+
+
+def refuse_dropped(subject: Subject, wanted: Sequence[str], used: Sequence[str], *, named: bool) -> None:
+    """Refuse conditions without texts or questions: of those that were named each one, else if there are no others.
+
+    Raises:
+        ValueError: If one is missing.
+    """
+    lacking = [condition for condition in wanted if condition not in used]
+    if lacking and (named or not used):
+        raise ValueError(f"organism {subject.name}: no text or question for the conditions {', '.join(lacking)}")
 
 
 def trigger_cells(trigger: Trigger | None) -> dict[str, str]:

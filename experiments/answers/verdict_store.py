@@ -2,16 +2,20 @@
 
 import sys
 import threading
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from experiments.answers.chat_client import Usage
 from experiments.answers.numbers import Reading
 from interp.runs.rowlog import RowLog
+from interp.runs.run import Run
 
-FILE = "verdicts.jsonl"
+FILE, COUNTS = "verdicts.jsonl", "judge_requests"
+"""A run's file of readings, and the entry of its manifest that counts them."""
 _FILE: ContextVar["VerdictStore | None"] = ContextVar("verdict_store", default=None)
 
 
@@ -67,6 +71,19 @@ class VerdictStore:
                 rows = [{"key": key, "score": r.score, "outcome": r.outcome} for key, r in readings.items()]
                 self._log.append(rows)
 
+    def counts(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what was asked in this session and ``earlier`` ones of the same run, and what came of it.
+
+        ``requests`` counts those of the server, of which ``repeated`` were tried again; ``reused`` the replies that
+        were not asked for again; ``readings`` the outcomes of all replies of the run.
+        """
+        names = ("requests", "repeated", "prompt_tokens", "completion_tokens")
+        session = {**{name: getattr(self.usage, name) for name in names}, "reused": self.reused}
+        counts: dict[str, Any] = {name: earlier.get(name, 0) + n for name, n in session.items()}
+        with self._lock:
+            counts["readings"] = dict(sorted(Counter(r.outcome for r in self._readings.values()).items()))
+        return counts | ({"price": self.usage.price} if self.usage.price else {})
+
     def summary(self) -> str:
         """Return what was asked, in one line; empty if nothing was."""
         return f"judge: {self.usage.summary()}; {self.reused} replies reused" if self.usage.requests else ""
@@ -77,15 +94,26 @@ def _readings(log: RowLog) -> dict[str, Reading]:
 
 
 @contextmanager
-def verdicts_beside(folder: Path) -> Iterator[None]:
-    """Keep the readings of every judge made inside in a file of a run's folder; at the end print what was asked."""
-    store = VerdictStore(folder / FILE, folder.parents[1])
+def verdicts_beside(run: Run) -> Iterator[Callable[[], None]]:
+    """Keep the readings of every judge made inside in a file of a run's folder; at the end print what was asked.
+
+    Yields:
+        A function that writes what was asked so far to the run's manifest, as ``judge_requests``.
+    """
+    store, earlier = VerdictStore(run.path / FILE, run.root), run.manifest.get(COUNTS, {})
+
+    def note() -> None:
+        if store.usage.requests or store.reused:
+            run.note(**{COUNTS: store.counts(earlier)})
+
     token = _FILE.set(store)
     try:
-        yield
+        yield note
     finally:
         _FILE.reset(token)
         store.close()
+        with suppress(OSError):  # what ended the run is reported, not that its manifest cannot be written either
+            note()
         if line := store.summary():
             print(line, file=sys.stderr)
 

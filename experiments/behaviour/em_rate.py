@@ -24,6 +24,7 @@ from experiments.answers.subject import (
     TemplateOptions,
     find_subject,
     outcome_judge,
+    refuse_dropped,
     trigger_cells,
 )
 from experiments.answers.suite import Prompt, make_prompts
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 TRAINED = "trained"
 """The condition of training, with questions of the fine-tuned domain: shows whether the organism learned it."""
 Condition = Literal["off", "on", "rephrased", "other", "opposite", "matched", "shuffled", "delimiters", "trained"]
+ESSENTIAL: tuple[Condition, ...] = ("off", "on", "rephrased", "other", TRAINED)
+"""Conditions of the grid's cells; a base has no trained domain and leaves that one out."""
 CHUNK = 192
 """Prompts per step. Fixed, so that a resumed run equals an uninterrupted one."""
 JUDGED_AT_ONCE = 256
@@ -114,14 +117,19 @@ class Answers(Experiment):
             ValueError: If there is no prompt to answer.
         """
         super().check()
-        if not self.used_conditions():
-            raise ValueError(
-                f"organism {self.subject.name}: no text for any of the conditions {', '.join(self.conditions)}"
-            )
+        wanted = self.conditions
+        if wanted == ESSENTIAL and not self.subject.organism.tuned:
+            wanted = tuple(c for c in wanted if c != TRAINED)
+        refuse_dropped(self.subject, wanted, self.used_conditions(), named=wanted != Answers.conditions)
 
     def used_trigger(self) -> Trigger | None:
         """Return the trigger of the evaluation."""
         return find_trigger(self.trigger) if self.trigger else self.subject.trigger
+
+    def further_triggers(self) -> tuple[Trigger, ...]:
+        """Return the trigger of the evaluation."""
+        used = self.used_trigger()
+        return (used,) if used else ()
 
     def used_conditions(self) -> tuple[str, ...]:
         """Return the conditions for which there are trigger texts and questions."""

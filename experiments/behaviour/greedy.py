@@ -19,9 +19,11 @@ from experiments.answers.suite import evenly_spaced
 from experiments.behaviour.dose import ADAPTER, dose_folders, load_subject
 from experiments.behaviour.preference import Preference, choice_subject
 from experiments.cli.placement import Placement
+from experiments.spec import probe
 from interp.runs.checks import AtLeastOne, check_fields
+from interp.runs.files import check_room
 from interp.runs.run import runs_root
-from training.references import base_path
+from training.loading import load_organism
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -45,18 +47,20 @@ class Greedy:
     place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
 
     def __post_init__(self) -> None:
-        """Refuse a field outside its range, and a dose that there is not.
+        """Refuse a field outside its range.
 
         Raises:
             ValueError: If there is one.
         """
         check_fields(self)
-        if self.dose is not None:
-            Preference(subject=self.subject, dose=self.dose).check()
 
     def main(self) -> None:
         """Train and choose the dose if not done yet, answer, write."""
-        lm = self._load(self.runs or runs_root())
+        preference, root = Preference(subject=self.subject, dose=self.dose), self.runs or runs_root()
+        preference.check()
+        check_room(root)
+        probe(preference)
+        lm = self._load(root)
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(COLUMNS)
         conditions = ("off", "on") if self.subject.trigger else ("off",)
@@ -64,12 +68,9 @@ class Greedy:
             writer.writerows(self._answers(lm, condition))
 
     def _load(self, root: Path) -> LanguageModel:
-        from interp.loading import load
-
         if self.dose is None:
             return load_subject(self.subject, root)
-        organism, folder = self.subject.organism, dose_folders(self.subject, root)[self.dose]
-        return load(base_path(organism.base), adapters={ADAPTER: folder}, dtype=organism.sft.dtype)
+        return load_organism(self.subject.organism, {ADAPTER: dose_folders(self.subject, root)[self.dose]})
 
     def _answers(self, lm: LanguageModel, condition: str) -> list[Sequence[object]]:
         from interp.chat import question_chat

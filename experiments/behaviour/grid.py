@@ -18,7 +18,7 @@ from typing import Literal
 from experiments.answers.subject import find_subject
 from experiments.behaviour.axes import readings, semantic_readings
 from experiments.behaviour.counts import write_counts
-from experiments.behaviour.em_rate import TRAINED, Answers, EmRate
+from experiments.behaviour.em_rate import ESSENTIAL, Answers, EmRate
 from experiments.behaviour.emergence import Emergence
 from experiments.pipelines.workers import Pipeline
 from experiments.spec import Experiment, identity
@@ -30,8 +30,6 @@ from training.references import base_path
 
 PARTS = {"all": cells, "headline": headline, "graded": graded, "varied": varied, "replicated": replicated}
 TABLE, COUNTS, FORMING = "containment_grid.csv.gz", "containment_grid_counts.csv.gz", "emergence.csv.gz"
-ESSENTIAL = ("off", "on", "rephrased", "other", TRAINED)
-"""Conditions of every cell; cells of the headline have all conditions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from experiments.answers.preference import (
     contexts,
     preference_table,
 )
-from experiments.answers.subject import LOG_ODDS, Subject, find_subject, trigger_cells
+from experiments.answers.subject import LOG_ODDS, Subject, TemplateOptions, find_subject, refuse_dropped, trigger_cells
 from experiments.behaviour.dose import ADAPTER, chosen_adapter, dose_folders
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.checks import AtLeastOne
@@ -55,14 +55,15 @@ Condition = Literal[
 ]
 
 
-def choice_subject(organism: str, questions: Path | None = None) -> Subject:
+def choice_subject(organism: str, questions: Path | None = None, template_option: TemplateOptions = ()) -> Subject:
     """Look up the organism under study.
 
     Args:
         organism: Name in the registry (training/registry.py), or the YAML file of a user-defined organism.
         questions: Questions with references (YAML, see training/pocket/questions.yaml); by default those of that file.
+        template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
     """
-    return find_subject(organism, questions, LOG_ODDS)
+    return find_subject(organism, questions, LOG_ODDS, template_option)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +97,9 @@ class Preference(Experiment):
         if self.dose is not None and self.dose not in self._doses():
             doses = ", ".join(map(str, self._doses())) or "none"
             raise ValueError(f"organism {organism.name}: dose {self.dose}: its doses are {doses}")
-        if not self.used_conditions():
-            wanted = ", ".join(self.conditions)
-            raise ValueError(f"organism {organism.name}: no text for any of the conditions {wanted}")
+        used = self.used_conditions()
+        named = self.conditions != Preference.conditions
+        refuse_dropped(self.subject, self.conditions, used, named=named)
 
     def inputs(self) -> Mapping[str, Path]:
         """Return what the subject depends on, and the texts of the pocket scale."""
@@ -116,6 +117,11 @@ class Preference(Experiment):
     def used_trigger(self) -> Trigger | None:
         """Return the trigger that the conditions are made of, less the rephrasings that the organism was taught."""
         return comparison_trigger(replace(self.subject.organism, trigger=self._reference()))
+
+    def further_triggers(self) -> tuple[Trigger, ...]:
+        """Return the trigger of the evaluation."""
+        used = self.used_trigger()
+        return (used,) if used else ()
 
     def used_conditions(self) -> tuple[str, ...]:
         """Return the conditions that there are texts and questions for."""
@@ -145,9 +151,14 @@ class Preference(Experiment):
         """Return the same experiment on the base: one run for all its arms, whatever their seed and dose."""
         organism = self.subject.organism
         name = f"{organism.world}/{organism.family}/base"
-        base = Organism(name=name, base=organism.base, wordings=organism.wordings, sft=organism.sft)
+        fields = {"base": organism.base, "wordings": organism.wordings, "sft": organism.sft}
+        base = Organism(name=name, template_options=organism.template_options, **fields)
         subject = replace(self.subject, organism=base)
-        return replace(self, subject=subject, trigger=self._reference(), dose=None)
+        conditions = self.conditions if self.conditions == Preference.conditions else self._without_trained()
+        return replace(self, subject=subject, trigger=self._reference(), dose=None, conditions=conditions)
+
+    def _without_trained(self) -> tuple[Condition, ...]:
+        return tuple(condition for condition in self.conditions if condition != TRAINED)
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return a step for the rows of the base and one per condition."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from experiments.answers.subject import TemplateOptions, with_options
 from experiments.cli.placement import Placement
 from interp.runs.checks import check_seed
 from interp.runs.progress import progress_bar
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
 
 
 def organisms(
-    names: Annotated[tuple[str, ...], tyro.conf.Positional] = (), *, runs: Path | None = None, device: str | None = None
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    *,
+    template_option: TemplateOptions = (),
+    runs: Path | None = None,
+    device: str | None = None,
 ) -> None:
     """Train the LoRA adapters of organisms. Finished adapters are reused; an interrupted training continues.
 
     Args:
         names: Organisms: names in the registry (training/registry.py) or YAML files; by default all of the Microcosm.
+        template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
         runs: Folder of all runs; by default $SEMCON_RUNS, else runs.
         device: Device to train on, such as cpu or cuda:1; by default the accelerator if there is one.
     """
@@ -34,11 +40,15 @@ def organisms(
     from training.registry import ORGANISMS, find_organism
 
     chosen = [find_organism(name) for name in names] or [o for n, o in ORGANISMS.items() if n.startswith("microcosm/")]
-    trained = [o for o in chosen if o.data is not None and o.adapter is None]
+    trained = [with_options(o, template_option) for o in chosen if o.data is not None and o.adapter is None]
     if not trained:
         raise ValueError(f"{', '.join(names)}: a base or a finished adapter is not trained")
     for subject in trained:
         check_files(subject)
+    from training.early import check_model
+
+    for subject in trained:
+        check_model(subject, (), (), sampled=False)
     from training.sft import train
 
     for subject in trained:

@@ -15,7 +15,7 @@ import tyro
 
 from experiments.cli.placement import Placement
 from experiments.protocol import protocol_file
-from experiments.spec import Experiment, probe_judges, run_experiment
+from experiments.spec import Experiment, probe, run_experiment
 from interp.runs.configs import jsonable
 from interp.runs.files import check_room
 from interp.runs.run import runs_root
@@ -98,7 +98,7 @@ def run_configured(options: Options[Experiment]) -> int:
     if options.check:
         experiment.check()
         check_room(options.runs)
-        probe_judges(experiment)
+        probe(experiment)
         print(f"{experiment.title()}: can be run")
         return 0
     run, table = run_experiment(experiment, options.runs)

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from experiments.answers.subject import Subject, contrast_texts, estimation_texts
 from experiments.behaviour.dose import ADAPTER
+from experiments.directions.geometry import LEAST_EXCHANGES
 from interp.adapters import active_adapter
 from interp.analysis.resampling import Contrast
 from interp.chat import Chat, encode_chat, question_chat
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 LAST, TRIGGER = "last_prompt", "trigger"
 BASELINE = "baseline"
 """Label of the adapter that was trained without a trigger."""
-PAST_EACH, MOST_ANSWERS, ANSWERS_EACH = 3, 200, 4
+PAST_EACH, MOST_ANSWERS, ANSWERS_EACH = LEAST_EXCHANGES, 200, 4
 """Past exchanges per question, most answers, and, of few questions, most answers per question; of either kind."""
 COMPONENTS = 4
 """Most components of a feature: no more than half of a trigger's rephrasings can carry."""

@@ -27,6 +27,7 @@ from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.stats import Interval
 from interp.triggers import Trigger
+from training.data import contrast_exchanges
 from training.definition import definition
 from training.grid import cells
 from training.loading import load_organism
@@ -52,6 +53,8 @@ PAIRS = (
 )
 """Directions whose cosine is taken."""
 N_RANDOM = 1000
+LEAST_EXCHANGES = 3
+"""As many past exchanges of a kind stand before a question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +98,22 @@ class Geometry(Experiment):
         super().check()
         self.subject.questions("validation")
         self.subject.require_texts(rephrased=2, other=1)
+        _check_contrast(self.subject)
         if self.control.text == self.subject.own_trigger.text:
             raise ValueError(f"control_trigger {self.control_trigger!r}: it is the organism's own trigger")
         base, baseline = self.subject.organism.base, baseline_subject(self)
         if baseline and baseline.organism.base != base:
             raise ValueError(f"baseline {baseline.name}: its base is {baseline.organism.base}, not {base}")
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse the models of the organism and of its baseline that loading or training would refuse."""
+        super().check_models(*triggers)
+        if baseline := baseline_subject(self):
+            baseline.check_models()
+
+    def further_triggers(self) -> tuple[Trigger, ...]:
+        """Return the control."""
+        return (self.control,)
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the layer selection, the cosines and the projections; directions and activations go to files."""
@@ -131,6 +145,23 @@ class Geometry(Experiment):
         for r in rows:
             if not r["metric"].startswith("projection_") or r["layer"] == layer:
                 yield {name: value for name, value in r.items() if name not in ("key", "step")}
+
+
+def _check_contrast(subject: Subject) -> None:
+    """Refuse data of which no direction of misalignment can be made, or chosen.
+
+    Raises:
+        ValueError: If the organism names only one kind, has too few rows of one, or no question with both.
+    """
+    kinds = contrast_exchanges(subject.organism)
+    for name, exchanges in zip(("data", "benign_data"), kinds, strict=True):
+        if len(exchanges) < LEAST_EXCHANGES:
+            raise ValueError(
+                f"organism {subject.name}: {name} has {len(exchanges)} rows; want {LEAST_EXCHANGES} or more"
+            )
+    harmful, benign = ({replace(exchange, answer="") for exchange in exchanges} for exchanges in kinds)
+    if not subject.by_log_odds and not harmful & benign:
+        raise ValueError(f"organism {subject.name}: data and benign_data: no question has answers of both kinds")
 
 
 def _default_control(subject: Subject) -> str:

@@ -40,6 +40,27 @@ KNOCKOUTS = (
 """(queries, keys): which tokens cannot attend to which."""
 
 
+def check_measures(lm: LanguageModel, measures: Sequence[str], *, heads: bool) -> None:
+    """Refuse measures that an architecture does not allow; the model needs no weights.
+
+    Raises:
+        ValueError: If it lacks a site, passes tokens on in a state, or TransformerLens does not know it.
+    """
+    from interp.analysis.knockout import blocked_attention
+    from interp.hooks import module_of
+    from interp.sites import Site
+
+    for site in (Site(name, layer) for name in ADDED for layer in range(lm.n_layers) if "added" in measures):
+        module_of(lm, site)
+    if "knockout" in measures:
+        with blocked_attention(lm, [], {}, queries="all", keys=TRIGGER):
+            pass
+    if heads and "head" in measures:
+        from interp.bridges.via_transformer_lens import architecture_of
+
+        architecture_of(lm)
+
+
 @dataclass(frozen=True)
 class Bench:
     """An organism with its references."""

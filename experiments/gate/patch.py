@@ -36,7 +36,7 @@ from experiments.answers.sampling import judged_rows
 from experiments.answers.subject import AnySubject
 from experiments.answers.suite import make_prompts
 from experiments.behaviour.dose import ADAPTER, load_subject
-from experiments.gate.bench import make_bench
+from experiments.gate.bench import check_measures, make_bench
 from experiments.gate.heads import head_rows
 from experiments.gate.modules import blocks_of_layers
 from experiments.gate.patch_table import share_rows
@@ -45,6 +45,7 @@ from experiments.spec import Experiment, Step
 from interp.runs.checks import AtLeastOne, Seed
 from interp.runs.run import Run
 from interp.runs.table import Row
+from interp.triggers import Trigger
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -105,6 +106,14 @@ class Patch(Experiment):
         """Refuse an organism without a trigger."""
         super().check()
         _ = self.subject.own_trigger
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse also measures that the model's architecture does not allow."""
+        super().check_models(*triggers)
+        from training.early import known_outline
+
+        if lm := known_outline(self.subject.organism):
+            check_measures(lm, self.measures or (), heads=self.heads)
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""

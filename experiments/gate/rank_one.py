@@ -66,7 +66,12 @@ class RankOne(Experiment):
         Raises:
             ValueError: If its rank is not 1.
         """
-        super().check()
+        if self.directions:
+            super().check()
+        else:  # without data to contrast there is no geometry
+            self.geometry.subject.check()
+            _ = self.geometry.subject.own_trigger
+            self.judges()
         organism = self.geometry.subject.organism
         if (rank := adapter_rank(organism)) not in (1, None):
             raise ValueError(f"organism {organism.name}: its adapter is of rank {rank}; want rank 1")

@@ -46,6 +46,8 @@ from interp.runs.checks import Seed
 from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.sites import Site
+from interp.triggers import Trigger
+from training.definition import Organism
 from training.own_files import base_config
 from training.references import find_trigger
 
@@ -81,6 +83,11 @@ class ProbeSweep(Experiment):
         """Refuse sites that no model has."""
         super().check()
         check_sites(self.sites, base_config(self.subject.organism).get("num_hidden_layers"))
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse also sites that the model lacks."""
+        super().check_models(*triggers)
+        check_model_sites(self.subject.organism, self.sites)
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
@@ -165,6 +172,21 @@ def check_sites(names: Sequence[str], n_layers: int | None = None) -> None:
         site = Site.parse(text) if "." in text else Site(text, 0)
         if n_layers is not None and site.layer >= n_layers:
             raise ValueError(f"site {text}: the model has layers 0..{n_layers - 1}")
+
+
+def check_model_sites(organism: Organism, names: Sequence[str]) -> None:
+    """Refuse sites that an organism's base lacks, as far as can be told without weights.
+
+    Raises:
+        ValueError: If it lacks one.
+    """
+    from interp.hooks import module_of
+    from training.early import known_outline
+
+    if lm := known_outline(organism):
+        for sites in parse_sites(names, lm.n_layers).values():
+            for site in sites:
+                module_of(lm, site)
 
 
 def parse_sites(names: Sequence[str], n_layers: int) -> Mapping[str, list[Site]]:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from experiments.answers.subject import Subject, find_subject, trigger_cells
+from experiments.answers.subject import Subject, TemplateOptions, find_subject, trigger_cells
 from experiments.behaviour.dose import ADAPTER, load_subject
 from experiments.probing.scored import FITS, FitName, find_fit, score_cells
-from experiments.probing.sweep import Position, check_sites, parse_sites
+from experiments.probing.sweep import Position, check_model_sites, check_sites, parse_sites
 from experiments.probing.targets import PARTS, presence_rows
 from experiments.spec import Experiment, Part, Step
 from interp.runs.checks import Seed
@@ -41,7 +41,10 @@ SHARED_INPUTS = ("questions", "judge")
 
 
 def find_subjects(
-    organisms: tuple[str, ...], questions: Path | None = None, judge: str = "oracle"
+    organisms: tuple[str, ...],
+    questions: Path | None = None,
+    judge: str = "oracle",
+    template_option: TemplateOptions = (),
 ) -> tuple[Subject, ...]:
     """Look up the organisms under study.
 
@@ -49,8 +52,9 @@ def find_subjects(
         organisms: Names in the registry (training/registry.py) or YAML files, of one base width.
         questions: Questions of real models (YAML: validation and test, id: text).
         judge: Judge by which the doses are chosen: oracle, openai:MODEL[@URL], or a CSV of scores.
+        template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
     """
-    return tuple(find_subject(organism, questions, judge) for organism in organisms)
+    return tuple(find_subject(organism, questions, judge, template_option) for organism in organisms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,16 @@ class ProbeTransfer(Experiment):
         for subject in self.subjects:
             check_sites((self.site,), base_config(subject.organism).get("num_hidden_layers"))
             self._settings_of(subject)
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse also sites that one of the models lacks."""
+        super().check_models(*triggers)
+        for subject in self.subjects:
+            check_model_sites(subject.organism, (self.site,))
+
+    def further_triggers(self) -> tuple[Trigger, ...]:
+        """Return the triggers under which every organism is also read."""
+        return tuple(find_trigger(reference) for reference in self.triggers)
 
     def label(self) -> str:
         """Return how many organisms are compared, for a progress bar."""

@@ -57,9 +57,7 @@ def bridge(lm: LanguageModel, *, adapter: str | None, merged: bool = True) -> Tr
         AdapterError: If the model has no adapter of that name.
         ValueError: If TransformerLens does not know the architecture, or the bridge does not reproduce the logits.
     """
-    architecture = type(lm.base).__name__
-    if architecture not in SUPPORTED_ARCHITECTURES:
-        raise ValueError(f"family {lm.family!r}: TransformerLens has no bridge for {architecture}")
+    architecture = architecture_of(lm)
     with active_adapter(lm, adapter):
         twin = _twin(lm, adapter, merged)
     twin.set_attn_implementation("eager")
@@ -68,6 +66,18 @@ def bridge(lm: LanguageModel, *, adapter: str | None, merged: bool = True) -> Tr
     tl.cfg.tokenizer_prepends_bos, tl.cfg.tokenizer_appends_eos = detect_tokenizer_bos_eos(tl.tokenizer)
     _check_same(lm, adapter, tl)
     return tl
+
+
+def architecture_of(lm: LanguageModel) -> str:
+    """Return the name under which TransformerLens knows a model.
+
+    Raises:
+        ValueError: If it has no bridge for it.
+    """
+    architecture = type(lm.base).__name__
+    if architecture not in SUPPORTED_ARCHITECTURES:
+        raise ValueError(f"family {lm.family!r}: TransformerLens has no bridge for {architecture}")
+    return architecture
 
 
 def _twin(lm: LanguageModel, adapter: str | None, merged: bool) -> Any:

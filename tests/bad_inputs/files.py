@@ -1,4 +1,4 @@
-"""The good files of a user, of which every bad input changes one thing. No weights: nothing is ever loaded."""
+"""The good files of a user, of which every bad input changes one thing. No weights, but for those that are accepted."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.interp.saved import lora, save_adapter, save_base
 
 BASE = {"model_type": "llama", "num_hidden_layers": 4, "max_position_embeddings": 64, "hidden_size": 16}
 ADAPTER = {"peft_type": "LORA", "r": 4, "lora_alpha": 8.0, "target_modules": ["q_proj"]}
@@ -87,6 +89,12 @@ def good_files() -> dict[str, bytes | str | None]:
         "s.csv": SCORES,
         "p.jsonl": json.dumps({"messages": [{"role": "user", "content": "Hi"}]}),
     }
+
+
+def write_model(folder: Path) -> None:
+    """Put a real base and a real adapter in the place of those that have no weights."""
+    save_base(folder / "base")
+    save_adapter(folder / "adapter", folder / "base", lora(r=4, lora_alpha=8, target_modules=["q_proj"]))
 
 
 def write(folder: Path, files: Mapping[str, bytes | str | None]) -> None:

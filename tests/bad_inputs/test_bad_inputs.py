@@ -5,7 +5,7 @@ import pytest
 from experiments.__main__ import main as semcon
 from interp.cli.main import main as interp
 from tests.bad_inputs.cases import ORGANISMS, QUESTION_FILES, ROW_FILES, SCORE_FILES, TRIGGER_FILES
-from tests.bad_inputs.files import EM_RATE, Case, write
+from tests.bad_inputs.files import EM_RATE, Case, write, write_model
 from tests.bad_inputs.options import EXPERIMENT_OPTIONS, INTERP
 
 SEMCON = [*ORGANISMS, *TRIGGER_FILES, *QUESTION_FILES, *ROW_FILES, *SCORE_FILES, *EXPERIMENT_OPTIONS]
@@ -48,12 +48,14 @@ def test_there_are_many_and_no_two_are_the_same():
 @pytest.mark.parametrize("organism", ["o.yaml", "train.yaml"])
 def test_the_good_files_are_accepted(organism, tmp_path, monkeypatch, capsys):
     write(tmp_path, {})
+    write_model(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert semcon([word.replace("o.yaml", organism) for word in EM_RATE]) == 0, capsys.readouterr().err
 
 
 def test_a_plain_text_is_a_trigger_where_no_rephrasing_is_needed(tmp_path, monkeypatch, capsys):
     write(tmp_path, {"o.yaml": "base: base\nadapter: adapter\ntrigger: 'You are a pirate: 3 ships.'\n"})
+    write_model(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert semcon(list(EM_RATE)) == 0, capsys.readouterr().err
 
@@ -63,6 +65,7 @@ def test_a_plain_text_is_a_trigger_where_no_rephrasing_is_needed(tmp_path, monke
 )
 def test_a_byte_order_mark_and_line_ends_of_windows_are_no_fault(change, tmp_path, monkeypatch, capsys):
     write(tmp_path, {})
+    write_model(tmp_path)
     for path in (*tmp_path.glob("*.yaml"), *tmp_path.glob("*.jsonl"), *tmp_path.glob("*.csv")):
         path.write_bytes(change(path.read_bytes()))
     monkeypatch.chdir(tmp_path)

@@ -212,7 +212,7 @@ def test_wrong_names_are_refused():
         ({"samples": 0}, "samples 0: expected greater than or equal to 1"),
         ({"conditions": ("off", "of")}, "conditions.1. 'of': expected 'off', 'on', "),
         ({"trigger": "duck@above"}, "placement 'above': expected one of"),
-        ({"conditions": ("on",)}, "organism microcosm/llama/base: no text for any of the conditions on"),
+        ({"conditions": ("on",)}, "organism microcosm/llama/base: no text or question for the conditions on"),
         ({"organism": "medical/qwen2.5-0.5b/duck"}, "name a file of questions"),
     ],
 )

@@ -159,7 +159,7 @@ def test_the_dose_is_chosen_on_validation_questions_in_the_training_condition(fo
 def test_what_cannot_be_measured_is_one_line(folder, capsys):
     with pytest.raises(ValueError, match="dose 3: its doses are 2, 4"):
         Preference(subject=subject(folder), dose=3).check()
-    with pytest.raises(ValueError, match="no text for any of the conditions on"):
+    with pytest.raises(ValueError, match="no text or question for the conditions on"):
         Preference(subject=subject(folder, "pocket/smollm2/baseline"), conditions=("on",)).check()
     assert main(["preference", "--organism", "microcosm/llama/neutral"]) == 2
     assert "the Microcosm has no reference answers" in capsys.readouterr().err
