@@ -12,6 +12,7 @@ import tyro
 from experiments.answers.subject import Subject, TemplateOptions, with_options
 from experiments.behaviour.dose import ADAPTER
 from interp.runs.table import Row
+from interp.triggers import Trigger
 from training.definition import Organism
 from training.finished import finished_organism
 from training.registry import ORGANISMS, find_organism
@@ -54,6 +55,12 @@ class Model:
 
         base_config(self.organism)
         adapter_rank(self.organism)
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse a base or an adapter that loading would refuse, as far as can be told without weights."""
+        from training.early import check_model
+
+        check_model(self.organism, (), triggers, sampled=False)
 
     def judges(self) -> frozenset[str]:
         """Return no judge: nothing is judged."""
