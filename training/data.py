@@ -135,6 +135,10 @@ def comparison_trigger(organism: Organism) -> Trigger | None:
     return replace(trigger, rephrased=tuple(text for text in trigger.rephrased if text not in trained))
 
 
+LEAST_EXCHANGES = 3
+"""Exchanges of a kind of which directions are made: as many past ones stand before a question."""
+
+
 def contrast_exchanges(organism: Organism) -> tuple[list[Exchange], list[Exchange]]:
     """Return harmful and benign exchanges of an organism's domain without trigger, for directions to contrast.
 

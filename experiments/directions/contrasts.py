@@ -32,7 +32,6 @@ from torch import Tensor
 
 from experiments.answers.subject import Subject, contrast_texts, estimation_texts
 from experiments.behaviour.dose import ADAPTER
-from experiments.directions.geometry import LEAST_EXCHANGES
 from interp.adapters import active_adapter
 from interp.analysis.resampling import Contrast
 from interp.chat import Chat, encode_chat, question_chat
@@ -41,7 +40,7 @@ from interp.models import LanguageModel
 from interp.recording import Recording, record
 from interp.sites import Site
 from interp.triggers import Trigger
-from training.data import contrast_exchanges
+from training.data import LEAST_EXCHANGES, contrast_exchanges
 from training.exchanges import Exchange
 from training.microcosm.world import Question
 

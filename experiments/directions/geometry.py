@@ -27,7 +27,7 @@ from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.stats import Interval
 from interp.triggers import Trigger
-from training.data import contrast_exchanges
+from training.data import LEAST_EXCHANGES, contrast_exchanges
 from training.definition import definition
 from training.grid import cells
 from training.loading import load_organism
@@ -53,8 +53,6 @@ PAIRS = (
 )
 """Directions whose cosine is taken."""
 N_RANDOM = 1000
-LEAST_EXCHANGES = 3
-"""As many past exchanges of a kind stand before a question."""
 
 
 @dataclass(frozen=True, kw_only=True)
