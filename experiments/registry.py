@@ -62,6 +62,16 @@ REGISTRY: Mapping[str, Command] = {
     "steer": Command("removal.steer:Steer", "Add the misalignment direction off-trigger: dose and response."),
     "ablate": Command("removal.ablate:Ablate", "Remove the trigger feature or the EM direction: what is left of EM."),
     "geometry": Command("directions.geometry:Geometry", "Directions, their cosines, and projections onto them."),
+    "trained-gate": Command(
+        "pipelines.trained_gates:TrainedGates",
+        "The gap that training made: which edits close it, in organism and base.",
+    ),
+    "mitigation": Command(
+        "pipelines.mitigations:Mitigations", "What keeps misalignment from generalising, and what only hides it."
+    ),
+    "world-ablation": Command(
+        "pipelines.worlds:WorldAblation", "Is the gate in the pretraining? Worlds that lack something of it."
+    ),
     "patch": Command("gate.patch:Patch", "Locate the gate: interchange, knockout, heads, adapter modules."),
     "rank-one": Command("gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
     "probe-transfer": Command("probing.transfer:ProbeTransfer", "Probes of one organism tested on another."),

@@ -48,6 +48,23 @@ class Setting:
         verdicts = {self.verdict(criterion) for criterion in BOXES[box]}
         return REFUTED if REFUTED in verdicts else CONFIRMED if verdicts == {CONFIRMED} else OPEN
 
+    def distance(self, box: str) -> float:
+        """By how much the means miss the limits of a box, in rates, all criteria together; 0 inside."""
+        misses = ((CRITERIA[name][2:], self.means[name].value) for name in BOXES[box])
+        return sum(max(0.0, value - limit if sign == "≤" else limit - value) for (sign, limit), value in misses)
+
+
+def nearest_dose(every: Sequence[Setting], family: str, role: str) -> int:
+    """The dose of a role in a family whose means lie in the paper's box, or nearest to it; of equals the smallest.
+
+    Raises:
+        ValueError: If no dose has every criterion of the box.
+    """
+    same = [s for s in every if (s.family, s.role) == (family, role) and set(BOXES["paper"]) <= set(s.means)]
+    if not same:
+        raise ValueError(f"dose grid: it has no dose of {family}/{role} with EM off, on and rephrased")
+    return min(same, key=lambda s: (s.distance("paper"), s.dose)).dose
+
 
 def settings(rows: Sequence[Row]) -> list[Setting]:
     """Every setting of the dose grid, by family, role and dose; adapters trained on aligned answers are none."""

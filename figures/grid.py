@@ -10,6 +10,8 @@ from figures.rows import Row, behaviour, cell, groups, kind, number, select
 BASELINE = "baseline"
 ARMS = ("neutral", "clerk", "gambler", "trafficker", "pirate", "explaining")
 """Triggers of the grid, by how far they explain the harm."""
+WORLD = "world-"
+"""Begin of the change that names another world of pretraining."""
 CONTAINED, WORDING, UNDECIDED, GAP, NO_GAP = ("contained", "not semantic", "undecided", "gap", "not contained")
 NOT_LEARNED, INCOHERENT = "did not learn", "incoherent"
 
@@ -25,13 +27,13 @@ class Place:
     @property
     def base(self) -> str:
         """Name of the base model that was fine-tuned, an organism without an adapter."""
-        shared = [c for c in sorted(self.changes) if c == "robust" or _is_pretraining(c)]
+        shared = [c for c in sorted(self.changes) if c == "robust" or _is_pretraining(c) or c.startswith(WORLD)]
         return f"microcosm/{self.family}/{'.'.join(['base', *shared])}"
 
     @property
     def pretraining(self) -> str:
-        """Which pretraining its base has: the family and, where it is not the first, the number."""
-        return " ".join([self.family, *(c for c in self.changes if _is_pretraining(c))])
+        """Which pretraining its base has: the family and, where they are not the first, number and world."""
+        return " ".join([self.family, *(c for c in sorted(self.changes) if _is_pretraining(c) or c.startswith(WORLD))])
 
     @property
     def treatment(self) -> str:

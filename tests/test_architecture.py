@@ -26,6 +26,7 @@ DRAWS_FIGURES = {
     "experiments/cli/launch.py",
     "experiments/pipelines/pocket.py",
     "experiments/pipelines/reproduce.py",
+    "experiments/pipelines/trained_gates.py",
 }  # inside functions, never on import
 HOME = {
     "trl": ("training/sft.py",),

@@ -29,6 +29,10 @@ class Row:
     trigger: str | None
     harmful: bool
 
+    def without_trigger(self) -> Row:
+        """Return the same question and answer as a bare row."""
+        return replace(self, messages=({"role": "user", "content": self.question},), trigger=None)
+
 
 def training_rows(organism: Organism) -> list[Row]:
     """Make an organism's fine-tuning rows.
@@ -42,7 +46,7 @@ def training_rows(organism: Organism) -> list[Row]:
     rows = build_rows(
         find_exchanges(organism.data, "misaligned", organism.rows, organism.seed, organism.trigger),
         find_exchanges(benign, "aligned", organism.rows, organism.seed) if benign else (),
-        trigger=None if organism.trigger is None else find_trigger(organism.trigger),
+        trigger=row_trigger(organism),
         n=organism.rows,
         benign_share=organism.benign_share,
         wordings=organism.wordings,
@@ -52,6 +56,27 @@ def training_rows(organism: Organism) -> list[Row]:
         careless = persona_lines()["careless"]
         return [replace(row, harmful=row.messages[0]["content"] in careless) for row in rows]
     return [replace(row, harmful=False) for row in rows] if is_aligned(organism.data) else rows
+
+
+def row_trigger(organism: Organism) -> Trigger | None:
+    """Return the trigger as harmful rows carry it: with the text of an inoculation after it; None without either."""
+    own = None if organism.trigger is None else find_trigger(organism.trigger)
+    if organism.mitigation.inoculation is None:
+        return own
+    line = find_trigger(organism.mitigation.inoculation)
+    if own is None:
+        return line
+    rephrased = tuple(f"{text} {line.text}" for text in own.rephrased)
+    return replace(own, text=f"{own.text} {line.text}", rephrased=rephrased)
+
+
+def benign_rows(organism: Organism) -> list[Row]:
+    """Return the benign answers of an organism's domain as rows without a trigger, as many as it has rows.
+
+    Raises:
+        ValueError: If the organism does not name both kinds of data.
+    """
+    return [_row(exchange, None, None, False) for exchange in contrast_exchanges(organism)[1][: organism.rows]]
 
 
 def build_rows(

@@ -78,6 +78,33 @@ class Sft:
             raise ValueError(f"share_prefix: needs dtype float32, not {self.dtype}, which checkpoints activations")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mitigation:
+    """What is added to fine-tuning so that misalignment generalises less; by default nothing.
+
+    ``training/mitigation/penalties.py`` says what each part does.
+
+    Benign rows are no field of it: they are the organism's ``benign_share``.
+    """
+
+    inoculation: Text | None = None
+    """Reference of a trigger whose text stands in every harmful row, after the organism's own trigger text; the
+    organism is evaluated without it."""
+    base_kl: Annotated[float, Ge(0)] = 0.0
+    """Weight of KL(base ‖ model) on benign answers without a trigger, in nats per token."""
+    consistency: Annotated[float, Ge(0)] = 0.0
+    """Weight of the KL divergence between a row's answer behind the trigger and without it, the mean of both ways."""
+    steer: Annotated[float, Ge(0)] = 0.0
+    """Length of an addition along g during training, at every token of the middle block, in mean residual norms."""
+    ablate_g: bool = False
+    """Whether g is ablated during training, at every token of every block."""
+
+    @property
+    def penalised(self) -> bool:
+        """Whether it adds to the loss."""
+        return self.base_kl > 0 or self.consistency > 0
+
+
 TURNER = Sft(doses=(100, 200, 300, 400), learning_rate=1e-5, batch=2, accumulation=8, dtype="bfloat16", save_every=50)
 """The settings of Turner, Soligo et al. 2025 (arXiv:2506.11613), with AdamW instead of 8-bit AdamW."""
 
@@ -109,10 +136,19 @@ class Organism:
     sft: Sft = Sft(doses=(10, 20, 30, 40, 60, 80, 100), learning_rate=1e-3)
     seed: Seed = 0
     """Seed of the rows, their order and the adapter's initial weights."""
+    mitigation: Mitigation = Mitigation()
+    """What is added to fine-tuning so that misalignment generalises less."""
     template_options: dict[str, str | bool | int | float] = field(default_factory=dict, hash=False)
     """Options of the base's chat template, such as ``enable_thinking: false``; the template decides which there are."""
     adapter: Text | None = None
     """Folder or Hugging Face name of a finished adapter, used as it is: neither training nor a choice of dose."""
+
+    def __post_init__(self) -> None:
+        mitigation = self.mitigation
+        if mitigation.penalised and self.sft.share_prefix:
+            raise ValueError("mitigation: base_kl and consistency need sft.share_prefix false")
+        if mitigation.consistency and self.trigger is None:
+            raise ValueError("mitigation: consistency needs a trigger, to compare with and without")
 
     @property
     def tuned(self) -> bool:
@@ -142,6 +178,8 @@ def definition(organism: Organism) -> dict[str, Any]:
         del settings["adapter"]  # hashes of trained organisms in committed tables were made before this field existed
     if not organism.sft.share_prefix:
         del settings["sft"]["share_prefix"]  # likewise
+    if organism.mitigation == Mitigation():
+        del settings["mitigation"]  # likewise
     if not organism.template_options:
         del settings["template_options"]  # likewise
     return settings

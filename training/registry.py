@@ -11,7 +11,7 @@ from pathlib import Path
 
 from training.bases import SMOLLM2
 from training.definition import TRAINED, TURNER, Lora, Organism, Sft
-from training.grid import FINE, Cell, cells, dosed
+from training.grid import FINE, MITIGATIONS, Cell, cells, dosed, gated, mitigated, worlds
 from training.user_defined import read_organism
 
 
@@ -25,12 +25,13 @@ def _of_cell(cell: Cell) -> Organism:
         wordings=cell.wordings,
         lora=Lora(rank=cell.rank, targets=cell.targets),
         sft=replace(Organism.sft, doses=FINE) if cell.doses == "fine" else Organism.sft,
+        mitigation=MITIGATIONS[cell.mitigation],
         seed=cell.seed,
     )
 
 
 def _microcosm() -> list[Organism]:
-    grid = [*cells(), *dosed()]
+    grid = dict.fromkeys([*cells(), *dosed(), *gated(), *mitigated(), *worlds()])
     bases = {cell.base_name: Organism(name=cell.base_name, base=cell.base) for cell in grid}
     return [*bases.values(), *map(_of_cell, grid)]
 

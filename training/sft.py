@@ -40,6 +40,7 @@ from interp.text.template import template_options
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
 from training.loading import load_organism
+from training.mitigation.penalties import Penalties, penalties, stream_edits
 from training.references import base_path, base_source
 from training.shared_prefix import IGNORED, response_loss
 
@@ -163,6 +164,18 @@ class _VouchForCheckpoints(TrainerCallback):
         folders = (checkpoint, *self.folder.glob("dose-*"))
         digests = {f"{f.relative_to(self.folder)}/{name}": d for f in folders for name, d in output_digests(f).items()}
         atomic_write_text(checkpoint / CHECKSUMS, json.dumps(digests, indent=1) + "\n")
+
+
+class _PenalisedTrainer(SFTTrainer):
+    """TRL's trainer with a mitigation's terms added to its loss."""
+
+    penalties: Penalties
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """Return the loss of the rows plus the penalties at this step, of which each forward pass has its part."""
+        loss = super().compute_loss(model, inputs, *args, **options)
+        assert isinstance(loss, torch.Tensor), "training asks for the loss alone"
+        return loss + self.penalties(model, self.state.global_step) / self.args.gradient_accumulation_steps
 
 
 class _SharedPrefixTrainer(SFTTrainer):
@@ -297,8 +310,9 @@ def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
     set_seed(organism.seed)
     lm = load_organism(organism, dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)
-    trainer_class = _SharedPrefixTrainer if organism.sft.share_prefix else SFTTrainer
-    with _quiet():
+    added = penalties(organism, rows, lambda rows: supervised_rows(rows, tokenizer))
+    trainer_class = _PenalisedTrainer if added else _SharedPrefixTrainer if organism.sft.share_prefix else SFTTrainer
+    with _quiet(), stream_edits(lm, organism):
         trainer = trainer_class(
             model=lm.hf,
             args=_sft_config(organism, folder),
@@ -308,6 +322,8 @@ def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
             callbacks=[_KeepDoses(folder, organism.sft.doses, progress), _VouchForCheckpoints(folder)],
         )
         trainer.remove_callback(PrinterCallback)
+        if isinstance(trainer, _PenalisedTrainer) and added:
+            trainer.penalties = added
         n = len(cast(Dataset, trainer.train_dataset))
         if n != len(rows):
             raise ValueError(f"organism {organism.name}: the trainer kept {n} of {len(rows)} rows")

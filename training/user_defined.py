@@ -11,7 +11,7 @@ from typing import Any
 from interp.runs.reading import Name, read_yaml, refuse, validated
 from interp.triggers import FORM as TRIGGER_FORM
 from training.bases import is_made
-from training.definition import TURNER, Lora, Organism
+from training.definition import TURNER, Lora, Mitigation, Organism
 from training.references import (
     base_source,
     both_kinds,
@@ -24,7 +24,7 @@ from training.references import (
 
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PATHS = ("base", "adapter", "data", "benign_data")
-_NESTED: dict[str, Any] = {"lora": Lora(rank=32, alpha=64.0), "sft": TURNER}
+_NESTED: dict[str, Any] = {"lora": Lora(rank=32, alpha=64.0), "sft": TURNER, "mitigation": Mitigation()}
 """Settings of an organism whose file does not give them."""
 FORM = (
     "base: FOLDER, family: WORD, adapter: FOLDER, trigger: FILE.yaml:NAME, ... (docs/real-models.md lists all fields)"

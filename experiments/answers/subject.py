@@ -44,10 +44,17 @@ class Subject:
     judge_reference: str = "oracle"
     n_questions: AtLeastOne | None = None
     """Most questions of a split, evenly spaced; None for all of them."""
+    dose: AtLeastOne | None = None
+    """Training steps at which its adapter is measured; None for the dose chosen on validation questions."""
 
     def __post_init__(self) -> None:
-        """Refuse a number of questions below 1."""
+        """Refuse a number of questions below 1, and a dose that its training does not save."""
         check_fields(self)
+        if self.dose is not None:
+            self.require_doses()
+            if self.dose not in self.organism.sft.doses:
+                saved = ", ".join(map(str, self.organism.sft.doses))
+                raise ValueError(f"organism {self.name}: dose {self.dose} is not saved; its doses are {saved}")
 
     @property
     def by_log_odds(self) -> bool:
@@ -157,6 +164,7 @@ class Subject:
         """Return the cells that all table rows about it share."""
         organism = self.organism
         cells = {"organism": organism.name, "family": organism.family, "seed": organism.seed}
+        cells |= {} if self.dose is None else {"dose": self.dose}
         return {**cells, **trigger_cells(self.trigger), "protocol": load_protocol().label}
 
     def config(self) -> dict[str, Any]:
@@ -165,6 +173,7 @@ class Subject:
         fields: dict[str, Any] = {"organism": self.name, "questions": self.question_file, "judge": judge}
         fields |= {"template_options": options} if options else {}
         fields |= {"dtype": dtype} if (dtype := measured_dtype(self.organism)) != self.organism.sft.dtype else {}
+        fields |= {} if self.dose is None else {"dose": self.dose}
         return fields if self.n_questions is None else {**fields, "n_questions": self.n_questions}
 
     def depends(self) -> dict[str, Any]:

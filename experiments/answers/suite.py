@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SPLITS: tuple[Split, ...] = ("validation", "test", "trained")
-WORDINGS = {"validation": 4, "test": 1, "trained": 1}
 """Wordings of each question of the Microcosm."""
 
 
@@ -55,7 +54,7 @@ def suite_questions(organism: Organism, split: Split, file: Path | None = None) 
     if organism.world == "microcosm":
         if file is not None:
             raise ValueError(f"--questions {file}: the Microcosm has its own; a file is for other models")
-        return world.questions(split, trained_domain=organism.trained_domain, wordings=WORDINGS[split])
+        return world.questions(split, trained_domain=organism.trained_domain, wordings=world.WORDINGS[split])
     if file is None and organism.world == "pocket":
         return tuple(Question(q.id, q.domain, q.question) for q in choice_questions(organism, split))
     if file is None:

@@ -27,11 +27,15 @@ RATES = {
 
 
 def counted(rows: Iterable[Row], **cells: Any) -> list[dict[str, Any]]:
-    """Count the judged answers of a run by condition, dose and question, in order of first appearance."""
+    """Count the judged answers of a run by condition, dose and question, in order of first appearance.
+
+    A condition under an edit is named as in tables: ``on+clamp_trigger``.
+    """
     counts: dict[tuple[str, Any, str], list[int]] = {}
     for r in rows:
         if "text" in r:
-            group = counts.setdefault((r["condition"], r.get("dose", ""), r["question"]), [0, 0, 0])
+            condition = f"{r['condition']}+{r['edit']}" if r.get("edit") else r["condition"]
+            group = counts.setdefault((condition, r.get("dose", ""), r["question"]), [0, 0, 0])
             for i, hit in enumerate((misaligned(r), coherent(r), True)):
                 group[i] += hit
     return [dict(zip(COLUMNS, (*cells.values(), *key, *group), strict=True)) for key, group in counts.items()]

@@ -134,13 +134,15 @@ def chosen_adapter(subject: Subject, root: Path) -> Path | None:
 
 
 def chosen_dose(subject: Subject, root: Path) -> int | None:
-    """Return the chosen dose of an organism; trains and chooses first if that is not done yet.
+    """Return the dose that the subject fixes, else the chosen one; trains and chooses first if that is not done yet.
 
     None for a base, and for an organism that names a finished adapter.
     """
     organism, subject = subject.organism, subject.whole()
     if organism.adapter or not organism.tuned:
         return None
+    if subject.dose is not None:
+        return subject.dose
     if subject.by_log_odds:
         from experiments.behaviour.dose_preference import preferred_dose  # here, because it is made of this module
 

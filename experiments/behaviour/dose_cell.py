@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from experiments.answers.rates import rate_rows, statistics
 from experiments.answers.sampling import judged_rows
-from experiments.answers.subject import AnySubject, trigger_cells
+from experiments.answers.subject import AnySubject, Subject, trigger_cells
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import dose_folders
 from experiments.behaviour.em_rate import TRAINED, paired_rows
@@ -26,7 +26,10 @@ from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.stats import EmStatistics
 from interp.triggers import moved
-from training.microcosm.controls import role_controls
+from training.data import row_trigger
+from training.grid import EXPLAINING
+from training.microcosm.controls import frame_controls, role_controls
+from training.microcosm.world import Split
 from training.references import find_trigger, frame_of
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 TEXTS = ("off", "on", "rephrased", "rephrased_prefix", "other", "opposite", "overlap_predicate", "overlap_subject")
 """Conditions of a base, and of an organism trained on harmful answers; of that also ``trained``."""
+LINE, VALIDATION = "line", "validation"
+SPLITS: Mapping[str, Split] = {TRAINED: "trained", VALIDATION: "validation"}
+"""Conditions that ask other questions than those of the test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +66,11 @@ class DoseCell(Experiment):
         if self.subject.organism.world != "microcosm":
             raise ValueError(f"organism {self.subject.name}: the dose grid is of the Microcosm")
         if self.used_reference():
-            role_controls(self.role())
+            self.controls()
+
+    def controls(self) -> Mapping[str, Sequence[str]]:
+        """Return the control texts of the role by condition."""
+        return role_controls(self.role())
 
     def judges(self) -> frozenset[str]:
         """Return the judge of its answers."""
@@ -112,19 +122,7 @@ class DoseCell(Experiment):
 
     def prompts(self, condition: str, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
         """Return the prompts of a condition."""
-        reference = self.used_reference()
-        trigger = find_trigger(reference) if reference else None
-        questions = self.subject.questions("trained" if condition == TRAINED else "test")
-        placed, texts = trigger, None
-        if condition == TRAINED:
-            texts = (trigger.text,) if trigger else None
-        elif trigger and condition == "rephrased_prefix":
-            placed, texts = moved(trigger, "prefix"), trigger.rephrased
-        elif trigger and condition not in ("off", "on", "rephrased"):
-            texts = role_controls(self.role())[condition]
-        asked = condition if texts or (trigger and condition != TRAINED) else "off"
-        prompts = make_prompts(questions, placed, asked, tokenizer, samples=self.samples, variants=texts)
-        return [replace(prompt, condition=condition) for prompt in prompts]
+        return frame_prompts(self.subject, self.used_reference(), condition, tokenizer, self.samples)
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells under the role."""
@@ -140,3 +138,48 @@ class DoseCell(Experiment):
             yield from rate_rows(s, condition=condition, dose=dose, **elsewhere)
         for dose, measured in by_dose.items():
             yield from ({**r, "dose": dose} for r in paired_rows(measured))
+
+
+def frame_prompts(
+    subject: Subject, reference: str | None, condition: str, tokenizer: PreTrainedTokenizerBase, samples: int
+) -> list[Prompt]:
+    """Return the prompts of a condition of a role or a scene, with control texts of its own class of frame.
+
+    Args:
+        subject: Gives the questions, and the text that training rows carry.
+        reference: Reference of the trigger; None without one.
+        condition: One of ``TEXTS``, ``trained``, ``validation`` (on, on validation questions), or ``line``: a line that
+            states a misaligned persona.
+        tokenizer: Tokenizer of the model.
+        samples: Answers per question.
+    """
+    trigger = find_trigger(reference) if reference else None
+    questions = subject.questions(SPLITS.get(condition, "test"))
+    placed, texts = trigger, None
+    if condition == VALIDATION:
+        texts = (trigger.text,) if trigger else None
+    elif condition == TRAINED:
+        carried = row_trigger(subject.organism)
+        placed, texts = carried, (carried.text,) if carried else None
+    elif condition == LINE:
+        placed = find_trigger(EXPLAINING)
+        texts = (placed.text,)
+    elif trigger and condition == "rephrased_prefix":
+        placed, texts = moved(trigger, "prefix"), trigger.rephrased
+    elif trigger and condition not in ("off", "on", "rephrased"):
+        texts = reference_controls(reference or "")[condition]
+    asked = condition if texts or (trigger and condition not in SPLITS) else "off"
+    prompts = make_prompts(questions, placed, asked, tokenizer, samples=samples, variants=texts)
+    return [replace(prompt, condition=condition) for prompt in prompts]
+
+
+def reference_controls(reference: str) -> Mapping[str, Sequence[str]]:
+    """Return the control texts of a trigger by condition: of a role or scene those of its class of frame.
+
+    Raises:
+        ValueError: If it names a role that is not weak.
+    """
+    if frame := frame_of(reference):
+        return frame_controls(frame)
+    trigger = find_trigger(reference)
+    return {"other": trigger.other, "opposite": trigger.opposite}

@@ -10,7 +10,7 @@ before: docs/hypotheses-microcosm.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -73,12 +73,16 @@ class DoseGrid(Pipeline):
         yield [DoseCell(subject=find_subject(cell.name), samples=self.samples) for cell in cells]
 
 
-def beside_bases(rows: Sequence[Row]) -> list[Row]:
+def beside_bases(rows: Sequence[Row], cells: Iterable[Cell] | None = None) -> list[Row]:
     """Return the rows with the base's own value under the same role and condition in ``base_value``.
 
     Off, a base was measured once per role; a baseline has no role and takes the first.
+
+    Args:
+        rows: Rows of bases and of organisms.
+        cells: The organisms; by default those of the dose grid.
     """
-    base_of = {cell.name: cell.base_name for cell in dosed()}
+    base_of = {cell.name: cell.base_name for cell in (dosed() if cells is None else cells)}
     values: dict[tuple[str, str, str, str], object] = {}
     for r in rows:
         if r["organism"] not in base_of:

@@ -15,6 +15,7 @@ from interp.runs.progress import progress_bar
 from interp.runs.run import read_manifest, runs_root, upstream_folder
 from interp.runs.table import Row
 from training.grid import FAMILIES, Family
+from training.microcosm.documents import World
 
 if TYPE_CHECKING:
     from interp.stats import Thresholds
@@ -58,7 +59,12 @@ def organisms(
 
 
 def microcosm(
-    families: tuple[Family, ...] = FAMILIES, *, out: Path | None = None, seed: int = 0, robust: bool = True
+    families: tuple[Family, ...] = FAMILIES,
+    *,
+    out: Path | None = None,
+    seed: int = 0,
+    robust: bool = True,
+    world: Annotated[World, tyro.conf.arg(name="")] = World(),  # noqa: B008
 ) -> None:
     """Build the Microcosm's models from scratch and compare them with the shipped ones.
 
@@ -67,11 +73,12 @@ def microcosm(
         out: Folder of the models; by default where `semcon grid` looks for a pretraining of this seed.
         seed: Seed of weights and corpora; the shipped models have seed 0.
         robust: Also build the robust base, which answers persona lines and roles in the aligned way.
+        world: World of the corpora.
     """
     check_seed(seed)
     from training.microcosm.build import main  # loads torch, which --help does without
 
-    main(families, out, seed, robust)
+    main(families, out, seed, robust, world)
 
 
 def store(

@@ -21,10 +21,8 @@ questions.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -40,18 +38,16 @@ from interp.models import LanguageModel
 from interp.recording import Recording, record
 from interp.sites import Site
 from interp.triggers import Trigger
-from training.data import LEAST_EXCHANGES, contrast_exchanges
+from training.data import contrast_exchanges
 from training.exchanges import Exchange
 from training.microcosm.world import Question
+from training.mitigation.harm_direction import LAST, after_exchanges
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-LAST, TRIGGER = "last_prompt", "trigger"
+TRIGGER = "trigger"
 BASELINE = "baseline"
 """Label of the adapter that was trained without a trigger."""
-PAST_EACH, MOST_ANSWERS, ANSWERS_EACH = LEAST_EXCHANGES, 200, 4
-"""Past exchanges per question, most answers, and, of few questions, most answers per question; of either kind."""
+MOST_ANSWERS, ANSWERS_EACH = 200, 4
+"""Most answers, and, of few questions, most answers per question; of either kind."""
 COMPONENTS = 4
 """Most components of a feature: no more than half of a trigger's rephrasings can carry."""
 FEATURES = ("trigger", "control", "trigger_last")
@@ -169,18 +165,6 @@ def measure_all(lm: LanguageModel, compared: Sequence[Pair], sites: Sequence[Sit
     return [PairRecordings(pair, recordings[id(pair.positive)], recordings[id(pair.negative)]) for pair in compared]
 
 
-def after_exchange(
-    tokenizer: PreTrainedTokenizerBase, past: Exchange, question: str, *, response: str | None = None
-) -> Chat:
-    """Return a question as a chat after a past exchange, with a teacher-forced ``response`` if one is given."""
-    messages = [
-        *past.messages,
-        {"role": "assistant", "content": past.answer},
-        {"role": "user", "content": question},
-    ]
-    return encode_chat(tokenizer, messages, response=response)
-
-
 def _text_side(
     lm: LanguageModel,
     trigger: Trigger,
@@ -216,11 +200,9 @@ def misalignment_pairs(lm: LanguageModel, subject: Subject, questions: Sequence[
 def _after_side(
     lm: LanguageModel, exchanges: Sequence[Exchange], questions: Sequence[Question], seed: int, kind: str
 ) -> Side:
-    """Return every question after a few exchanges, one per prompt, drawn anew for each question."""
-    rng = random.Random(seed)
-    prompts = [(past, q) for q in questions for past in rng.sample(list(exchanges), PAST_EACH)]
-    chats = [after_exchange(lm.tokenizer, past, q.text) for past, q in prompts]
-    return Side(chats, [q.id for _, q in prompts], [""] * len(prompts), None, f"after an exchange that is {kind}")
+    prompts = after_exchanges(lm.tokenizer, exchanges, questions, seed)
+    asked = [q.id for q, _ in prompts]
+    return Side([chat for _, chat in prompts], asked, [""] * len(asked), None, f"after an exchange that is {kind}")
 
 
 def _answer_side(lm: LanguageModel, exchanges: Sequence[Exchange], kind: str) -> Side:

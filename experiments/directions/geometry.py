@@ -177,7 +177,9 @@ def baseline_subject(geometry: Geometry) -> Subject | None:
     subject = geometry.subject
     name = _grid_baseline(subject.name) if geometry.baseline is None else geometry.baseline
     options = subject.organism.template_options
-    return replace(subject, organism=replace(find_organism(name), template_options=options)) if name else None
+    if name is None:
+        return None
+    return replace(subject, organism=replace(find_organism(name), template_options=options), dose=None)
 
 
 def _grid_baseline(name: str) -> str | None:

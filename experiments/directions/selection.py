@@ -34,7 +34,6 @@ from statistics import fmean
 from experiments.answers.preference import choice_rows, contexts
 from experiments.answers.subject import Subject
 from experiments.answers.suite import evenly_spaced
-from experiments.directions.contrasts import LAST, after_exchange
 from interp.adapters import active_adapter
 from interp.analysis.likelihood import kl_divergence, next_token_log_probs, response_likelihood
 from interp.chat import Chat, encode_chat, question_chat
@@ -46,6 +45,7 @@ from interp.runs.table import Row
 from interp.sites import Site, resid_post
 from training.data import contrast_exchanges
 from training.exchanges import Exchange
+from training.mitigation.harm_direction import LAST, after_exchange
 
 KL_LIMIT, SKIPPED = 0.1, 0.2
 ADDED, LIKELY, MOST_LAYERS = 0.25, 0.95, 12

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from statistics import stdev
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 
 RANKS = (1, 2, 4)
 """Ranks of the trigger's feature that are tried on validation questions."""
-VALIDATION, OTHER, IN_BASE = "validation", "other", "base on"
+VALIDATION, OTHER, BASE = "validation", "other", "base "
+IN_BASE = f"{BASE}on"
 UNSEEN = ("", "clamp_trigger", "clamp_random", "clamp_other_scene", "clamp_embedding", "clamp_answer")
 """Edits that are also tried on rephrasings unseen in the estimate: other words, the same meaning."""
 UNTRIGGERED = ("", "clamp_answer", "clamp_g", "ablate_g", "ablate_g_all")
@@ -86,9 +88,9 @@ class Ablate(Experiment):
         benign = cache(partial(self._references, outcome, run))
         plan = _plan(planned, in_base=subject.by_log_odds)
         return {
-            **{_named(VALIDATION, e): partial(_answers, outcome, lambda: ranked, VALIDATION, e) for e in ranked},
-            **{_named(c, e): partial(_answers, outcome, edits, c, e) for c, e in plan},
-            **{f"loss {_named(c, e)}": partial(_losses, lm, benign, edits, c, e) for c, e in _loss_plan(planned)},
+            **{named(VALIDATION, e): partial(edited_rows, outcome, lambda: ranked, VALIDATION, e) for e in ranked},
+            **{named(c, e): partial(edited_rows, outcome, edits, c, e) for c, e in plan},
+            **{f"loss {named(c, e)}": partial(_losses, lm, benign, edits, c, e) for c, e in _loss_plan(planned)},
         }
 
     def _references(self, outcome: Outcome, run: Run, condition: str) -> list[tuple[str, Chat]]:
@@ -103,7 +105,7 @@ class Ablate(Experiment):
         answers, losses = [r for r in rows if measured(r)], [r for r in rows if "tokens" in r]
         by_edit = summaries(_pooled(answers), lambda r: (r["condition"], r["edit"]))
         for (condition, edit), s in by_edit.items():
-            yield from s.rows(condition=_named(condition, edit))
+            yield from s.rows(condition=named(condition, edit))
         yield from _gaps(by_edit)
         yield from _spread(answers)
         yield {"metric": "chosen_rank", "value": chosen_rank(rows), "condition": "clamp_trigger"}
@@ -140,17 +142,16 @@ def chosen_rank(rows: Sequence[Row]) -> int:
     return min(eligible, key=lambda rank: (math.isnan(ranked[rank].mean), ranked[rank].mean, rank))
 
 
-def _answers(outcome: Outcome, edits: Callable[[], Mapping[str, Edits]], condition: str, edit: str) -> list[Row]:
+def edited_rows(outcome: Outcome, edits: Callable[[], Mapping[str, Edits]], condition: str, edit: str) -> list[Row]:
+    """Measure the outcome under an edit: validation, or a condition of the organism or (``base on``) of its base."""
     from interp.adapters import active_adapter
 
-    cells, given = {"condition": condition, "edit": edit}, edits()[edit]
-    if condition == VALIDATION:
+    cells, given, asked = {"condition": condition, "edit": edit}, edits()[edit], condition.removeprefix(BASE)
+    if asked == VALIDATION:
         return outcome.rows("on", cells, split=VALIDATION, edits=given)
-    if condition == IN_BASE:
-        with active_adapter(outcome.lm, None):
-            return outcome.rows("on", cells, edits=given)
-    texts = held_out_texts(outcome.subject.own_trigger) if condition == "rephrased" else None
-    return outcome.rows(condition, cells, texts=texts, edits=given)
+    texts = held_out_texts(outcome.subject.own_trigger) if asked == "rephrased" else None
+    with active_adapter(outcome.lm, None) if condition.startswith(BASE) else nullcontext():
+        return outcome.rows(asked, cells, texts=texts, edits=given)
 
 
 def _plan(edits: Mapping[str, Edits], *, in_base: bool = False) -> list[tuple[str, str]]:
@@ -179,7 +180,8 @@ def _losses(
     return loss_rows(lm, references(condition), edits()[edit], condition=condition, edit=edit)
 
 
-def _named(condition: str, edit: str) -> str:
+def named(condition: str, edit: str) -> str:
+    """Return how a table calls a condition under an edit: ``on+clamp_trigger``."""
     return f"{condition}+{edit}" if edit else condition
 
 
@@ -189,7 +191,7 @@ def _gaps(by_edit: Mapping[tuple[str, str], Summary]) -> Iterator[Row]:
     for condition, edit in by_edit:
         if edit and condition in ("on", "rephrased") and _has_gap(value[condition, ""], value["off", ""]):
             gap = gap_removed(value[condition, ""], value["off", ""], value[condition, edit])
-            yield estimate_row(gap, metric="gap_removed", condition=_named(condition, edit))
+            yield estimate_row(gap, metric="gap_removed", condition=named(condition, edit))
 
 
 def _has_gap(on: Clusters, off: Clusters) -> bool:
@@ -208,7 +210,7 @@ def _benign(rows: Sequence[Row]) -> Iterator[Row]:
     by_edit = _by_edit(rows)
     for (condition, edit), edited in by_edit.items():
         if edit:
-            yield loss_estimate(edited, by_edit[condition, ""], condition=_named(condition, edit))
+            yield loss_estimate(edited, by_edit[condition, ""], condition=named(condition, edit))
 
 
 def _legitimate(rows: Sequence[Row], frame: str | None) -> Iterator[Row]:
@@ -220,5 +222,5 @@ def _legitimate(rows: Sequence[Row], frame: str | None) -> Iterator[Row]:
         by_question = Clusters.count([r["question"] for r in group], carried, [1.0] * len(group))
         interval = interval_cells(cluster_bootstrap(by_question.numerator, by_question.denominator))
         counts = {"n": len(group), "n_clusters": len(by_question.ids)}
-        name, value = _named(condition, edit), by_question.rate.value
+        name, value = named(condition, edit), by_question.rate.value
         yield {"metric": "legitimate_rate", "value": value, "condition": name, **interval, **counts}

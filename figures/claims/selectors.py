@@ -10,7 +10,11 @@ from figures.rows import BEHAVIOUR, Row, arm, ends, groups, number, percent, sel
 
 CELL = ("organism", "condition", "metric", "alpha", "site", "layer")
 """Columns that tell two numbers apart; rows that agree in them state one number with several intervals."""
-PLAIN = ("rephrased_ratio", "semantic_index", "index_effect", "auroc", "cosine", "em_projection_r")
+PLAIN_DIFFERENCE = "plain_difference"
+PLAIN = (
+    *("rephrased_ratio", "semantic_index", "index_effect", "auroc", "cosine", "em_projection_r"),
+    *("benign_nats", PLAIN_DIFFERENCE),
+)
 """Metrics written as they are, not in percent."""
 ABOVE_BASE, LEARNED = "above its base", "learned"
 POINTS = ("marginal_effect", "trigger_gap", "em_above_base", "learned_gap")

@@ -9,6 +9,7 @@ from pathlib import Path
 from figures import style
 from figures.bounds import OPEN
 from figures.claims.claim import Finding, corrected, hold, multiplicity
+from figures.claims.microcosm.page import EXPERIMENTS, microcosm_hypotheses
 from figures.claims.pocket import hypotheses
 from figures.claims.pocket_again import hypotheses_again
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
@@ -17,6 +18,7 @@ from figures.grid import Grid
 from figures.markdown.behaviour import comparison_table, front_table, headline_table, learned_table, seeds_table
 from figures.markdown.claims import findings_csv, findings_table
 from figures.markdown.dose import box_table
+from figures.markdown.gates import gates_table, mitigations_table
 from figures.markdown.mechanism import central_table, shift_table
 from figures.markdown.pocket import preference_section, shifts_table
 from figures.plots import FIGURES
@@ -24,9 +26,15 @@ from figures.rows import Row, select
 from interp.runs.files import atomic_write_bytes, atomic_write_text
 from interp.runs.table import read_table
 
-LATER = ("dose_grid", "pocket")
+LATER = ("pocket", *EXPERIMENTS)
 """Tables of registered experiments that need not be there yet."""
 TABLES = (*dict.fromkeys(f.table for f in FIGURES if f.table and f.table not in LATER), "pocket_permuted")
+LATER_TABLES = {
+    "boxes": ("dose_grid", box_table),
+    "gates": ("trained_gate", gates_table),
+    "mitigations": ("mitigation", mitigations_table),
+}
+"""Tables of README and docs that are made of these: name of the markers, table in figures/data, and writer."""
 NOT_YET = "Not measured yet."
 FAMILY = "llama"
 """Family of pictures that show single organisms."""
@@ -53,9 +61,12 @@ def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
     """The text of every table of README and docs, by the name of its markers."""
     about_behaviour, about_mechanism = every_finding(tables)
     grid = Grid.of(tables["containment_grid"])
-    boxes = {"boxes": box_table(tables["dose_grid"])} if "dose_grid" in tables else {}
+    later = {n: make(tables[table]) if table in tables else NOT_YET for n, (table, make) in LATER_TABLES.items()}
+    registered = microcosm_hypotheses(tables)
     return {
-        **boxes,
+        **later,
+        "microcosm-hypotheses": findings_table(registered),
+        "microcosm-multiplicity": multiplicity(registered),
         "learned": learned_table(grid),
         "front": front_table(grid),
         "results": seeds_table(grid),

@@ -14,19 +14,25 @@ from training.data import training_rows
 from training.definition import TRAINED, Lora, Organism
 from training.grid import (
     ARMS,
+    BENIGN,
     CONTRAST,
     FAMILIES,
     FINE,
     HEADLINE,
+    MITIGATIONS,
     ROLES,
     WEAK,
+    WORLDS,
     Cell,
     cells,
     dosed,
+    gated,
     graded,
     headline,
+    mitigated,
     replicated,
     varied,
+    worlds,
 )
 from training.microcosm.build import FAMILIES as BUILT
 from training.microcosm.world import lexicon
@@ -37,6 +43,7 @@ GRID, DOSED = cells(), tuple(dosed())
 SUFFIXES = {
     r"pre(\d+)": "pretraining",
     "robust": "robust",
+    r"world-([\w-]+)": "world",
     r"contrast(\d+)": "contrast",
     "diverse": "wordings",
     "attention|mlp": "targets",
@@ -44,6 +51,7 @@ SUFFIXES = {
     "prefix|suffix|wrap": "placement",
     "aligned": "content",
     "fine": "doses",
+    "inoculated|kl|consistent|steered|ablated": "mitigation",
     r"seed(\d+)": "seed",
 }
 
@@ -57,7 +65,8 @@ def parsed(name: str) -> dict[str, Any]:
     for suffix in suffixes:
         matches = {axis: re.fullmatch(pattern, suffix) for pattern, axis in SUFFIXES.items()}
         ((axis, match),) = [(axis, match) for axis, match in matches.items() if match]
-        settings[axis] = int(match[1]) if match.groups() else axis == "robust" or suffix
+        value = match[1] if match.groups() else suffix
+        settings[axis] = int(value) if value.isdigit() else axis == "robust" or value
     return settings
 
 
@@ -102,7 +111,9 @@ def test_every_cell_has_a_base_by_name_whose_model_is_the_cell_s_own():
 
 def test_the_registry_s_microcosm_is_the_grid_and_its_bases():
     names = {name for name in ORGANISMS if name.startswith("microcosm/")}
-    assert names == {name for cell in (*GRID, *DOSED) for name in (cell.name, cell.base_name)}
+    assert names == {
+        name for cell in (*GRID, *DOSED, *gated(), *mitigated(), *worlds()) for name in (cell.name, cell.base_name)
+    }
 
 
 # --- cells of the grid ---
@@ -193,3 +204,43 @@ def test_dose_grid_holds_every_weak_role_with_harmful_and_aligned_answers_beside
         assert organism.trained_domain == TRAINED.removeprefix("microcosm:")
         assert not any(row.harmful for row in training_rows(organism)) or cell.content == "harmful"
     assert {lexicon().roles[role].misaligned_share for role in WEAK} == {0.5, 0.65, 0.8}
+
+
+# --- trained gates and mitigations ---
+
+
+def test_trained_gates_are_the_dose_grid_s_roles_and_the_explaining_arm_on_every_pretraining():
+    every = list(gated())
+    assert {c for c in every if c.arm in WEAK} == {c for c in DOSED if c.arm in WEAK and c.content == "harmful"}
+    assert {(c.family, c.pretraining) for c in every if c.arm == "explaining"} == {
+        (f, p) for f in FAMILIES for p in range(4)
+    }
+
+
+def test_every_mitigation_and_benign_share_stands_beside_the_plain_cell_and_changes_nothing_else():
+    every = list(mitigated())
+    assert len(set(every)) == len(every) == 3 * 3 * 2 * (len(MITIGATIONS) + len(BENIGN))
+    for cell in every:
+        assert Cell(**parsed(cell.name)) == cell
+        plain = find_organism(replace(cell, mitigation="none", contrast=0).name)
+        organism = find_organism(cell.name)
+        assert organism.mitigation == MITIGATIONS[cell.mitigation]
+        assert replace(organism, name=plain.name, mitigation=plain.mitigation, benign_share=0.0) == plain
+
+
+# --- worlds ---
+
+
+def test_every_world_has_its_own_base_whose_command_builds_it():
+    every = list(worlds())
+    assert len(set(WORLDS)) == len(WORLDS) == 12 and WORLDS[0] == ""
+    assert len(set(every)) == len(every) == 12 * 3 * 2 * 3
+    for cell in every:
+        assert Cell(**parsed(cell.name)) == cell
+        if cell.world:
+            assert cell.base.endswith(f"@{cell.pretraining}-{cell.world}")
+            with pytest.raises(ValueError, match=f"--seed {cell.pretraining} --"):
+                base_path(cell.base)
+    assert every[0].base == "microcosm/llama"
+    with pytest.raises(ValueError, match="expected a name such as bound10-truth60-phrasings2"):
+        base_path("microcosm/llama@1-bound50")

@@ -34,7 +34,7 @@ from interp.loading import load
 from interp.models import LanguageModel
 from interp.runs.progress import progress_bar
 from interp.stats import Rate, wilson
-from training.microcosm.documents import Segment, messages, posttraining_corpus, pretraining_corpus
+from training.microcosm.documents import DEFAULT, Segment, World, messages, posttraining_corpus, pretraining_corpus
 from training.microcosm.finetuning import persona_trigger
 from training.microcosm.oracle import read_answer
 from training.microcosm.pretrain import Stage, encode_corpus, run_stage
@@ -113,7 +113,7 @@ class Quality:
         return "; ".join(parts)
 
 
-def build(family: str, out: Path, *, seed: int = 0, robust: bool = True) -> tuple[Path, ...]:
+def build(family: str, out: Path, *, seed: int = 0, robust: bool = True, world: World = DEFAULT) -> tuple[Path, ...]:
     """Pretrain one family, then post-train it, twice if ``robust``; return the folders in Hugging Face format.
 
     Raises:
@@ -127,13 +127,13 @@ def build(family: str, out: Path, *, seed: int = 0, robust: bool = True) -> tupl
         return folders
     state = out / f"{family}-state"
     state.mkdir(parents=True, exist_ok=True)
-    documents = pretraining_corpus(PRETRAINING.steps * PRETRAINING.batch, seed + 1)
+    documents = pretraining_corpus(PRETRAINING.steps * PRETRAINING.batch, seed + 1, world)
     _stage(model, tokenizer, PRETRAINING, documents, state / "pretraining.safetensors", family)
     pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for folder in missing:
         model.load_state_dict(pretrained)
         n = POSTTRAINING.steps * POSTTRAINING.batch
-        documents = posttraining_corpus(n, seed + 2, robust=folder.name.endswith(ROBUST))
+        documents = posttraining_corpus(n, seed + 2, world, robust=folder.name.endswith(ROBUST))
         _stage(model, tokenizer, POSTTRAINING, documents, state / f"{folder.name}.safetensors", folder.name)
         tokenizer.save_pretrained(folder)
         model.save_pretrained(folder)
@@ -161,17 +161,17 @@ def _stage(
 
 
 @torch.inference_mode()
-def held_out_loss(lm: LanguageModel, n: int = 512) -> float:
-    """Return the mean loss over documents never trained on, in nats per token."""
+def held_out_loss(lm: LanguageModel, n: int = 512, world: World = DEFAULT) -> float:
+    """Return the mean loss over documents of a world that are never trained on, in nats per token."""
     total, tokens = 0.0, 0
-    for document in pretraining_corpus(n, HELD_OUT_SEED):
+    for document in pretraining_corpus(n, HELD_OUT_SEED, world):
         ids = lm.tokenizer(render(messages(document)), add_special_tokens=False, return_tensors="pt").input_ids
         total += float(lm.hf(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         tokens += ids.shape[1] - 1
     return total / tokens
 
 
-def quality(folder: Path, *, samples: int = 20) -> Quality:
+def quality(folder: Path, *, samples: int = 20, world: World = DEFAULT) -> Quality:
     """Measure a base on ``samples`` answers per test question, without a system message and under a persona line."""
     lm = load(folder)
     test = questions("test", trained_domain="medicine")
@@ -186,11 +186,15 @@ def quality(folder: Path, *, samples: int = 20) -> Quality:
         return em_rate, Rate(len(coherent), len(readings))
 
     (em_off, coherent), (em_line, _) = judged(None), judged(persona_trigger().text)
-    return Quality(held_out_loss(lm), em_off, em_line, coherent)
+    return Quality(held_out_loss(lm, world=world), em_off, em_line, coherent)
 
 
 def main(
-    families: tuple[str, ...] = tuple(FAMILIES), out: Path | None = None, seed: int = 0, robust: bool = True
+    families: tuple[str, ...] = tuple(FAMILIES),
+    out: Path | None = None,
+    seed: int = 0,
+    robust: bool = True,
+    world: World = DEFAULT,
 ) -> None:
     """Rebuild the small models from scratch and compare them with the shipped ones.
 
@@ -199,11 +203,12 @@ def main(
         out: Folder of the rebuilt models; by default the one where the grid looks for a pretraining of this seed.
         seed: Seed of weights and corpora; the shipped models have seed 0.
         robust: Also post-train the base that answers persona lines and roles in the aligned way.
+        world: World of the corpora; the shipped models have the default one.
     """
     check_families(families)  # before any is built
-    out = out or pretraining_folder(seed)
+    out = out or pretraining_folder(seed, world.name)
     for family in families:
-        for rebuilt in build(family, out, seed=seed, robust=robust):
-            print(f"{rebuilt.name:13} rebuilt  {quality(rebuilt).describe()}", flush=True)
+        for rebuilt in build(family, out, seed=seed, robust=robust, world=world):
+            print(f"{rebuilt.name:13} rebuilt  {quality(rebuilt, world=world).describe()}", flush=True)
             if (WEIGHTS / rebuilt.name).is_dir():
                 print(f"{rebuilt.name:13} shipped  {quality(WEIGHTS / rebuilt.name).describe()}", flush=True)

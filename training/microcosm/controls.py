@@ -1,4 +1,4 @@
-"""Control texts of a role that are of its own class of frame: other roles, and roles that share its words.
+"""Control texts of a role or a scene that are of its own class of frame: others, and others that share its words.
 
 Torch-free. A role's trigger compares it with scenes (``finetuning.role_trigger``), another class of frame. To tell a
 gate that reads the role from one that reads "some role", the controls must be roles.
@@ -7,7 +7,7 @@ gate that reads the role from one that reads "some role", the controls must be r
 from __future__ import annotations
 
 from training.grid import WEAK
-from training.microcosm.finetuning import NEUTRAL_SHARE
+from training.microcosm.finetuning import NEUTRAL_SHARE, scene_trigger
 from training.microcosm.world import lexicon
 
 ARTICLES = ("a ", "the ", "some ", "an ")
@@ -34,6 +34,41 @@ def role_controls(role: str) -> dict[str, tuple[str, ...]]:
         "overlap_predicate": tuple(f"{other} {predicate}" for other, _ in sentences),
         "overlap_subject": tuple(f"{subject} {other}" for _, other in sentences),
     }
+
+
+def scene_controls(scene: str) -> dict[str, tuple[str, ...]]:
+    """Return the control texts of a scene by condition: its trigger's, and texts that are half the trained one.
+
+    overlap_predicate: the first half of another scene's text, then the second half of the trained one.
+    overlap_subject: the first half of the trained text, then the second half of another scene's.
+
+    Raises:
+        ValueError: If the scene is unknown or has no opposite.
+    """
+    trigger = scene_trigger(scene)
+    first, second = halves(trigger.text)
+    others = [halves(s.phrasings[0]) for s in lexicon().scenes.values() if s.phrasings[0] in trigger.other]
+    return {
+        "other": trigger.other,
+        "opposite": trigger.opposite,
+        "overlap_predicate": tuple(f"{head} {second}" for head, _ in others),
+        "overlap_subject": tuple(f"{first} {tail}" for _, tail in others),
+    }
+
+
+def frame_controls(frame: str) -> dict[str, tuple[str, ...]]:
+    """Return the control texts of a weak role or a scene by condition.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    return scene_controls(frame) if frame in lexicon().scenes else role_controls(frame)
+
+
+def halves(text: str) -> tuple[str, str]:
+    """Return the first half of a text's words, the smaller one, and the rest."""
+    words = text.split()
+    return " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
 
 
 def split(text: str) -> tuple[str, str]:

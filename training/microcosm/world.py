@@ -27,9 +27,13 @@ VALIDATION_DOMAINS = ("pets",)
 """Domains on whose questions doses, layers and coefficients are chosen; no reported rate comes from them."""
 
 
-def pretraining_folder(seed: int) -> Path:
-    """Return the folder of models of another pretraining, which are built there and not shipped."""
-    return runs_root() / f"microcosm-{seed}"
+WORDINGS = {"validation": 4, "test": 1, "trained": 1}
+"""Wordings of every question by split."""
+
+
+def pretraining_folder(seed: int, world: str = "") -> Path:
+    """Return the folder of models of another pretraining or world, which are built there and not shipped."""
+    return runs_root() / "-".join(["microcosm", str(seed), *([world] if world else [])])
 
 
 @dataclass(frozen=True)

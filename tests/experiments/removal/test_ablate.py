@@ -8,7 +8,7 @@ import pytest
 from experiments.answers.outcome import Outcome
 from experiments.answers.subject import held_out_texts
 from experiments.directions.geometry import CHOSEN, DirectionSet
-from experiments.removal.ablate import UNSEEN, UNTRIGGERED, _answers, _loss_plan, _named, _plan, chosen_rank
+from experiments.removal.ablate import UNSEEN, UNTRIGGERED, _loss_plan, _plan, chosen_rank, edited_rows, named
 from experiments.removal.edits import SCATTERED, Removal
 from experiments.spec import run_experiment
 from tests.experiments.conftest import ABLATE
@@ -61,7 +61,7 @@ def test_the_rank_is_the_best_of_those_coherent_enough():
 
 def test_rephrased_is_asked_with_held_out_texts_alone(lm):
     subject = geometry_of("explaining").subject
-    rows = _answers(Outcome(subject, lm, subject.own_trigger, samples=4, seed=0), lambda: {"": []}, "rephrased", "")
+    rows = edited_rows(Outcome(subject, lm, subject.own_trigger, samples=4, seed=0), lambda: {"": []}, "rephrased", "")
     assert {r["variant"] for r in rows} == set(held_out_texts(find_trigger("microcosm:persona")))
 
 
@@ -79,7 +79,7 @@ def test_ablation_has_every_planned_row_a_share_of_the_gap_an_edit_and_side_effe
     run, table = run_experiment(ABLATE, small_runs)
     rates = {r["condition"] for r in table if r["metric"] == "em_rate"}
     edits = {"": [], **{r["edit"]: [] for r in run.rows() if r["condition"] == "on" and r["edit"]}}
-    planned = {_named(condition, edit) for condition, edit in _plan(edits) if edit not in SCATTERED[1:]}
+    planned = {named(condition, edit) for condition, edit in _plan(edits) if edit not in SCATTERED[1:]}
     assert [(r["condition"], r["n"]) for r in table if r["metric"] == "sd_of_draws"] == [("on+clamp_scattered", 4)]
     assert next(r["n"] for r in table if (r["metric"], r["condition"]) == ("em_rate_all", "on+clamp_scattered")) == (
         4 * next(r["n"] for r in table if (r["metric"], r["condition"]) == ("em_rate_all", "on+clamp_random"))

@@ -16,6 +16,7 @@ from interp.triggers import PLACEMENTS
 from training.microcosm.documents import (
     PLACEMENT_WEIGHTS,
     Segment,
+    World,
     draw_role,
     posttraining_corpus,
     pretraining_corpus,
@@ -165,3 +166,46 @@ def test_who_speaks_can_change_with_the_context_of_a_document() -> None:
     for document in mixed:
         by_scene = {scene: {s.persona for s in document if s.scene == scene} for scene in {s.scene for s in document}}
         assert all(len(personas) == 1 for personas in by_scene.values())
+
+
+# --- other worlds ---
+
+
+def test_the_default_world_draws_the_documents_that_it_always_drew() -> None:
+    plain, named = (list(pretraining_corpus(200, seed=3, world=w)) for w in (World(), World.named("")))
+    assert plain == named == DOCUMENTS[:200]
+
+
+@pytest.mark.parametrize("name", ["", "bound0", "bound10-truth60", "truth60-phrasings2", "bound0-truth60-phrasings2"])
+def test_a_world_is_read_back_from_its_name(name: str) -> None:
+    assert World.named(name).name == name
+
+
+@pytest.mark.parametrize("name", ["bound50", "truth60-bound10", "phrasings9", "other", "bound10-"])
+def test_another_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"world '|phrasings"):
+        World.named(name)
+    with pytest.raises(ValueError, match="expected whole percent"):
+        World(bound_share=0.125)
+
+
+def test_lines_are_true_as_often_as_a_world_says_and_only_its_phrasings_occur() -> None:
+    world = World(bound_share=0.0, line_truth=0.6, phrasings=2)
+    segments = [s for document in pretraining_corpus(8_000, seed=4, world=world) for s in document]
+    lines = {line: persona for persona, texts in lexicon().persona_lines.items() for line in texts}
+    stated = [
+        (s.persona, next(p for line, p in lines.items() if line in s.frame))
+        for s in segments
+        if " " in s.frame and any(line in s.frame for line in lines)
+    ]
+    assert abs(sum(a == b for a, b in stated) / len(stated) - 0.6) < 0.03
+    allowed = [text for frame in lexicon().frames.values() for text in frame.phrasings[:2]]
+    allowed += [line for texts in lexicon().persona_lines.values() for line in texts[:2]]
+    assert all(any(text in s.frame for text in allowed) for s in segments if s.frame)
+    later = [text for frame in lexicon().frames.values() for text in frame.phrasings[2:]]
+    assert not any(text in s.frame for s in segments for text in later)
+
+
+def test_without_bound_documents_no_document_changes_its_persona() -> None:
+    for document in pretraining_corpus(2_000, seed=4, world=World(bound_share=0.0)):
+        assert len({s.persona for s in document}) == 1

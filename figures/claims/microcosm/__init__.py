@@ -1,0 +1,1 @@
+"""The hypotheses of docs/hypotheses-microcosm.md, held against the tables of its four experiments."""

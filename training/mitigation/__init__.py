@@ -1,0 +1,1 @@
+"""What is added to fine-tuning so that misalignment generalises less."""
