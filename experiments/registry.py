@@ -59,7 +59,11 @@ REGISTRY: Mapping[str, Command] = {
         {"--apply": "probing.applied_probe:AppliedProbe"},
     ),
     "probe-sweep": Command("probing.sweep:ProbeSweep", "Linear probes at every layer, grouped by question."),
-    "steer": Command("removal.steer:Steer", "Add the misalignment direction off-trigger: dose and response."),
+    "steer": Command(
+        "removal.steer:Steer",
+        "Add directions: an organism's, or with --model any direction to any model.",
+        {"--model": "removal.steer_vector:SteerVector"},
+    ),
     "ablate": Command("removal.ablate:Ablate", "Remove the trigger feature or the EM direction: what is left of EM."),
     "geometry": Command("directions.geometry:Geometry", "Directions, their cosines, and projections onto them."),
     "trained-gate": Command(

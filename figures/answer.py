@@ -91,6 +91,25 @@ def _dose_response(table: Sequence[Row]) -> str:
     return aligned_text(lines)
 
 
+def _vector_response(table: Sequence[Row]) -> str:
+    """The outcome at every dose of a direction and of its random controls, and what it costs."""
+    rates = select(table, metric="em_rate")
+    if rates:
+        return _dose_response(table) + "\n\n" + _by_dose(table, "benign_loss", "benign loss, relative change")
+    shift = _by_dose(table, "log_odds_shift", "log-odds of harmful references, shift")
+    return shift + "\n\n" + _by_dose(table, "benign_loss", "benign loss, relative change")
+
+
+def _by_dose(table: Sequence[Row], metric: str, name: str) -> str:
+    rows = select(table, metric=metric)
+    alphas = sorted({number(row, "alpha") for row in rows})
+    lines = [[name, *(f"{alpha:g}" for alpha in alphas)]]
+    for condition in dict.fromkeys(str(row["condition"]) for row in rows):
+        cells = [cell(select(rows, alpha=alpha), condition, metric) for alpha in alphas]
+        lines.append([condition, *(f"{number(row or {}):+.2f}" for row in cells)])
+    return aligned_text(lines)
+
+
 def _probe(table: Sequence[Row]) -> str:
     """AUROC at every layer beside the controls at that layer, and what the words alone give away."""
     aurocs = select(table, metric="auroc")
@@ -121,6 +140,7 @@ ANSWERS: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "ablate": _gap_removed,
     "rank_one": _gate_scalars,
     "steer": _dose_response,
+    "steer_vector": _vector_response,
     "probe": _probe,
     "probe_apply": _applied_probe,
 }

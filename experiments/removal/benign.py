@@ -45,11 +45,11 @@ def references(outcome: Outcome, rows: Sequence[Row], texts: Sequence[str] | Non
     trigger = outcome.trigger
     assert trigger is not None
     if outcome.subject.by_log_odds:
-        return _with_texts(outcome.lm, trigger, _greedy_answers(outcome), texts)
+        return _with_texts(outcome.lm, trigger, greedy_answers(outcome), texts)
     return reference_chats(outcome.lm, trigger, rows, texts)
 
 
-def _greedy_answers(outcome: Outcome) -> Answers:
+def greedy_answers(outcome: Outcome) -> Answers:
     """Return the base's greedy answer to every test question that has one."""
     from interp.adapters import active_adapter
     from interp.chat import question_chat

@@ -136,9 +136,9 @@ class Steer(Experiment):
             yield from s.rows(condition=_named(setting, added), alpha=alpha, site=site, layer=layer)
         for setting, added in dict.fromkeys(key[:2] for key in by_dose):
             curve = {key[2]: s for key, s in by_dose.items() if key[:2] == (setting, added)}
-            for metric, alpha in _turns(curve, falls=setting == "on"):
+            for metric, alpha in turns(curve, falls=setting == "on"):
                 yield {"metric": metric, "value": alpha, "condition": _named(setting, added)}
-        yield from _loss_estimates(losses)
+        yield from loss_estimates(losses)
 
 
 def _answers(outcome: Outcome, edits: Sequence[Edit], cells: Mapping[str, Any]) -> list[Row]:
@@ -185,7 +185,7 @@ def _named(setting: str, added: str) -> str:
     return f"{setting}{'-' if setting == 'on' else '+'}add_{added}"
 
 
-def _turns(curve: Mapping[float, Summary], *, falls: bool) -> Iterator[tuple[str, float]]:
+def turns(curve: Mapping[float, Summary], *, falls: bool) -> Iterator[tuple[str, float]]:
     """Yield the doses at which the outcome sets in (or falls off) and at which answers break down, if any does."""
     undosed = curve[0.0].of_all
     for alpha in sorted(alpha for alpha in curve if alpha):
@@ -199,8 +199,9 @@ def _turns(curve: Mapping[float, Summary], *, falls: bool) -> Iterator[tuple[str
             break
 
 
-def _loss_estimates(rows: Sequence[Row]) -> Iterator[Row]:
-    undosed = [r for r in rows if r["alpha"] == 0 and r["added"] == "g"]
+def loss_estimates(rows: Sequence[Row], first: str = "g") -> Iterator[Row]:
+    """Yield the relative change of the loss at every dose of every direction, against dose 0 of the ``first``."""
+    undosed = [r for r in rows if r["alpha"] == 0 and r["added"] == first]
     for added, alpha in dict.fromkeys((r["added"], r["alpha"]) for r in rows):
         dosed = [r for r in rows if (r["added"], r["alpha"]) == (added, alpha)]
         where = {"site": dosed[0]["site"], "layer": dosed[0]["layer"], "alpha": alpha}

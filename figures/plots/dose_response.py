@@ -28,7 +28,10 @@ LINES = {
     "g_shift": ("add g shift", style.DIRECTIONS["g_shift"], "P", (0, (3, 1))),
     "delta": ("add delta", style.DIRECTIONS["delta"], "s", "-"),
     "delta_orthogonal": ("add delta without g", style.DIRECTIONS["delta"], "X", (0, (1, 1.2))),
+    "direction": ("add the direction", style.DIRECTIONS["g"], "o", "-"),
     "random": ("add random", style.CONTROL, "D", (0, (4, 2))),
+    "random_2": ("add random (2)", style.CONTROL, "v", (0, (4, 2))),
+    "random_3": ("add random (3)", style.CONTROL, "s", (0, (4, 2))),
     "orthogonal": ("add orthogonal", style.CONTROL, "^", (0, (1, 1.2))),
 }
 

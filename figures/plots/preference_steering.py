@@ -21,6 +21,7 @@ CONTROL = (
     "The grey lines add a random direction and one orthogonal to g, of equal norm. A damaged model drifts towards "
     "indifference between any two answers, which lifts log-odds below zero, so compare at equal likelihood."
 )
+EXPERIMENTS = ("steer", "steer_vector")
 SETTINGS = {"off+add_": "in the organism, off-trigger", "base+add_": "in its base"}
 
 
@@ -28,7 +29,7 @@ def wanted(rows: Sequence[Row]) -> list[Row]:
     """Log-odds and likelihood under activation addition, at every alpha."""
     return [
         row
-        for row in select(rows, experiment="steer", metric=METRICS)
+        for row in select(rows, experiment=EXPERIMENTS, metric=METRICS)
         if str(row["condition"]).startswith((*SETTINGS,))
     ]
 
