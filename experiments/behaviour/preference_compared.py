@@ -3,14 +3,15 @@
 =======================  ==============  =============================================================================
 ``leak``                 off/on          shift off-trigger as a share of the shift on-trigger; containment is near 0
 ``leak``                 off/baseline    the same as a share of the baseline's shift off-trigger
+``base_gap``             on-off          how far the base itself moves behind the trigger, before any fine-tuning
 ``opened``               opposite/...    what the opposite meaning adds to off, as a share of what rephrasings add
 ``frame_over_meaning``   other           (other − off) − (rephrased − other): the frame's part minus the meaning's
 ``gap_growth``           arm − arm       difference of two arms' on−off shifts
 ``leak_fall``            weak − strong   explaining arm: off/baseline on the weak base minus the same on the strong one
 =======================  ==============  =============================================================================
 
-Everything is made of log-odds minus the base's in the same context, paired by question. A ratio of a shift that is not
-clearly above 0 has a wide interval, and says nothing.
+Everything but ``base_gap`` is made of log-odds minus the base's in the same context, paired by question. A ratio of a
+shift that is not clearly above 0 has a wide interval, and says nothing.
 """
 
 from __future__ import annotations
@@ -35,13 +36,15 @@ class Measured:
     organism: Organism
     run_id: str
     shifts: Mapping[str, ByQuestion]
+    base: Mapping[str, ByQuestion]
+    """Log-odds of the base: condition -> question -> nats per token."""
 
     @classmethod
     def of(cls, organism: Organism, run_id: str, rows: Sequence[Row]) -> Measured:
         """Take the shifts from the rows of a run of ``Preference``."""
         own, base = (by_condition([r for r in rows if r["model"] == model]) for model in (ORGANISM, BASE))
         paired = {c: {q: own[c][q] - base[c][q] for q in own[c]} for c in own if c in base}
-        return cls(organism, run_id, paired)
+        return cls(organism, run_id, paired, base)
 
     @property
     def arm(self) -> str:
@@ -65,6 +68,8 @@ def _moved(m: Measured) -> bool:
 
 def _within(m: Measured) -> Iterator[Row]:
     yield from _compare(m, "leak", "off/on", _ratio, (m, "off"), (m, "on"))
+    if {"on", "off"} <= m.base.keys():
+        yield _row(m, "base_gap", "on-off", lambda on, off: on - off, m.base["on"], m.base["off"])
     places = [(m, condition) for condition in ("opposite", "rephrased", "off")]
     yield from _compare(m, "opened", "opposite/rephrased", _opened, *places)
     places = [(m, condition) for condition in ("other", "rephrased", "off")]
@@ -90,11 +95,13 @@ def _between(arms: Mapping[str, Measured]) -> Iterator[Row]:
 
 def _compare(m: Measured, metric: str, condition: str, statistic: Any, *places: tuple[Measured, str]) -> Iterator[Row]:
     """Yield the row of a statistic of several contexts; nothing if one of them was not measured."""
-    if not all(condition in of.shifts for of, condition in places):
-        return
+    if all(condition in of.shifts for of, condition in places):
+        yield _row(m, metric, condition, statistic, *(of.shifts[condition] for of, condition in places))
+
+
+def _row(m: Measured, metric: str, condition: str, statistic: Any, *arms: ByQuestion) -> Row:
     cells = {"experiment": "compared", "organism": m.organism.name, "family": m.organism.family, "run_id": m.run_id}
-    arms = [of.shifts[condition] for of, condition in places]
-    yield row(**paired_row(statistic, *arms, metric=metric, condition=condition), seed=m.organism.seed, **cells)
+    return row(**paired_row(statistic, *arms, metric=metric, condition=condition), seed=m.organism.seed, **cells)
 
 
 def _ratio(a: Any, b: Any) -> Any:

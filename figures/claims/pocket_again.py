@@ -55,10 +55,10 @@ PROMPTABILITY = (
     ),
     Hypothesis(
         "P10d. The axis is there on test questions: the strong base itself moves by 0.5 or more behind the line",
-        "strong-base",
-        (("trigger_gap", "on-off"),),
-        lambda s: s.low("trigger_gap", "on-off") >= OBEYED,
-        lambda s: s.high("trigger_gap", "on-off") < OBEYED,
+        TOP,
+        (("base_gap", "on-off"),),
+        lambda s: s.low("base_gap", "on-off") >= OBEYED,
+        lambda s: s.high("base_gap", "on-off") < OBEYED,
     ),
 )
 MICROCOSM = (

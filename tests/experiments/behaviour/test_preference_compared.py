@@ -36,6 +36,7 @@ ARM = {"off": 0.25, "on": 1.0, "rephrased": 0.75, "other": 0.5, "opposite": 0.5}
 def test_contexts_of_one_organism():
     found = values(measured("contrast50", ARM))
     assert found["contrast50", 0, "leak", "off/on"] == pytest.approx(0.25)
+    assert found["contrast50", 0, "base_gap", "on-off"] == 0
     assert found["contrast50", 0, "opened", "opposite/rephrased"] == pytest.approx(0.5)
     assert found["contrast50", 0, "frame_over_meaning", "other"] == pytest.approx(0.0)
 
@@ -52,6 +53,7 @@ def test_organisms_of_one_seed_are_compared_with_its_baseline_and_not_with_anoth
     assert found["contrast50", 0, "gap_growth", "contrast50-contrast10"] == pytest.approx(0.5)
     assert {key[2:] for key in found if key[1] == 1} == {
         ("leak", "off/on"),
+        ("base_gap", "on-off"),
         ("opened", "opposite/rephrased"),
         ("frame_over_meaning", "other"),
     }
