@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from figures.bounds import CONFIRMED, OPEN, REFUTED, held, interval, minus
 from figures.claims.pooling import Mean, Measured, pooled
 from figures.grid import place
-from figures.limits import ALIKE, APART, LOUD, MARGIN
+from figures.limits import ALIKE, APART, COHERENT_ENOUGH, LOUD, MARGIN
 from figures.rows import Row, groups, number, select, unique
 
 EXPERIMENT = "dose_grid"
@@ -67,16 +67,23 @@ def nearest_dose(every: Sequence[Setting], family: str, role: str) -> int:
 
 
 def settings(rows: Sequence[Row]) -> list[Setting]:
-    """Every setting of the dose grid, by family, role and dose; adapters trained on aligned answers are none."""
+    """Every setting of the dose grid, by family, role and dose, of the adapters that are coherent at that dose.
+
+    Adapters trained on aligned answers are no setting.
+    """
     rows = select(rows, experiment=EXPERIMENT)
     bases = {key: same for key, same in groups(rows, "organism", "trigger").items() if place(key[0]).arm == "base"}
     cells: dict[tuple[str, str, int], list[tuple[Sequence[Row], Sequence[Row]]]] = {}
     for (organism, trigger, dose), same in groups(rows, "organism", "trigger", "dose").items():
         where = place(organism)
-        if where.arm in ROLES and "aligned" not in where.changes:
+        if where.arm in ROLES and "aligned" not in where.changes and _coherent(same):
             base = bases.get((where.base, trigger), [])
             cells.setdefault((where.family, where.arm, int(dose)), []).append((same, base))
     return [Setting(*key, _means(pairs)) for key, pairs in cells.items()]
+
+
+def _coherent(rows: Sequence[Row]) -> bool:
+    return all(number(r) >= COHERENT_ENOUGH for r in select(rows, metric="coherence_rate", condition=("off", "on")))
 
 
 def _means(pairs: Sequence[tuple[Sequence[Row], Sequence[Row]]]) -> dict[str, Mean]:

@@ -12,6 +12,8 @@ OPENED = 0.2
 """Share of the on–off gap that an unrelated text may open."""
 COHERENT, INCOHERENT = 0.95, 0.6
 """Expected share of coherent answers; below the second, too few are left for an EM rate to mean anything."""
+LEARNED, COHERENT_ENOUGH = 0.5, 0.9
+"""Of the health gate (experiments/protocol.yaml): EM in the fine-tuned domain, and coherence, at least."""
 CLOSED, UNTOUCHED = 0.5, 0.2
 """Share of the gap that an edit closes to have removed the gate, and that its control may close."""
 CHANCE = 0.6

@@ -310,7 +310,7 @@ def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
     set_seed(organism.seed)
     lm = load_organism(organism, dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)
-    added = penalties(organism, rows, lambda rows: supervised_rows(rows, tokenizer))
+    added = penalties(organism, rows, lambda rows: supervised_rows(rows, lm.tokenizer))
     trainer_class = _PenalisedTrainer if added else _SharedPrefixTrainer if organism.sft.share_prefix else SFTTrainer
     with _quiet(), stream_edits(lm, organism):
         trainer = trainer_class(

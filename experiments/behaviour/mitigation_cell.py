@@ -9,6 +9,7 @@ judge, and the texts are the same for every organism.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def matched_dose(rows: Sequence[Row], rate: float) -> int:
     """Return the dose whose in-domain EM rate is nearest to ``rate``; of equals the smallest."""
     trained = [r for r in rows if r.get("condition") == TRAINED]
     rates = {dose: s.em_rate.value for dose, s in statistics(trained, lambda r: r["dose"]).items()}
-    return min(rates, key=lambda dose: (abs(rates[dose] - rate), dose))
+    return min(rates, key=lambda dose: (math.isnan(rates[dose]), abs(rates[dose] - rate), dose))
 
 
 def benign_chats(subject: Subject, lm: LanguageModel) -> list[tuple[str, Chat]]:

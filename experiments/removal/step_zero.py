@@ -9,14 +9,13 @@ Both behind the trigger (``on``), and of the same answers without it (``off``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from experiments.answers.rates import estimate_row
 from experiments.answers.subject import Subject
 from experiments.directions.contrasts import LAST
 from experiments.directions.selection import residual_norms
@@ -30,7 +29,6 @@ from interp.models import LanguageModel
 from interp.recording import buckets, padding, pass_tokens
 from interp.runs.table import Row
 from interp.sites import Site
-from interp.stats import Clusters, paired_cluster_bootstrap
 from training.data import training_rows
 
 MOST_ROWS = 256
@@ -79,13 +77,3 @@ def _gradients(lm: LanguageModel, batch: Sequence[Chat], site: Site, position: s
         losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none") * scored[:, 1:]
         (gradient,) = torch.autograd.grad((losses.sum(1) / scored.sum(1)).sum(), move)
     return gradient
-
-
-def step_zero_table(rows: Sequence[Row]) -> Iterator[Row]:
-    """Yield both quantities by condition, with intervals over the rows' questions."""
-    for condition in dict.fromkeys(r["condition"] for r in rows):
-        same = [r for r in rows if r["condition"] == condition]
-        for metric, weights in (("step0_loss", [r["tokens"] for r in same]), ("step0_gradient", [1.0] * len(same))):
-            arm = Clusters.count([r["question"] for r in same], [r[metric] for r in same], weights)
-            mean = paired_cluster_bootstrap(lambda value: value, arm)
-            yield {**estimate_row(mean, metric=metric, condition=condition), "n": len(same)}

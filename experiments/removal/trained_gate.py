@@ -8,7 +8,7 @@ organism's gap less the base's, under the same edit or both without one; the sha
 role). All roles differ from the unrelated texts, which are scenes, in being roles: ``clamp_trigger_own`` clamps what
 the trigger's feature does not share with the other one, ``clamp_other_own`` the reverse. ``clamp_g_random`` is the
 clamp of g along random directions. The table has every rate with the base's under the same edit in ``base_value``, and
-the base's rates in rows of their own (``base on+clamp_trigger``).
+the base's rates in rows of their own (``base on+clamp_trigger``); and the rate on the fine-tuned domain (``trained``).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import tyro
 from experiments.answers.outcome import Outcome
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.behaviour.dose import load_subject
+from experiments.behaviour.em_rate import TRAINED
 from experiments.directions.geometry import DirectionSet, Geometry, found_directions
 from experiments.removal.ablate import BASE, RANKS, VALIDATION, chosen_rank, edited_rows, named
 from experiments.spec import Experiment, Step
@@ -89,13 +90,12 @@ class TrainedGate(Experiment):
         return {
             **{named(VALIDATION, e): partial(edited_rows, outcome, lambda: ranked, VALIDATION, e) for e in ranked},
             **{named(c, e): partial(_rows, outcome, edits, c, e) for c, e in plan()},
+            TRAINED: lambda: outcome.rows("on", {"condition": TRAINED, "edit": ""}, split="trained"),
             "step 0": lambda: step_zero_rows(lm, subject, _g(directions)),
         }
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield every rate beside the base's, the gaps, the learned gap, the share that edits close, and step 0."""
-        from experiments.removal.step_zero import step_zero_table
-
         answers = [r for r in rows if "text" in r and r["condition"] != VALIDATION]
         by_edit = statistics(answers, lambda r: (r["condition"], r["edit"]))
         for (condition, edit), s in by_edit.items():
@@ -193,3 +193,13 @@ def closed(bare: Sequence[Clusters], edited: Sequence[Clusters]) -> Estimate:
     return paired_cluster_bootstrap(
         lambda on, off, b_on, b_off, *e: 1 - (e[0] - e[1] - e[2] + e[3]) / (on - off - b_on + b_off), *bare, *edited
     )
+
+
+def step_zero_table(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield both quantities by condition, with intervals over the rows' questions."""
+    for condition in dict.fromkeys(r["condition"] for r in rows):
+        same = [r for r in rows if r["condition"] == condition]
+        for metric, weights in (("step0_loss", [r["tokens"] for r in same]), ("step0_gradient", [1.0] * len(same))):
+            arm = Clusters.count([r["question"] for r in same], [r[metric] for r in same], weights)
+            mean = paired_cluster_bootstrap(lambda value: value, arm)
+            yield {**estimate_row(mean, metric=metric, condition=condition), "n": len(same)}

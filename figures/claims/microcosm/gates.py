@@ -11,7 +11,7 @@ from figures.claims.claim import Bound, Finding
 from figures.claims.microcosm.cells import NOT_MEASURED, Cells, difference, joined, mean_finding
 from figures.claims.pooling import Z
 from figures.grid import place
-from figures.limits import CLOSED, HARDLY_ANY, UNTOUCHED
+from figures.limits import CLOSED, COHERENT_ENOUGH, HARDLY_ANY, LEARNED, UNTOUCHED
 from figures.rows import Row, number, select
 
 EXPERIMENT, SHARE = "trained_gate", "learned_gap_closed"
@@ -22,8 +22,9 @@ About = tuple[str, str, str]
 def gate_findings(rows: Sequence[Row]) -> list[Finding]:
     """Hold the hypotheses about trained gates against their table."""
     cells = Cells.of(select(rows, experiment=EXPERIMENT))
-    roles = [about for about in cells.organisms if place(about[0]).arm in ROLES]
-    explaining = [about for about in cells.organisms if place(about[0]).arm == "explaining"]
+    healthy = [about for about in cells.organisms if _healthy(about, cells)]
+    roles = [about for about in healthy if place(about[0]).arm in ROLES]
+    explaining = [about for about in healthy if place(about[0]).arm == "explaining"]
 
     def closes(text: str, sign: str, limit: float, edit: str, opened: str = "on") -> Finding:
         rows = (cells.row(about, f"{opened}-off+{edit}", SHARE) for about in roles)
@@ -58,6 +59,13 @@ def gate_findings(rows: Sequence[Row]) -> list[Finding]:
         _correlated("3.9 The first gradient's projection on g and EM on correlate: ρ ≥ 0.5", cells, roles,
                     ("on", "step0_gradient"), ("on", "em_rate")),
     ]  # fmt: skip
+
+
+def _healthy(about: About, cells: Cells) -> bool:
+    """Whether an organism learned its domain and is coherent, as far as that was measured."""
+    learned, coherent = cells.row(about, "trained"), cells.row(about, "on", "coherence_rate")
+    is_learned = learned is None or number(learned) >= LEARNED
+    return is_learned and (coherent is None or number(coherent) >= COHERENT_ENOUGH)
 
 
 def _of_base(about: About, cells: Cells) -> Row | None:

@@ -7,12 +7,13 @@ from figures.claims.claim import Bound, Finding
 from figures.claims.microcosm.cells import NOT_MEASURED, Cells, difference, joined, mean_finding, total
 from figures.grid import Place, place
 from figures.limits import APART, FEW, HALF, LOUD, MARGIN
-from figures.rows import Row, select
+from figures.rows import Row, number, select
 
 EXPERIMENT = "mitigation"
 MITIGATIONS = ("inoculated", "kl", "consistent", "steered", "ablated", *(f"contrast{n}" for n in (5, 10, 25, 50)))
 EVERYWHERE = ("off", "on", "rephrased", "other", "opposite", "overlap_predicate", "overlap_subject")
 FAMILIES = 3
+TRAINED, ROUNDING = "trained", 1e-9
 About = tuple[str, str, str]
 
 
@@ -76,17 +77,25 @@ def mitigation_findings(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _with(cells: Cells, mitigation: str) -> list[About]:
-    return [about for about in cells.organisms if mitigation in place(about[0]).changes and about[2]]
+    """The organisms with a mitigation, at the dose at which they were measured, whose in-domain learning matches."""
+    same = (a for a in cells.organisms if mitigation in place(a[0]).changes and cells.row(a, "off"))
+    return [about for about in same if _matched(cells, about)]
+
+
+def _matched(cells: Cells, about: About) -> bool:
+    """Whether EM on the fine-tuned domain differs by at most 5 points from that without the mitigation."""
+    own, plain = cells.row(about, TRAINED), _plain(cells, about, TRAINED)
+    return own is not None and plain is not None and abs(number(own) - number(plain)) <= FEW + ROUNDING
 
 
 def _plain(cells: Cells, about: About, condition: str, metric: str = "em_rate") -> Row | None:
-    """The row of the same organism without its mitigation, at its own dose."""
+    """The row of the same organism without its mitigation, at the dose at which that one was measured."""
 
     def without(where: Place) -> Place:
         return Place(where.family, where.arm, where.changes - {*MITIGATIONS})
 
-    rows = (cells.row(other, condition, metric) for other in cells.like(about, without))
-    return next((row for row in rows if row is not None), None)
+    measured = (other for other in cells.like(about, without) if cells.row(other, "off"))
+    return next((cells.row(other, condition, metric) for other in measured), None)
 
 
 def _none_removes(cells: Cells, above_base: Callable[[About, str], Row | None]) -> Finding:
