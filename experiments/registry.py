@@ -85,6 +85,7 @@ REGISTRY: Mapping[str, Command] = {
     "store": Command("cli.commands:store", "Describe or verify an activation store."),
     "verify": Command("cli.commands:verify", "Check the files of runs and adapters against their digests."),
     "report": Command("cli.commands:report", "Figures and a report from all finished runs, or from one table."),
+    "figure": Command("cli.commands:figure", "One figure by name, as PDF and PNG, one and two columns wide."),
     "findings": Command("cli.commands:findings", "Check every claim of the README against the tables."),
     "microcosm": Command("cli.commands:microcosm", "Rebuild the shipped models of the Microcosm from scratch."),
 }

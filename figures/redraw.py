@@ -1,7 +1,8 @@
 """Any figure by its name, as files for a paper: PDF and PNG, one and two columns wide.
 
-At the width of one column a figure shows one organism under one trigger: where the table has several, each has files of
-its own. A figure that compares organisms in one panel is drawn whole at either width.
+At the width of one column a figure shows one organism under one trigger, and one setting of steering: where the table
+has several, each has files of its own. A figure that compares many organisms side by side has no such form: it is drawn
+two columns wide only.
 """
 
 import re
@@ -13,8 +14,10 @@ from figures.plots import BY_NAME, Plot
 from figures.rows import Row, panels
 from interp.runs.files import atomic_write_bytes
 
-WHOLE = ("phase_diagram", "grid_effects", "preference", "dose_box", "restoration")
-"""Figures whose panels are not organisms."""
+WIDE = ("phase_diagram", "grid_effects", "dose_box", "restoration", "ablation", "patching")
+"""Figures that are legible two columns wide only."""
+WHOLE = ("preference",)
+"""Figures that are drawn whole at either width."""
 WIDTHS = {"1col": style.COLUMN, "2col": style.DOUBLE}
 
 
@@ -39,6 +42,8 @@ def redraw(plot: Plot, rows: Sequence[Row], stem: Path) -> list[Path]:
     wanted = style.some(module.wanted(rows), plot.name, module.METRICS)
     paths: list[Path] = []
     for suffix, width in WIDTHS.items():
+        if width == style.COLUMN and plot.name in WIDE:
+            continue
         for part, some in _parts(plot, wanted, rows, width):
             with style.at_width(width):
                 figure = module.draw(some)
@@ -51,10 +56,15 @@ def redraw(plot: Plot, rows: Sequence[Row], stem: Path) -> list[Path]:
 
 def _parts(plot: Plot, wanted: Sequence[Row], rows: Sequence[Row], width: float) -> Iterator[tuple[str, Sequence[Row]]]:
     """Yield (suffix of the file's name, rows): all rows, or at one column's width those of each organism."""
-    cells = panels(wanted)
-    if width == style.DOUBLE or plot.name in WHOLE or len(cells) < 2:
+    if width == style.DOUBLE or plot.name in WHOLE:
         yield "", rows
         return
-    for (_, organism, trigger), _ in cells.items():
-        same = [r for r in rows if r["organism"] == organism and r["trigger"] in ("", trigger.partition("@")[0])]
-        yield "-" + re.sub(r"[^\w.]+", "-", f"{organism.rpartition('/')[2]} {trigger}").strip("-"), same
+    cells = panels(wanted)
+    for (_, organism, trigger), cell in cells.items():
+        part = [r for r in rows if r["organism"] == organism and r["trigger"] in ("", trigger.partition("@")[0])]
+        named = f"{organism.rpartition('/')[2]} {trigger}" if len(cells) > 1 else ""
+        settings = list(dict.fromkeys(str(r["condition"]).partition("+add_")[0] for r in cell))
+        for setting in settings if plot.name == "preference_steering" else [""]:
+            kept = [r for r in part if not setting or str(r["condition"]).startswith(f"{setting}+add_")]
+            name = f"{named} {setting if len(settings) > 1 else ''}"
+            yield "".join(f"-{word}" for word in re.findall(r"[\w.]+", name)), kept

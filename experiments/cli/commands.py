@@ -136,8 +136,14 @@ def findings(
     """
     from collections import Counter
 
-    from figures.markdown.documents import draw_gallery, every_finding, read_tables, texts, write_findings
+    from figures.markdown.documents import TABLES, draw_gallery, every_finding, read_tables, texts, write_findings
     from figures.markdown.table import renew
+
+    if lacking := [name for name in TABLES if not (data / f"{name}.csv.gz").is_file()]:
+        raise ValueError(
+            f"{data}: no {lacking[0]}.csv.gz; the claims are about the tables of `semcon grid` and `semcon mechanism`, "
+            "for runs of your own there is `semcon report RUNS`"
+        )
 
     if gallery is not None and not gallery.is_dir():
         raise ValueError(f"{gallery}: no such folder")
@@ -178,6 +184,39 @@ def report(source: Annotated[Path | None, tyro.conf.Positional] = None, *, out: 
     answers = Answers(source, _thresholds(source, gathered.rows))
     print(f"wrote {table}\nwrote {build(table, out or source, answers)}")
     print("\n".join(f"left out {line}" for line in gathered.left_out), end="\n" if gathered.left_out else "")
+
+
+def figure(
+    name: Annotated[str, tyro.conf.Positional],
+    *,
+    runs: Path | None = None,
+    table: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Draw one figure by its name, as PDF and PNG, one and two columns wide, from finished runs or from a table.
+
+    Args:
+        name: Name of the figure, or all; a wrong name lists them.
+        runs: Folder of runs whose tables are gathered; by default $SEMCON_RUNS, else runs.
+        table: One table (CSV, possibly gzipped) instead of a folder of runs.
+        out: Folder of the pictures; by default figures in the folder of the runs or of the table.
+    """
+    from figures.gather import gather
+    from figures.plots import BY_NAME
+    from figures.redraw import find_figure, redraw
+    from interp.runs.table import read_table
+
+    plots = list(BY_NAME.values()) if name == "all" else [find_figure(name)]
+    source = table or runs or runs_root()
+    if not source.exists():
+        raise FileNotFoundError(f"{source}: no such {'table' if table else 'folder'}")
+    rows = read_table(source, rows_required=True) if source.is_file() else gather(source).rows
+    folder = out or (source.parent if source.is_file() else source) / "figures"
+    drawn = [plot for plot in plots if name != "all" or plot.module().wanted(rows)]
+    if not drawn:
+        raise ValueError(f"{source}: no row that a figure shows")
+    for plot in drawn:
+        print("wrote " + " ".join(map(str, redraw(plot, rows, folder / plot.name))))
 
 
 def _thresholds(folder: Path, rows: Sequence[Row]) -> Thresholds:

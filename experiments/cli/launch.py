@@ -18,8 +18,17 @@ from experiments.protocol import protocol_file
 from experiments.spec import Experiment, probe, run_experiment
 from interp.runs.configs import jsonable
 from interp.runs.files import check_room
-from interp.runs.run import runs_root
+from interp.runs.run import Run, runs_root
+from interp.runs.table import Row
 
+FIGURES = {
+    "probe": ("probe_auroc",),
+    "probe_apply": ("probe_auroc",),
+    "steer_vector": ("dose_response", "preference_steering"),
+}
+"""Figures that are drawn at once, by experiment; of any other `semcon figure` or `semcon report` draws them."""
+FILES = (".safetensors", ".md", ".csv")
+"""Outputs beside the table that a command names at its end."""
 E = TypeVar("E", bound=Experiment)
 T = TypeVar("T")
 
@@ -105,7 +114,21 @@ def run_configured(options: Options[Experiment]) -> int:
     from figures.answer import answer  # figures draw with matplotlib, which --help does without
 
     print(f"{answer(table)}\n\n{len(table)} rows in {run.path / 'table.csv'}")
+    own = run.experiment in FIGURES
+    files = [run.path / n for n in run.manifest["outputs"] if own and Path(n).suffix in FILES and n != "table.csv"]
+    print("".join(f"{path}\n" for path in [*files, *_pictures(run, table)]), end="")
     return 0
+
+
+def _pictures(run: Run, table: Sequence[Row]) -> list[Path]:
+    """Draw the figures of an experiment about a user's own data or direction, beside the runs; return the PDFs."""
+    from figures.plots import BY_NAME
+    from figures.redraw import redraw
+
+    plots = [BY_NAME[name] for name in FIGURES.get(run.experiment, ())]
+    stem = run.path.parents[1] / "figures" / run.run_id
+    drawn = [redraw(p, table, stem.with_name(f"{stem.name}-{p.name}")) for p in plots if p.module().wanted(table)]
+    return [path for paths in drawn for path in paths if path.name.endswith(".pdf")]
 
 
 def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: Any) -> T:

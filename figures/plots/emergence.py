@@ -49,7 +49,8 @@ def draw(rows: Sequence[Row]) -> Figure:
                 _rates(top, cell, first=j == 0)
                 _states(below, cell, first=j == 0)
                 style.title(top, organism, family)
-        figure.legend(handles=_key(), loc="outside lower center", ncols=5)
+        columns = 5 if figure.get_figwidth() > style.COLUMN else 3
+        figure.legend(handles=_key(), loc="outside lower center", ncols=columns)
     return figure
 
 
