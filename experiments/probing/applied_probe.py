@@ -27,6 +27,7 @@ from interp.runs.checks import Seed
 from interp.runs.files import atomic_write_text, csv_text
 from interp.runs.run import Run
 from interp.runs.table import Row
+from interp.triggers import Trigger
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,6 +103,10 @@ class AppliedProbe(Experiment):
         check_position(self.saved.about["position"], self.file.rows)
         if self.target is not None and not any(self._unseen()):
             raise ValueError(f"{self.data}: the probe was trained on every group in it; an AUROC needs others")
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse a model that loading would refuse, as far as can be told without weights."""
+        self.subject.check_models(*triggers)
 
     def _unseen(self) -> list[bool]:
         known = set(self.saved.about.get("groups", ()))

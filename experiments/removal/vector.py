@@ -17,6 +17,7 @@ import tyro
 from interp.cli.prompts import Prompt, read_prompts
 from interp.runs.checks import NotNegative
 from interp.sites import Site
+from interp.triggers import Trigger
 
 if TYPE_CHECKING:
     from interp.directions import Direction
@@ -65,6 +66,9 @@ class Source:
     def judges(self) -> frozenset[str]:
         """Return no judge."""
         return frozenset()
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse nothing: it has no model of its own."""
 
     def cells(self, rows: object = ()) -> Mapping[str, Any]:
         """Return no cells."""

@@ -95,6 +95,16 @@ def test_answers_stand_side_by_side(run):
     assert "a\\|b &lt;b>" in side_by_side(hostile) and "(nothing)" in side_by_side(hostile)
 
 
+def test_its_parts_are_parts_of_the_run():
+    from experiments.model import Model
+    from experiments.removal.vector import Source
+    from experiments.spec import Part
+    from training.finished import finished_organism
+
+    assert isinstance(Source(), Part), "else neither its files are hashed nor is it checked"
+    assert isinstance(Model(finished_organism("microcosm/llama", None)), Part)
+
+
 BAD = {
     "no source": ([], ("--positive", "--probe", "--direction")),
     "one side": (["--positive", "loud.txt"], ("--negative",)),
@@ -124,11 +134,9 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(name, folder, tmp_path
     save_file({"d": torch.ones(8)}, tmp_path / "wide.safetensors")
     save_file({"d": torch.zeros(16)}, tmp_path / "zero.safetensors")
     (tmp_path / "plain.yaml").write_text(json.dumps({"validation": {"a": "What?"}, "test": {"b": "Why?"}}))
-    (tmp_path / "base").mkdir()
-    (tmp_path / "base/config.json").write_bytes((folder / "base/config.json").read_bytes())
     monkeypatch.chdir(tmp_path)
     questions = [] if "--questions" in words else ["--questions", "q.yaml"]
-    assert main(["steer", "--model", "base", *questions, *words, "--runs", "runs"]) == 2
+    assert main(["steer", "--model", str(folder / "base"), *questions, *words, "--runs", "runs"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
     assert [n for n in names if n not in error] == [], error
