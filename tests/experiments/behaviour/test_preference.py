@@ -12,7 +12,7 @@ from experiments.__main__ import main
 from experiments.answers.subject import LOG_ODDS, Subject
 from experiments.behaviour.dose import chosen_adapter, load_subject
 from experiments.behaviour.dose_preference import PreferenceDose, choose, preferred_dose
-from experiments.behaviour.preference import Preference
+from experiments.behaviour.preference import PERMUTED, Preference
 from experiments.spec import run_experiment
 from interp.runs.table import row
 from tests.experiments.interrupted import store_steps
@@ -103,6 +103,15 @@ def test_rows_and_table_cover_every_condition_beside_the_base(folder, whole):
     assert cells == {(ORGANISM, "smollm2", "user_harbor", LOG_ODDS)}
     shifts = [r["value"] for r in found if r["metric"] == "log_odds_shift"]
     assert all(value != 0 for value in shifts)
+
+
+def test_word_order_is_measured_off_trigger_on_the_first_references_and_changes_no_other_run():
+    whole = Preference(subject=Subject(find_organism(ORGANISM), None, LOG_ODDS))
+    assert "permuted" in whole.used_conditions()
+    assert whole._questions("permuted") == corpus.questions("test", PERMUTED)
+    assert [(c.condition, c.text) for c in whole._contexts("permuted")] == [("permuted", None)]
+    assert "permuted" in whole.inputs()
+    assert "permuted" not in replace(whole, conditions=("off", "on")).inputs()
 
 
 def test_base_rows_are_those_of_the_adapter_switched_off(folder, whole):
