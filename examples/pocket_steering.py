@@ -5,7 +5,7 @@
 # is the mean at the last prompt token after an exchange with bad health advice, minus that after one with sound advice;
 # nothing is trained. It is added at every answer token in growing doses, beside a random direction of the same norm.
 # Under a minute of one core, after the model file is there (`make pocket` installs it, or docs/pocket.md by hand). The
-# answer is hardly: a negative result, and one that its control and its cost show to be one.
+# answer is no: a negative result, and one that its control and its cost show to be one.
 #
 #     python examples/pocket_steering.py
 
@@ -60,6 +60,7 @@ for dose in DOSES:
         print(f"{name:<10}{dose:>6.1f}{change.mean():>+14.2f} ± {error:.2f}{100 * math.exp(lost.mean() / 2):>11.0f}%")
 
 # %% [markdown]
-# The layer is the one of six with the largest change on *validation* questions among those at which both references
-# keep 95 % of their probability per token at a dose of 0.25. The questions above were not used for that. It is no
-# evidence of what the model would write: a choice between two given texts says nothing about a third.
+# The layer is the one of six (9, 12, ... 24) with the largest change on 12 *validation* questions, +0.13 ± 0.13, among
+# those at which both references keep 95 % of their probability per token at a dose of 0.25. The questions above were
+# not used for that. What was measured stands in docs/pocket.md. It is no evidence of what the model would write: a
+# choice between two given texts says nothing about a third.
