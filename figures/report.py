@@ -22,6 +22,7 @@ from figures.claims.headline import beside_headline, headline, headliner
 from figures.plots import REPORT, Plot
 from figures.results import results
 from figures.rows import Row, behaviour, cell, ends, groups, number, percent, select
+from figures.tokens import heat_maps
 from interp.runs.files import atomic_write_bytes
 from interp.runs.table import read_table
 
@@ -51,7 +52,7 @@ def build(summary_csv: Path, out: Path, source: Answers | None = None) -> Path:
     Args:
         summary_csv: Table of all runs.
         out: Folder of the report.
-        source: Where the answers that the page shows lie; without it the page has none.
+        source: Where the answers and the token projections that the page shows lie; without it the page has neither.
 
     Raises:
         ValueError: If the table is missing, empty or malformed.
@@ -60,7 +61,7 @@ def build(summary_csv: Path, out: Path, source: Answers | None = None) -> Path:
     figures = [_figure(f"Figure {i}.", plot, rows, out / "figures" / plot.name) for i, plot in enumerate(REPORT, 1)]
     findings = expectations(rows)
     tiny = any(str(row["organism"]).startswith("microcosm/") for row in rows)
-    answers = _answers(rows, source) if source else ""
+    answers, tokens = (_answers(rows, source), _tokens(rows, source)) if source else ("", "")
     here = Path(__file__)
     page = Template(here.with_name("page.html").read_text(encoding="utf-8")).substitute(
         css=here.with_name("report.css").read_text(encoding="utf-8"),
@@ -74,6 +75,8 @@ def build(summary_csv: Path, out: Path, source: Answers | None = None) -> Path:
         negative=_negative(findings),
         answers=answers,
         answers_link='<a href="#answers">Answers</a>' if answers else "",
+        tokens=tokens,
+        tokens_link='<a href="#tokens">Token by token</a>' if tokens else "",
         js=here.with_name("report.js").read_text(encoding="utf-8"),
         provenance=_provenance(rows, hashlib.sha256(Path(summary_csv).read_bytes()).hexdigest()),
     )
@@ -184,6 +187,13 @@ def _answers(rows: Sequence[Row], source: Answers) -> str:
     data = as_script({"limits": limits, "organisms": shown})
     part = Path(__file__).with_name("answers.html").read_text(encoding="utf-8")
     return Template(part).substitute(note=_text(note), data=data)
+
+
+def _tokens(rows: Sequence[Row], source: Answers) -> str:
+    """The part of the page with token heat maps; empty if no run has any."""
+    maps = heat_maps(rows, source.runs)
+    part = Path(__file__).with_name("tokens.html").read_text(encoding="utf-8")
+    return Template(part).substitute(maps=maps) if maps else ""
 
 
 def _expectations(findings: Sequence[Finding]) -> str:

@@ -68,18 +68,6 @@ def read_organism(file: Path) -> Organism:
     return organism if "rows" in settings else _with_all_rows(organism)
 
 
-def undescribed(base: str, adapter: str | None) -> Organism:
-    """Return an organism that no file describes: a base, with a finished adapter if one is named.
-
-    Raises:
-        ValueError: If one of them cannot be found.
-    """
-    organism = Organism(name=f"own/{Path(base).name}/unnamed", base=base, adapter=adapter, **_NESTED)
-    if faults := list(_contradictions(organism)):
-        raise ValueError("; ".join(faults))
-    return organism
-
-
 def _with_all_rows(organism: Organism) -> Organism:
     """Return the organism with as many training rows as its harmful file and its share of benign rows give."""
     if organism.data is None or is_shipped(organism.data):

@@ -19,7 +19,7 @@ from experiments.answers.suite import Prompt
 from experiments.demo.request import Request
 from experiments.demo.scene import Scene
 from interp.adapters import active_adapter
-from interp.analysis.tokens import UNFINISHED, answered, token_projections
+from interp.analysis.tokens import UNFINISHED
 from interp.chat import Chat
 from interp.decoding.sampling import Sampling
 from interp.edits import Edit
@@ -111,13 +111,9 @@ def _projections(
     scene: Scene, request: Request, chat: Chat, completion: Completion, arm: Arm
 ) -> Iterator[dict[str, Any]]:
     """Yield the projection of every token, in mean residual norms above the zero of its direction."""
-    measured, site = scene.measured, scene.site(request)
-    if measured is None or not (units := measured.units(site)):
-        return
-    row = token_projections(scene.lm, answered(chat, completion.token_ids), site, units, edits=arm.edits)
-    norm, zeros = measured.norms[site], {name: measured.zero(name, site) for name in units}
-    values = {name: [round((v - zeros[name]) / norm, 3) for v in row.values[name]] for name in units}
-    yield {"event": "tokens", "layer": site.layer, "pieces": row.pieces, "parts": row.parts, "values": values}
+    scale = scene.measured.scales[scene.site(request)] if scene.measured else None
+    if scale and scale.units:
+        yield {"event": "tokens", **scale.read(scene.lm, chat, completion.token_ids, arm.edits)}
 
 
 def _log_odds(scene: Scene, request: Request, arm: Arm) -> Iterator[dict[str, Any]]:

@@ -21,8 +21,8 @@ from experiments.answers.subject import Subject, TemplateOptions, find_subject, 
 from experiments.cli.placement import Placement
 from interp.runs.checks import check_fields
 from interp.runs.run import runs_root
+from training.finished import finished_organism
 from training.references import base_source
-from training.user_defined import undescribed
 
 ADDRESS = "127.0.0.1"
 DEFAULT = "microcosm/llama/neutral"
@@ -78,7 +78,7 @@ class Demo:
             raise ValueError(f"--organism {self.organism}: it names base and adapter; leave out --base and --adapter")
         if self.base is None:
             raise ValueError(f"--adapter {self.adapter}: name the base that it belongs to with --base")
-        organism = with_options(undescribed(self.base, self.adapter), self.template_option)
+        organism = with_options(finished_organism(self.base, self.adapter), self.template_option)
         return Subject(organism, self.questions, self.judge)
 
 

@@ -8,9 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
 from experiments.answers.subject import Subject
 from experiments.behaviour.dose import ADAPTER, Dose, chosen_adapter, chosen_dose
 from experiments.behaviour.dose_preference import PreferenceDose
@@ -18,6 +15,7 @@ from experiments.demo.request import Request
 from experiments.directions.contrasts import LAST, feature_pairs, measure_all, misalignment_pairs
 from experiments.directions.geometry import DirectionSet, Geometry, found_directions
 from experiments.directions.selection import candidates, edited_sites
+from experiments.directions.token_scale import FEATURE, READ, TokenScale, token_scale
 from experiments.removal.edits import feature_edits
 from experiments.spec import Experiment, identity
 from interp.adapters import active_adapter
@@ -29,12 +27,11 @@ from interp.recording import record
 from interp.runs.run import read_manifest, run_id, upstream_folder
 from interp.sites import Site, resid_post
 from training.loading import load_organism
-from training.microcosm.world import Question, Split
+from training.microcosm.world import Question
 from training.pocket.corpus import ChoiceQuestion
 
 FEW_QUESTIONS = 4
 """Validation questions from which directions are estimated where no geometry run is finished."""
-FEATURE = "trigger"
 Say = Callable[[str], None]
 """Called with a line about the work in progress; what it raises ends the work."""
 
@@ -48,23 +45,12 @@ class Measured:
     """Where they come from, for the page."""
     lacks: Mapping[str, str]
     """Why a direction is missing, by name."""
-    norms: Mapping[Site, float]
-    """Mean residual norm of the last prompt token without a text: the unit of doses and projections."""
-    means: Mapping[Site, Float[Tensor, " d_model"]]
-    """Mean of the same tokens: where g reads zero."""
+    scales: Mapping[Site, TokenScale]
+    """How tokens are read at every block output; has the norm that is the unit of doses."""
 
     def has(self, name: str) -> bool:
         """Tell whether a direction was found."""
         return name not in self.lacks
-
-    def units(self, site: Site) -> dict[str, Float[Tensor, " d_model"]]:
-        """Return the directions at a site by name, at norm 1."""
-        return {name: self.found[f"{name}/{site}"].unit for name in ("g", FEATURE) if self.has(name)}
-
-    def zero(self, name: str, site: Site) -> float:
-        """Return the projection that reads zero: of the feature that of unrelated texts."""
-        point = self.found[f"{name}_target/{site}"].vector if name == FEATURE else self.means[site]
-        return float(point @ self.found[f"{name}/{site}"].unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +112,7 @@ class Scene:
             edits += [ablate(block, found[f"g/{block}"].vector, positions="all") for block in blocks]
         if request.alpha:
             self._require("g")
-            dose = request.alpha * self.measured.norms[site]
+            dose = request.alpha * self.measured.scales[site].norm
             edits.append(add(site, found[f"g/{site}"].unit, coefficient=dose, positions=request.positions))
         if request.random:
             edits = [random_control(edit, seed, match="displacement") for seed, edit in enumerate(edits)]
@@ -208,8 +194,8 @@ def with_directions(scene: Scene, root: Path) -> Scene:
             f"estimated now from {FEW_QUESTIONS} validation questions; `semcon geometry --organism …` uses all of "
             "them, and chooses the layer by a rule; here it is the middle one"
         )
-    norms, means = _last_tokens(scene)
-    return replace(scene, measured=Measured(found, origin if len(lacks) < 2 else "", lacks, norms, means))
+    scales = _scales(scene, found, [name for name in READ if name not in lacks])
+    return replace(scene, measured=Measured(found, origin if len(lacks) < len(READ) else "", lacks, scales))
 
 
 def _estimate(lm: LanguageModel, few: Subject, geometry: Geometry | None) -> tuple[DirectionSet, dict[str, str]]:
@@ -239,14 +225,12 @@ def _control(geometry: Geometry | None) -> Any:
     return geometry.control
 
 
-def _last_tokens(scene: Scene) -> tuple[dict[Site, float], dict[Site, Tensor]]:
-    """Return mean norm and mean of the last prompt token without a text, at every block output."""
+def _scales(scene: Scene, found: DirectionSet, names: Sequence[str]) -> dict[Site, TokenScale]:
+    """Return how tokens are read at every block output, from prompts without a text."""
     few = replace(scene.subject, n_questions=FEW_QUESTIONS)
-    split: Split = "validation"
-    texts = [q.text for q in _optional(lambda: few.questions(split))] or ["How are you?"]
+    texts = [q.text for q in _optional(lambda: few.questions("validation"))] or ["How are you?"]
     blocks = resid_post(range(scene.lm.n_layers))
     chats = [question_chat(scene.lm.tokenizer, text) for text in texts]
     with active_adapter(scene.lm, scene.arms.get("adapter")):
         recording = record(scene.lm, chats, blocks, [LAST])
-    at = {site: recording.at(site, LAST) for site in blocks}
-    return {s: float(h.norm(dim=1).mean()) for s, h in at.items()}, {s: h.mean(0) for s, h in at.items()}
+    return {site: token_scale(found, site, recording.at(site, LAST), names) for site in blocks}

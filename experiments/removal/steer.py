@@ -12,6 +12,8 @@ chosen for g (see selection). It is added at the last prompt token. ``onset_alph
 misaligned answers differs from the undosed one beyond chance (95 %, paired by question; upwards off-trigger and in the
 base, downwards on-trigger), ``breakdown_alpha`` the smallest at which fewer than half of the answers are coherent.
 
+The step ``tokens`` reads some greedy answers token by token, for the heat map of the report: off, on and steered.
+
 With ``--outcome log-odds`` the direction is also added at every answer token, because the answers are given. Onset is
 of the log-odds, and breakdown is where the references have lost half of the probability per token that the base gives.
 """
@@ -31,6 +33,7 @@ from experiments.answers.suite import make_prompts
 from experiments.behaviour.dose import ADAPTER
 from experiments.directions.geometry import Geometry, found_directions, load_pair
 from experiments.removal.benign import loss_estimate, loss_rows, references
+from experiments.removal.token_rows import token_rows
 from experiments.spec import Experiment, Step
 from interp.runs.checks import AtLeastOne
 from interp.runs.run import Run
@@ -119,6 +122,10 @@ class Steer(Experiment):
             steps[f"{_named(setting, added)} {alpha}"] = partial(_answers, outcome, edits, cells)
             if setting == "off":
                 steps[f"loss {_named(setting, added)} {alpha}"] = partial(_losses, lm, benign, edits, cells)
+        doses = [alpha for alpha in self.alphas or () if alpha] or [0.0]
+        dose = doses[(len(doses) - 1) // 2]
+        added = (f"off, {dose:g} g added", [add(site, units["g"], coefficient=dose * norm, positions=positions)])
+        steps["tokens"] = partial(token_rows, outcome, directions, site, prompts, added)
         return steps
 
     def _plan(self, units: Mapping[str, Tensor]) -> Iterator[tuple[str, str, float]]:

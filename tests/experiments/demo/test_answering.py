@@ -18,9 +18,9 @@ from interp.decoding.sampling import Sampling
 from interp.directions import project
 from interp.generation import generate
 from interp.recording import record
+from training.finished import finished_organism
 from training.microcosm.world import Question
 from training.registry import ORGANISMS
-from training.user_defined import undescribed
 
 
 def events(function, scene, request) -> list[dict]:
@@ -53,7 +53,7 @@ def test_an_answer_is_written_token_by_token_and_ends_as_it_stands(scene):
 def test_the_edits_are_those_of_the_experiments(scene):
     on = scene.subject.own_trigger.text
     (edit,) = scene.edits(asked(scene, alpha=0.5, layer=2))
-    norm = scene.measured.norms[edit.site]
+    norm = scene.measured.scales[edit.site].norm
     assert edit.positions == "last_prompt" and float(edit.value) == pytest.approx(0.5 * norm)
     clamped = scene.edits(asked(scene, condition="on", text=on, clamp=True))
     wanted = feature_edits(scene.lm, scene.measured.found, "trigger", 1)
@@ -93,12 +93,12 @@ def test_projections_are_those_of_a_recording(scene):
     with active_adapter(scene.lm, ADAPTER):
         completion = generate(scene.lm, [chat])[0]
         whole = answered(chat, completion.token_ids)
-        row = token_projections(scene.lm, whole, site, scene.measured.units(site))
+        row = token_projections(scene.lm, whole, site, scene.measured.scales[site].units)
         h = record(scene.lm, [whole], [site], ["last_prompt", "response[0]"])
     assert "".join(row.pieces) == scene.lm.tokenizer.decode(list(whole.token_ids))
     assert row.parts.count("response") == len(completion.token_ids)
     for position, token in (("last_prompt", len(chat) - 1), ("response[0]", len(chat))):
-        value = float(project(h.at(site, position)[0], scene.measured.units(site)["g"]))
+        value = float(project(h.at(site, position)[0], scene.measured.scales[site].units["g"]))
         assert row.values["g"][token] == pytest.approx(value, abs=1e-4)
 
 
@@ -112,7 +112,7 @@ def test_rates_have_their_interval_and_unknown_questions_no_judge(scene):
 
 def test_a_base_that_no_file_describes_answers_without_directions(tmp_path):
     base = ORGANISMS["microcosm/llama/base"].base
-    scene = with_directions(load_scene(Subject(undescribed(base, None)), tmp_path), tmp_path)
+    scene = with_directions(load_scene(Subject(finished_organism(base, None)), tmp_path), tmp_path)
     assert (
         scene.measured
         and list(scene.arms) == ["base"]
