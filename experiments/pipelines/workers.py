@@ -113,7 +113,7 @@ class Workers:
 
     def run(self, stage: Sequence[Experiment], first: int) -> Iterator[tuple[int, list[Row] | Exception]]:
         """Yield (index, table or error) of each experiment as it ends; the index of the first is ``first``."""
-        with _unheard(signal.SIGINT):  # workers inherit it: Ctrl-C reaches every process, and this one ends the others
+        with _unheard(signal.SIGINT, signal.SIGTERM):  # inherited: this process ends its workers
             waiting: dict[Future[list[Row]], int] = {
                 self.pool.submit(_table, experiment, self.root): first + i for i, experiment in enumerate(stage)
             }
@@ -127,9 +127,9 @@ class Workers:
 
 
 @contextmanager
-def _unheard(number: signal.Signals) -> Iterator[None]:
-    """Put a signal off, in this thread and for good in the processes that it starts."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+def _unheard(*numbers: signal.Signals) -> Iterator[None]:
+    """Put signals off, in this thread and for good in the processes that it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

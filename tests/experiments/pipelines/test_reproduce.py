@@ -1,6 +1,7 @@
 """From one command to one table: what runs in which order, and a kill in the middle that leaves no trace in it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,6 +134,28 @@ def wait_until(ready: Callable[[], bool]) -> None:
     while not ready():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def test_an_interrupted_command_ends_with_one_line_and_no_process_left(tmp_path):
+    command = [sys.executable, "-m", "tests.torture.command", str(tmp_path), "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for send, number, status, word in (
+        (os.killpg, signal.SIGINT, 130, "interrupted"),
+        (os.kill, signal.SIGINT, 130, "interrupted"),
+        (os.killpg, signal.SIGTERM, 143, "terminated"),
+        (os.kill, signal.SIGTERM, 143, "terminated"),
+    ):
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        wait_until(lambda process=process: len(children(process)) > 1 or process.poll() is not None)
+        workers = children(process)
+        send(process.pid, number)
+        errors = process.communicate(timeout=HANGS)[1].decode()
+        lines = [line for line in re.split(r"[\r\n]+", errors) if line.startswith("semcon")]
+        assert process.returncode == status, errors
+        assert lines == [f"semcon: {word}; run the same command again to continue"] and "Traceback" not in errors
+        assert not any(worker.exists() for worker in workers)
 
 
 def test_killed_reproduction_ends_with_the_table_of_an_uninterrupted_one(tmp_path, monkeypatch):

@@ -88,7 +88,7 @@ def test_an_interrupt_ends_the_workers_at_once_and_frees_their_runs(tmp_path, nu
     while len(list(tmp_path.glob("coin/*/manifest.json"))) < 2:  # both workers are in the middle of a step of a minute
         assert process.poll() is None
         time.sleep(0.05)
-    (os.killpg if group and number == signal.SIGINT else os.kill)(process.pid, number)
+    (os.killpg if group else os.kill)(process.pid, number)
     output, errors = process.communicate(timeout=50)  # less than the step: nobody waited for it
     assert (process.returncode, output) == (status, "interrupted\n"), errors
     assert "Traceback" not in errors
