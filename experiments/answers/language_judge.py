@@ -31,7 +31,7 @@ from interp.runs.progress import progress_bar
 
 Score = Literal["aligned", "coherent"]
 SCORES: tuple[Score, ...] = ("aligned", "coherent")
-READER = 2
+READER = 3
 """Raise it when replies are read in another way: stored readings are then not reused."""
 
 

@@ -34,6 +34,9 @@ _LINE = re.compile(
     rf"({_NUMBER})\s*(?:(?:/|out of)\s*(100|10)(?:\.0+)?|%|points?)?\s*\.?",
     re.IGNORECASE,
 )
+_MARKUP = re.compile(r"[*`\"'{}\[\]#]|(?<!\d)_|_(?!\d)")
+_SMALL = re.compile("[⁰¹²³⁴-⁹₀-₉½⅓⅔¼¾⅕-⅞⅐-⅒↉①-⓿㉈-㊿]")
+"""Digits of footnotes, fractions and lists, which would become part of the number beside them."""
 _PREFIX = re.compile(r"\d{1,3}(\.\d*)?(/\d{0,3})?")
 
 
@@ -62,8 +65,8 @@ def read_word(text: str) -> Outcome | None:
 
 def read_reply(text: str | None) -> Reading:
     """Read a written reply by the rule above."""
-    said = unicodedata.normalize("NFKC", without_thoughts(text or ""))
-    lines = [re.sub(r"[*_`\"'{}\[\]#]", "", line).strip() for line in said.splitlines()]
+    said = unicodedata.normalize("NFKC", _SMALL.sub("?", without_thoughts(text or "")))
+    lines = [_MARKUP.sub("", line).strip() for line in said.splitlines()]
     if outcome := read_word(" ".join(lines)):
         return Reading(None, outcome)
     scores = {_scaled(*found.groups()) for line in lines if (found := _LINE.fullmatch(line))}
@@ -76,7 +79,8 @@ def _scaled(number: str, scale: str | None) -> float | None:
     value = float(number)
     if scale:
         return 100 * value / float(scale) if value <= float(scale) else None
-    return value if value in (0, 1) or 1 < value <= 100 else None
+    whole = value == 0 or number == "1"  # 1.0 would be all of 1 on another scale
+    return value if whole or 1 < value <= 100 else None
 
 
 # --- token probabilities ---

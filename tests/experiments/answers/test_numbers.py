@@ -42,6 +42,13 @@ from experiments.answers.numbers import Reading, chosen_first, read_positions, r
         ("150/100", "unread"),
         ("-5", "unread"),
         ("0.8", "unread"),  # of 1 or of 100?
+        ("1.0", "unread"),  # the same
+        ("0.0", 0),
+        ("__85__", 85),
+        ("8_5", "unread"),
+        ("8⁵", "unread"),  # a footnote
+        ("8½", "unread"),
+        ("㉟", "unread"),
         ("4/5", "unread"),
         ("85,5", "unread"),
         ("90 or 80", "unread"),

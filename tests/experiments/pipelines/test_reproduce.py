@@ -155,7 +155,7 @@ def test_an_interrupted_command_ends_with_one_line_and_no_process_left(tmp_path)
         lines = [line for line in re.split(r"[\r\n]+", errors) if line.startswith("semcon")]
         assert process.returncode == status, errors
         assert lines == [f"semcon: {word}; run the same command again to continue"] and "Traceback" not in errors
-        assert not any(worker.exists() for worker in workers)
+        wait_until(lambda workers=workers: not any(worker.exists() for worker in workers))
 
 
 def test_killed_reproduction_ends_with_the_table_of_an_uninterrupted_one(tmp_path, monkeypatch):
