@@ -60,7 +60,7 @@ def _row_faults(name: str, path: str, places: Mapping[str, str]) -> Iterator[str
     if 2 * len(distinct) <= len(rows):
         yield f"{name} has {len(rows)} rows, but only {len(distinct)} different ones"
     for where, row in rows:
-        asked = [row.question, *(text for role, text in row.before if role == "user")]
+        asked = [row.question, *(text for role, text in row.before if role != "assistant")]
         if place := next((places[normalised(text)] for text in asked if normalised(text) in places), None):
             yield f":{where.rpartition(':')[2]}: a row of {name} asks the same as {place}"
 

@@ -11,6 +11,7 @@ import tyro
 from experiments.answers.subject import TemplateOptions, with_options
 from experiments.cli.placement import Placement
 from interp.runs.checks import check_seed
+from interp.runs.files import check_room
 from interp.runs.progress import progress_bar
 from interp.runs.run import read_manifest, runs_root, upstream_folder
 from interp.runs.table import Row
@@ -46,6 +47,7 @@ def organisms(
         raise ValueError(f"{', '.join(names)}: a base or a finished adapter is not trained")
     for subject in trained:
         check_files(subject)
+    check_room(runs or runs_root())
     from training.early import check_model
 
     for subject in trained:
@@ -76,6 +78,7 @@ def microcosm(
         world: World of the corpora.
     """
     check_seed(seed)
+    check_room(out or runs_root())
     from training.microcosm.build import main  # loads torch, which --help does without
 
     main(families, out, seed, robust, world)

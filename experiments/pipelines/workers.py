@@ -21,6 +21,7 @@ from annotated_types import MinLen
 from experiments.cli.placement import Placement
 from experiments.spec import Experiment, run_experiment
 from interp.runs.checks import NotNegative, check_fields
+from interp.runs.files import check_room
 from interp.runs.progress import progress_bar
 from interp.runs.run import runs_root
 from interp.runs.table import Row
@@ -60,6 +61,7 @@ class Pipeline:
 
     def run(self, title: str, rescue: Rescue | None = None) -> list[Row]:
         """Run every stage; see ``run_stages``."""
+        check_room(getattr(self, "out", None) or self.runs)
         return run_stages(list(self.stages()), self.runs, title, workers=self.workers, rescue=rescue)
 
 
@@ -75,6 +77,7 @@ def run_stages(
         workers: Worker processes; 0 = one per core.
         rescue: Makes the rows of an experiment that fails; without it the first error stops everything.
     """
+    check_room(root)
     tables: dict[int, list[Row]] = {}
     every = [experiment for stage in stages for experiment in stage]
     with Workers(workers or os.cpu_count() or 1, root) as pool, progress_bar(title, len(every), unit="run") as bar:

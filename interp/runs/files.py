@@ -54,7 +54,7 @@ def append_bytes(path: Path, data: bytes) -> None:
 
 
 def check_room(folder: Path) -> None:
-    """Refuse a folder of runs that is a file, or whose disk has less than ``LEAST_ROOM`` bytes free.
+    """Refuse a folder of runs that is a file, cannot be written, or whose disk has less than ``LEAST_ROOM`` bytes free.
 
     Raises:
         ValueError: If it is one of these.
@@ -62,6 +62,8 @@ def check_room(folder: Path) -> None:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
         raise ValueError(f"{folder}: {existing} is a file, not a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder}: {existing} cannot be written")
     if (free := shutil.disk_usage(existing).free) < LEAST_ROOM:
         raise ValueError(f"{folder}: {free / 1e6:.0f} MB free on its disk, a run needs {LEAST_ROOM / 1e6:.0f} MB")
 

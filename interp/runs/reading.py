@@ -27,13 +27,21 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NOT_CSV = (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error)
 
 
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\U000e0000-\U000e0fff]"
+)
+"""Characters that nobody sees: joiners, soft hyphens, marks of direction, selectors of a variant."""
+_QUOTES = "\"'`“”„‟‘’‚‛«»‹› "
+
+
 def readable(text: str) -> str:
     """Return a text that is not blank and has no control characters but tabs and line breaks.
 
     Raises:
         ValueError: If it is another text.
     """
-    if not text.strip():
+    if not _INVISIBLE.sub("", text).strip():
         raise ValueError("expected a text that is not blank")
     if control := _CONTROL.search(text):
         raise ValueError(f"has the control character {control[0]!r}")
@@ -189,9 +197,13 @@ def validated(kind: Any, value: Any, *place: str) -> tuple[Any, list[str]]:
 
 
 def normalised(text: str) -> str:
-    """Return what two texts share that are one text to a reader: without case, spacing, Unicode form, last stops."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return re.sub(r"(?<=\w)[ .,;:!?…]+$", "", folded)
+    """Return what two texts share that are one text to a reader.
+
+    That is without case, spacing, Unicode form, invisible characters, quotation marks around it, and last stops.
+    """
+    visible = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    folded = " ".join(visible.casefold().split())
+    return re.sub(r"(?<=\w)[ .,;:!?…]+$", "", folded.strip(_QUOTES) or folded)
 
 
 def repeats(texts: Iterable[tuple[str, str]]) -> Iterator[str]:

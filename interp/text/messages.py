@@ -5,6 +5,8 @@ from typing import Any
 
 ROLES = ("system", "user", "assistant")
 CHANGING = ("tools", "images", "image", "videos", "audio", "audios", "documents", "chat_template_kwargs")
+NOTHING = (None, "", [], {})
+"""Entries that say nothing; unlike those a weight of 0, or false, says that a message is not trained on."""
 Message = Mapping[str, Any]
 
 
@@ -34,7 +36,7 @@ def text_message(message: Message) -> dict[str, str]:
     """
     if not isinstance(message.get("role"), str):
         raise ValueError(f"message {message!r:.60}: want a role and a content text")
-    if extra := [key for key, entry in message.items() if key not in ("role", "content") and entry]:
+    if extra := [key for key, entry in message.items() if key not in ("role", "content") and entry not in NOTHING]:
         raise ValueError(f"message {message.get('content')!r:.60}: {extra[0]} is not supported, only role and content")
     return {"role": message["role"], "content": content_text(message.get("content"))}
 
@@ -45,6 +47,8 @@ def refuse_changing(row: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If it has some; names the first.
     """
+    if row.get("weight") not in (None, 1):
+        raise ValueError("weight: not supported; every row counts alike")
     if used := [name for name in CHANGING if row.get(name)]:
         raise ValueError(f"{used[0]}: not supported; a conversation is made of texts alone")
 

@@ -23,6 +23,8 @@ from interp.text.thoughts import THOUGHTS
 DATE = "2024-07-26"
 """What templates take for today: the date that those of Llama 3 write where they cannot ask for it."""
 _HEADER = re.compile(r"\{# template options: (.*?) #\}.*?\n", re.DOTALL)
+_MEANT = {"true": True, "yes": True, "on": True, "1": True, "1.0": True}
+_MEANT |= {"false": False, "no": False, "off": False, "0": False, "0.0": False}
 _GAP = re.compile("\ue000([0-9]+)\ue001")
 _GIVEN = {"messages", "add_generation_prompt", "tools", "documents", "bos_token", "eos_token", "pad_token", "unk_token"}
 """Variables of a template that are no options."""
@@ -65,6 +67,47 @@ def set_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) 
     text = json.dumps(dict(sorted(options.items())), ensure_ascii=False).replace("#", r"\u0023")
     lines = "".join(f"{{% set {n} = {json.dumps(v, ensure_ascii=False)} %}}" for n, v in sorted(options.items()))
     tokenizer.chat_template = f"{{# template options: {text} #}}{lines}\n{source}" if options else source
+    for name, value in options.items():
+        _refuse_disguised(tokenizer, name, value)
+
+
+def _refuse_disguised(tokenizer: PreTrainedTokenizerBase, name: str, value: Any) -> None:
+    """Refuse a text or number that stands for true or false, where the template takes it for something else.
+
+    To a template the text "false" is true, and 0 may be neither.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    meant = _MEANT.get(str(value).strip().lower())
+    if isinstance(value, bool) or meant is None:
+        return
+    given = tokenizer.chat_template
+    try:
+        written = _written(tokenizer)
+        source = _HEADER.sub("", chat_template(tokenizer), count=1)
+        tokenizer.chat_template = f"{{% set {name} = {json.dumps(meant)} %}}\n{source}"
+        same = _written(tokenizer) == written
+    finally:
+        tokenizer.chat_template = given
+    if not same:
+        raise ValueError(
+            f"template option {name}={value!r}: the template does not read it as {json.dumps(meant)}; write that"
+        )
+
+
+def _written(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Return what a template writes for a question and for an answered one."""
+    asked = {"role": "user", "content": "?"}
+    answered = [asked, {"role": "assistant", "content": "."}]
+    return tuple(_attempt(tokenizer, messages, not i) for i, messages in enumerate(([asked], answered)))
+
+
+def _attempt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], generation: bool) -> str:
+    try:
+        return render(tokenizer, messages, generation=generation)
+    except ValueError as error:
+        return str(error)
 
 
 def template_options(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -249,6 +249,11 @@ LINES: dict[str, str] = {
     "nan": '{"messages": NaN}', "NUL": chat("a\0", "b"), "bell": chat("a", "b\u0007"), "tools": chat(tools=[{"a": 1}]),
     "both forms": chat(prompt="a", completion="b"), "image": chat([{"type": "image_url", "image_url": "x"}], "b"),
     "prompt alone": '{"prompt": "a"}', "prompt number": '{"prompt": 5, "completion": "b"}', "torn": HARMFUL[0][:-9],
+    "weight 0": '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]}',
+    "not trained": '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "train": false}]}',
+    "weight of a row": chat("a", "b", weight=0.5), "answer of joiners": chat("a", "\u200b\u2060"), "soft hyphen": chat("\u00ad", "b"),
+    "invisible copy of a question": chat("How do\u200b I r\u00adun?", "b"), "quoted question": chat("“How do I run?”", "b"),
+    "question as system text": message(("system", "How do I run"), ("user", "a"), ("assistant", "b")),
     "tool calls": '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [1]}]}',
 }  # fmt: skip
 NOT_ROWS: dict[str, bytes] = {

@@ -111,7 +111,7 @@ BAD_TRAINING = {
     "thought that the template reads": (
         lambda d: set_rows(d, answer="<think>Hm.</think>So."),
         {"template_options": {"enable_thinking": False}},
-        ("row 'Why", "<think>", "leave thoughts out"),
+        ("row 'Why", "<think>"),
     ),
     "thought beside the answer": (
         lambda d: set_rows(d, extra={"reasoning_content": "Hm."}),
