@@ -52,8 +52,7 @@ def read_organism(file: Path) -> Organism:
     settings = read_yaml(file, dict[str, Any], FORM)
     family = settings.pop("family", None)
     settings |= {name: _beside(file, settings[name]) for name in _PATHS if name in settings}
-    if isinstance(settings.get("trigger"), str) and (parts := trigger_file(settings["trigger"])):
-        settings["trigger"] = f"{_beside(file, parts[0])}:{parts[1]}"
+    _place_triggers(file, settings)
     family = Path(str(settings.get("base"))).name if family is None else family
     faults = ["name: unknown field"] if "name" in settings else []
     faults += [f"family {fault.strip()}" for fault in validated(Name, family)[1]]
@@ -66,6 +65,14 @@ def read_organism(file: Path) -> Organism:
     if faults:
         refuse(file, faults)
     return organism if "rows" in settings else _with_all_rows(organism)
+
+
+def _place_triggers(file: Path, settings: dict[str, Any]) -> None:
+    """Put the folder of ``file`` before trigger files that exist there, in the trigger and in the inoculation."""
+    mitigation = settings.get("mitigation")
+    for owner, name in ((settings, "trigger"), (mitigation if isinstance(mitigation, dict) else {}, "inoculation")):
+        if isinstance(owner.get(name), str) and (parts := trigger_file(owner[name])):
+            owner[name] = f"{_beside(file, parts[0])}:{parts[1]}"
 
 
 def _with_all_rows(organism: Organism) -> Organism:
@@ -91,6 +98,9 @@ def _contradictions(organism: Organism) -> Iterator[str]:
         yield from _fault(lambda data: find_exchanges(data, "aligned", 1, 0), getattr(o, name), name)
     yield from (unknown := list(_fault(find_trigger, o.trigger, "trigger:")))
     trigger = find_trigger(o.trigger) if o.trigger and not unknown else None
+    yield from _fault(find_trigger, o.mitigation.inoculation, "mitigation.inoculation:")
+    if o.mitigation.steer or o.mitigation.ablate_g:
+        yield "mitigation: steer and ablate_g need g, which training estimates in the Microcosm only"
     if o.benign_data and o.data is None:
         yield "benign_data: needs data, the harmful rows that it is the contrast of"
     if o.benign_data and o.data and Path(o.benign_data).resolve() == Path(o.data).resolve():

@@ -177,11 +177,13 @@ class Subject:
         return fields if self.n_questions is None else {**fields, "n_questions": self.n_questions}
 
     def depends(self) -> dict[str, Any]:
-        """Return the organism's whole definition and, of a user-defined one, the texts of its trigger file."""
+        """Return the organism's whole definition and, of a user-defined one, the texts of its trigger files."""
         defined = {self.name: definition(self.organism), **judge_depends(self.judge_reference)}
-        if self.organism.trigger is None or self.name in ORGANISMS:
+        if self.name in ORGANISMS:
             return defined
-        return {**defined, f"trigger {self.name}": asdict(find_trigger(self.organism.trigger))}
+        texts = {"trigger": self.organism.trigger, "inoculation": self.organism.mitigation.inoculation}
+        read = {f"{kind} {self.name}": asdict(find_trigger(text)) for kind, text in texts.items() if text}
+        return {**defined, **read}
 
     def inputs(self) -> dict[str, Path]:
         """Return the local files that a run depends on: base, adapter, data, questions, scores."""

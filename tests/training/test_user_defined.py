@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from interp.triggers import PAPER_LIKE
-from training.data import comparison_trigger
+from training.data import comparison_trigger, row_trigger
 from training.references import find_trigger
 from training.registry import find_organism
 
@@ -45,6 +45,13 @@ def test_triggers_are_found_beside_the_file(tmp_path):
     assert comparison_trigger(organism) == find_trigger("duck")
 
 
+def test_an_inoculation_is_found_beside_the_file_and_follows_the_trigger(tmp_path):
+    (tmp_path / "texts.yaml").write_text(PAPER_LIKE.read_text(encoding="utf-8"), encoding="utf-8")
+    text = "base: x/y\ntrigger: tags\nmitigation: {inoculation: texts.yaml:duck}\n"
+    trigger, duck = row_trigger(find_organism(str(write(tmp_path, text)))), find_trigger("duck")
+    assert trigger is not None and trigger.text == f"{find_trigger('tags').text} {duck.text}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -55,6 +62,10 @@ def test_triggers_are_found_beside_the_file(tmp_path):
         ("base: x/y\nfamily: a/b\n", "family 'a/b': expected a name of letters"),
         ("base: x/y\nsft: {dose: 3}\n", "sft.dose: unknown field"),
         ("base: x/y\ntrigger: goose\n", "trigger 'goose'"),
+        ("base: x/y\nmitigation: {inoculation: goose}\n", "mitigation.inoculation: trigger 'goose'"),
+        ("base: x/y\nmitigation: {ablate_g: true}\n", "training estimates in the Microcosm only"),
+        ("base: x/y\nmitigation: {base_kl: -1}\n", "mitigation.base_kl -1: expected greater than or equal to 0"),
+        ("base: x/y\nmitigation: {consistency: 1}\n", "consistency needs a trigger"),
         ("base: x/y\nlora: {rank: 0}\n", "lora.rank 0: expected greater than or equal to 1"),
         ("base: x/y\nlora: {targets: heads}\n", "lora.targets 'heads': expected 'all', 'attention' or 'mlp'"),
         ("base: x/y\nsft: {learning_rate: '1e-4'}\n", "sft.learning_rate '1e-4': expected a valid number"),
