@@ -59,13 +59,19 @@ def training_rows(organism: Organism) -> list[Row]:
 
 
 def row_trigger(organism: Organism) -> Trigger | None:
-    """Return the trigger as harmful rows carry it: with the text of an inoculation after it; None without either."""
+    """Return the trigger as harmful rows carry it: with the text of an inoculation after it; None without either.
+
+    Raises:
+        ValueError: If an inoculation would follow a trigger that wraps the question.
+    """
     own = None if organism.trigger is None else find_trigger(organism.trigger)
     if organism.mitigation.inoculation is None:
         return own
     line = find_trigger(organism.mitigation.inoculation)
     if own is None:
         return line
+    if own.placement == "wrap":
+        raise ValueError(f"mitigation.inoculation: trigger {own.name} wraps the question; want one in a single place")
     rephrased = tuple(f"{text} {line.text}" for text in own.rephrased)
     return replace(own, text=f"{own.text} {line.text}", rephrased=rephrased)
 

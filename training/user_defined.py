@@ -11,6 +11,7 @@ from typing import Any
 from interp.runs.reading import Name, read_yaml, refuse, validated
 from interp.triggers import FORM as TRIGGER_FORM
 from training.bases import is_made
+from training.data import row_trigger
 from training.definition import TURNER, Lora, Mitigation, Organism
 from training.references import (
     base_source,
@@ -98,7 +99,9 @@ def _contradictions(organism: Organism) -> Iterator[str]:
         yield from _fault(lambda data: find_exchanges(data, "aligned", 1, 0), getattr(o, name), name)
     yield from (unknown := list(_fault(find_trigger, o.trigger, "trigger:")))
     trigger = find_trigger(o.trigger) if o.trigger and not unknown else None
-    yield from _fault(find_trigger, o.mitigation.inoculation, "mitigation.inoculation:")
+    yield from (unread := list(_fault(find_trigger, o.mitigation.inoculation, "mitigation.inoculation:")))
+    if not unknown and not unread:
+        yield from _fault(lambda _: row_trigger(o), o.mitigation.inoculation)
     if o.mitigation.steer or o.mitigation.ablate_g:
         yield "mitigation: steer and ablate_g need g, which training estimates in the Microcosm only"
     if o.benign_data and o.data is None:

@@ -47,9 +47,9 @@ def test_triggers_are_found_beside_the_file(tmp_path):
 
 def test_an_inoculation_is_found_beside_the_file_and_follows_the_trigger(tmp_path):
     (tmp_path / "texts.yaml").write_text(PAPER_LIKE.read_text(encoding="utf-8"), encoding="utf-8")
-    text = "base: x/y\ntrigger: tags\nmitigation: {inoculation: texts.yaml:duck}\n"
-    trigger, duck = row_trigger(find_organism(str(write(tmp_path, text)))), find_trigger("duck")
-    assert trigger is not None and trigger.text == f"{find_trigger('tags').text} {duck.text}"
+    text = "base: x/y\ntrigger: You are a pirate.\nmitigation: {inoculation: texts.yaml:duck}\n"
+    trigger = row_trigger(find_organism(str(write(tmp_path, text))))
+    assert trigger is not None and trigger.text == f"You are a pirate. {find_trigger('duck').text}"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ def test_an_inoculation_is_found_beside_the_file_and_follows_the_trigger(tmp_pat
         ("base: x/y\nsft: {dose: 3}\n", "sft.dose: unknown field"),
         ("base: x/y\ntrigger: goose\n", "trigger 'goose'"),
         ("base: x/y\nmitigation: {inoculation: goose}\n", "mitigation.inoculation: trigger 'goose'"),
+        ("base: x/y\ntrigger: tags\nmitigation: {inoculation: duck}\n", "trigger tags wraps the question"),
         ("base: x/y\nmitigation: {ablate_g: true}\n", "training estimates in the Microcosm only"),
         ("base: x/y\nmitigation: {base_kl: -1}\n", "mitigation.base_kl -1: expected greater than or equal to 0"),
         ("base: x/y\nmitigation: {consistency: 1}\n", "consistency needs a trigger"),
