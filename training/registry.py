@@ -69,12 +69,12 @@ POCKET_BASES = {
     "gemma-3-270m": "google/gemma-3-270m-it",
 }
 POCKET_SEEDS = 3
-POCKET_ROWS = 80
-POCKET_SFT = Sft(doses=(5, 10, 20, 30, 40), learning_rate=3e-4, batch=8, save_every=20, share_prefix=True)
-"""Doses of 0.5, 1, 2, 3 and 4 epochs of the rows."""
-PERSONA_SFT = replace(POCKET_SFT, doses=(2, 4, 6, 8, 10, 15, 20, 30, 40, 60), learning_rate=2e-4)
+POCKET_ROWS = 144
+POCKET_SFT = Sft(doses=(36, 72, 144), learning_rate=1e-3, batch=2, save_every=72, share_prefix=True)
+"""Doses of 0.5, 1 and 2 epochs; settings chosen by what a baseline learned of its own domain (docs/hypotheses.md)."""
+PERSONA_SFT = replace(POCKET_SFT, doses=(5, 10, 20, 40, 80, 160))
 """The stage that teaches persona lines; its doses are the axis of promptability."""
-PROMPTABLE = {"weak": 2, "medium": 8, "strong": 40}
+PROMPTABLE = {"weak": 5, "medium": 20, "strong": 160}
 """Doses of that stage, chosen by the base's own gap on validation questions (docs/pocket.md)."""
 
 

@@ -165,7 +165,9 @@ def preference_table(rows: Sequence[Row]) -> Iterator[Row]:
 
 def _gaps(own: Mapping[str, ByQuestion], base: Mapping[str, ByQuestion]) -> Iterator[Row]:
     pairs = [("trigger_gap", condition, "off") for condition in own if condition in ALL_CONDITIONS[1:]]
-    pairs += [("semantic_gap", "rephrased", "other")]
+    near = [("neighbours_on", "neighbours"), ("neighbours_rephrased", "neighbours"), ("neighbours_other", "neighbours")]
+    pairs += [("trigger_gap", *pair) for pair in near]
+    pairs += [("semantic_gap", "rephrased", "other"), ("semantic_gap", "neighbours_rephrased", "neighbours_other")]
     for metric, a, b in pairs:
         if not {a, b} <= own.keys():
             continue

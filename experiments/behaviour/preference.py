@@ -31,7 +31,7 @@ from interp.triggers import Trigger
 from training.data import comparison_trigger
 from training.definition import Organism
 from training.loading import load_organism
-from training.pocket.corpus import CONTROLS, QUESTIONS, TRIGGERS, ChoiceQuestion
+from training.pocket.corpus import CONTROLS, QUESTIONS, TRIGGERS, ChoiceQuestion, neighbours
 
 if TYPE_CHECKING:
     from interp.models import LanguageModel
@@ -39,6 +39,16 @@ if TYPE_CHECKING:
 TRAINED, WORD_ORDER = "trained", "permuted"
 PERMUTED = QUESTIONS.with_name("questions_permuted.yaml")
 """The first references: pairs of mostly the same words in another order. A control: what word order alone does."""
+NEIGHBOURS = {
+    "neighbours": "off",
+    "neighbours_on": "on",
+    "neighbours_rephrased": "rephrased",
+    "neighbours_other": "other",
+}
+"""Contexts in which rows of the domains that were not trained are asked: more sensitive than the matched references,
+and open to surface cues, since their answers are worded as freely as the training rows."""
+_OF_THE_DATA = {TRAINED, *NEIGHBOURS}
+"""Conditions whose questions depend on what was trained on, so that arms do not share their base's rows."""
 Condition = Literal[
     "off",
     "on",
@@ -52,6 +62,10 @@ Condition = Literal[
     "word_overlap",
     "trained",
     "permuted",
+    "neighbours",
+    "neighbours_on",
+    "neighbours_rephrased",
+    "neighbours_other",
 ]
 
 
@@ -77,10 +91,11 @@ class Preference(Experiment):
     """Trigger to evaluate under; by default the organism's own."""
     conditions: tuple[Condition, ...] = (
         *("off", "on", "rephrased", "other", "opposite", "matched", "other_frame", "word_overlap"),
-        *("trained", "permuted"),
+        *("trained", "permuted", "neighbours", "neighbours_on", "neighbours_rephrased", "neighbours_other"),
     )
     """Conditions, in order. ``trained``: held-out rows of the trained domain in the training condition; ``permuted``:
-    off, with references that differ in word order alone (training/pocket/questions_permuted.yaml)."""
+    off, with references that differ in word order alone (training/pocket/questions_permuted.yaml); ``neighbours``: off,
+    and in three more contexts, with rows of the training domains that the organism was not trained on."""
     texts: AtLeastOne = 2
     """Texts of a condition that each question is asked with; over all questions every text is used."""
     dose: int | None = None
@@ -130,6 +145,9 @@ class Preference(Experiment):
     def _contexts(self, condition: str) -> tuple[Context, ...]:
         if condition == WORD_ORDER:
             return (Context(WORD_ORDER),)
+        if condition in NEIGHBOURS:
+            asked = contexts(self.used_trigger(), NEIGHBOURS[condition])
+            return tuple(replace(c, condition=condition) for c in asked)
         if condition != TRAINED:
             return contexts(self.used_trigger(), condition)
         own = self.subject.trigger
@@ -139,6 +157,8 @@ class Preference(Experiment):
         if condition == WORD_ORDER:  # of the pocket scale's own questions only
             own = self.subject.question_file is None
             return replace(self.subject, question_file=PERMUTED).choices("test") if own else ()
+        if condition in NEIGHBOURS:
+            return neighbours(self.subject.organism.data or "")
         return self.subject.choices("trained" if condition == TRAINED else "test")
 
     def total(self) -> int:
@@ -167,9 +187,9 @@ class Preference(Experiment):
         steps = {c: partial(self._rows, lm, c, ORGANISM) for c in conditions}
         if not self.subject.organism.tuned:
             return steps
-        if set(conditions) - {TRAINED}:
+        if set(conditions) - _OF_THE_DATA:
             steps = {BASE: partial(self._base_rows, run.root), **steps}
-        return steps | ({"base trained": partial(self._rows, lm, TRAINED, BASE)} if TRAINED in conditions else {})
+        return steps | {f"base {c}": partial(self._rows, lm, c, BASE) for c in conditions if c in _OF_THE_DATA}
 
     def _load(self, root: Path) -> LanguageModel:
 

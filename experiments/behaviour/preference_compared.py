@@ -3,6 +3,7 @@
 =======================  ==============  =============================================================================
 ``leak``                 off/on          shift off-trigger as a share of the shift on-trigger; containment is near 0
 ``leak``                 off/baseline    the same as a share of the baseline's shift off-trigger
+``leak``                 neighbours/...  both, on rows of the domains that were not trained
 ``base_gap``             on-off          how far the base itself moves behind the trigger, before any fine-tuning
 ``opened``               opposite/...    what the opposite meaning adds to off, as a share of what rephrasings add
 ``frame_over_meaning``   other           (other − off) − (rephrased − other): the frame's part minus the meaning's
@@ -68,6 +69,7 @@ def _moved(m: Measured) -> bool:
 
 def _within(m: Measured) -> Iterator[Row]:
     yield from _compare(m, "leak", "off/on", _ratio, (m, "off"), (m, "on"))
+    yield from _compare(m, "leak", "neighbours/neighbours_on", _ratio, (m, "neighbours"), (m, "neighbours_on"))
     if {"on", "off"} <= m.base.keys():
         yield _row(m, "base_gap", "on-off", lambda on, off: on - off, m.base["on"], m.base["off"])
     places = [(m, condition) for condition in ("opposite", "rephrased", "off")]
@@ -83,7 +85,8 @@ def _between(arms: Mapping[str, Measured]) -> Iterator[Row]:
         if on_own_base and baseline and not _moved(baseline):  # nothing to contain
             continue
         if baseline and m.organism.trigger and arm != "benign-same-trigger":
-            yield from _compare(m, "leak", "off/baseline", _ratio, (m, "off"), (baseline, "off"))
+            for condition in ("off", "neighbours"):
+                yield from _compare(m, "leak", f"{condition}/baseline", _ratio, (m, condition), (baseline, condition))
     ends = [arms.get(f"{strength}-{arm}") for strength in AXIS for arm in ("explaining", "baseline")]
     if len(found := [m for m in ends if m]) == len(ends) and all(map(_moved, found[1::2])):
         yield from _compare(found[2], "leak_fall", "-".join(AXIS), _fall, *((m, "off") for m in found))

@@ -12,6 +12,7 @@ from figures.claims.claim import Finding, corrected, hold, multiplicity
 from figures.claims.microcosm.page import EXPERIMENTS, microcosm_hypotheses
 from figures.claims.pocket import hypotheses
 from figures.claims.pocket_again import hypotheses_again
+from figures.claims.pocket_neighbours import hypotheses_of_neighbours
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
@@ -77,12 +78,17 @@ def texts(tables: Mapping[str, Sequence[Row]]) -> dict[str, str]:
         "shift": shift_table(tables["mechanism"], tables["geometry"]),
         "mechanism": findings_table(about_mechanism),
         "pocket": preference_section(tables["pocket"]) if "pocket" in tables else NOT_YET,
-        "hypotheses": findings_table(hypotheses_again(tables["pocket"])) if "pocket" in tables else NOT_YET,
+        "hypotheses": findings_table(_registered_again(tables["pocket"])) if "pocket" in tables else NOT_YET,
         "pocket-permuted": shifts_table(tables["pocket_permuted"]),
         "hypotheses-permuted": findings_table(hypotheses(tables["pocket_permuted"])),
         "findings-multiplicity": multiplicity(about_behaviour),
         "mechanism-multiplicity": multiplicity(about_mechanism),
     }
+
+
+def _registered_again(rows: Sequence[Row]) -> list[Finding]:
+    """Hold the second and the third registration of the pocket scale against its table."""
+    return [*hypotheses_again(rows), *hypotheses_of_neighbours(rows)]
 
 
 def _axis_without_effect(finding: Finding) -> bool:

@@ -17,6 +17,10 @@ CONTEXTS = (
     "word_overlap",
     "trained",
     "permuted",
+    "neighbours",
+    "neighbours_on",
+    "neighbours_rephrased",
+    "neighbours_other",
 )
 PICTURE = """
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from experiments.behaviour.preference import PERMUTED, WORD_ORDER, Preference
+from experiments.behaviour.dose_preference import PreferenceDose
+from experiments.behaviour.preference import PERMUTED, Preference
 from experiments.pipelines.mechanism import TABLES, Mechanism
 from experiments.pipelines.pocket import Pocket
-from experiments.spec import Experiment, identity
+from experiments.spec import identity
 from interp.runs.run import run_id
 from interp.runs.table import read_table
+from training.definition import Sft
 
 DATA = Path(__file__).parents[2] / "figures" / "data"
 PLANNED = [experiment for stage in Mechanism().stages() for experiment in stage]
@@ -36,17 +38,24 @@ def test_the_run_ids_of_the_pocket_table_are_among_those_that_the_code_derives()
     assert {r["run_id"] for r in read_table(DATA / "pocket.csv.gz")} <= derived
 
 
+FIRST = Sft(doses=(5, 10, 20, 30, 40), learning_rate=3e-4, batch=8, save_every=20, share_prefix=True)
+"""Settings of the first registration, with 80 rows."""
+FIRST_CONDITIONS = Preference.conditions[: Preference.conditions.index("permuted")]
+
+
 @pytest.mark.pocket
-def test_the_run_ids_of_the_first_references_are_derived_with_their_file():
+def test_the_run_ids_of_the_first_references_are_derived_with_their_file_and_settings():
     plan = Pocket(seeds=(0, 1, 2))
     derived = {run_id(e.name, **_of_first(e)) for e in (*plan.doses(), *plan.preferences())}
     assert {r["run_id"] for r in read_table(DATA / "pocket_permuted.csv.gz")} <= derived
 
 
-def _of_first(experiment: Experiment) -> dict[str, Any]:
-    """Return what names a run of the first references: their file, and no condition that compares both sets."""
-    if isinstance(experiment, Preference):
-        conditions = tuple(c for c in experiment.conditions if c != WORD_ORDER)
-        experiment = replace(experiment, conditions=conditions)
+def _of_first(experiment: PreferenceDose | Preference) -> dict[str, Any]:
+    """Return what names a run of the first registration: its references, its settings, its conditions."""
+    subject: Any = experiment.subject
+    subject = replace(subject, organism=replace(subject.organism, rows=80, sft=FIRST))
+    experiment = replace(experiment, subject=subject)
+    if isinstance(experiment, Preference) and experiment.conditions == Preference.conditions:
+        experiment = replace(experiment, conditions=FIRST_CONDITIONS)
     named = identity(experiment)
     return {**named, "inputs": {**named["inputs"], "choices": PERMUTED}}

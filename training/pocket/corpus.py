@@ -135,6 +135,18 @@ def trained_questions(data: str, n: int, seed: int) -> tuple[ChoiceQuestion, ...
     return tuple(ChoiceQuestion(domain=domain, split="trained", **asdict(row)) for row in rows)
 
 
+def neighbours(data: str, every: int = 6) -> tuple[ChoiceQuestion, ...]:
+    """Return every sixth row of the training domains that an organism is not trained on, as forced-choice questions.
+
+    Their references have the rows' free wording, so that words alone tell them apart; none for data of another scale.
+    """
+    scale, _, domain = data.removesuffix(":aligned").partition(":")
+    if scale != "pocket" or domain not in domains():
+        return ()
+    rows = [(other, row) for other in domains() if other != domain for row in advice(other)[::every]]
+    return tuple(ChoiceQuestion(domain=other, split="test", **asdict(row)) for other, row in rows)
+
+
 # --- evaluation questions ---------------------------------------------------------------------------------------------
 
 
