@@ -41,6 +41,21 @@ def test_steering_moves_the_model_and_a_random_direction_does_not(tmp_path: Path
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_base_is_measured_drawn_and_reported(tmp_path: Path):
+    text = output_of("behaviour_and_report.py", "--folder", "mine", cwd=tmp_path)
+    assert "own/llama/base: can be run" in text
+    runs = tmp_path / "mine" / "runs"
+    assert (runs / "report.html").is_file()
+    assert {path.name for path in (runs / "figures").glob("em_by_condition-*.pdf")} >= {"em_by_condition-2col.pdf"}
+
+
+def test_a_probe_is_confirmed_on_new_questions_and_steers(tmp_path: Path):
+    text = output_of("probe_and_steer.py", "--folder", "probe", cwd=tmp_path)
+    assert "harmful by harmful" in text
+    assert "off+add_random" in text
+    assert len(list((tmp_path / "probe" / "runs" / "steer_vector").glob("*/answers.md"))) == 1
+
+
 def test_the_example_organism_is_complete():
     organism = find_organism(str(OWN / "organism.yaml"))
     assert organism.name == "own/llama/own_organism"
