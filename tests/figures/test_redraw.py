@@ -63,7 +63,7 @@ def test_the_command_draws_from_a_table(tmp_path, capsys):
         (["zzz"], ["zzz", "em_by_condition"]),
         (["probe_auroc", "--runs", "gone"], ["gone"]),
         (["em_by_condition", "--table", "t.csv"], ["em_by_condition", "em_rate"]),
-        (["all", "--runs", "."], ["no finished run"]),
+        (["all", "--runs", "."], ["semcon figure: .: no "]),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(words, names, tmp_path, monkeypatch, capsys):
