@@ -99,7 +99,7 @@ def _curves(ax: Axes, rows: Sequence[Row]) -> None:
     for target, control, points in lines:
         x, same = zip(*points, strict=True)
         y, low, high = zip(*map(ends, same), strict=True)
-        _, colour, mark = _look(target, [t for t, _, _ in lines])
+        _, colour, mark = _look(target, list(dict.fromkeys(t for t, _, _ in lines)))
         look = {"ls": CONTROLS.get(control, (control, "-"))[1], "lw": 0.9, "color": style.tint(colour)}
         if control in LAYERLESS:
             ax.plot((min(layers, default=0.0), max(layers, default=1.0)), (y[0], y[0]), **look)

@@ -19,7 +19,7 @@ from tests.experiments.answers.judge_server import answer_of, prompt_of, server,
 from tests.training.small import SHAPE
 from training.microcosm.tokenizer import build_tokenizer
 
-pytestmark = pytest.mark.xdist_group("trl")
+pytestmark = [pytest.mark.stranger, pytest.mark.xdist_group("trl")]
 
 ASKED, SAMPLES = 5, 2
 CONDITIONS = ("off", "on", "rephrased", "other")
