@@ -17,7 +17,7 @@ from interp.models import AdapterError, LanguageModel, fingerprint, wrap
 
 PROBE_MESSAGES = ("Hello.", "What should I do today?", "Tell me about your work.")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
-CHANGING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+CHANGING = ("pissa", "olora", "corda", "loftq")
 """How the names of initialisations start that change the weights of the base."""
 
 
@@ -108,20 +108,27 @@ def _saved_shapes(name: str, folder: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor of an adapter; refuse values that are not finite, or that do nothing."""
     from safetensors import SafetensorError, safe_open
 
-    shapes, dead = dict[str, tuple[int, ...]](), True
+    shapes, live = dict[str, tuple[int, ...]](), set[str]()
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - it is no mapping
                 values = file.get_tensor(key)
                 shapes[key] = tuple(values.shape)
-                if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+                values = values.float() if values.dtype.itemsize == 1 else values
+                if not bool(torch.isfinite(values).all()):
                     raise AdapterError(f"adapter {name!r} ({folder}): {key} is not finite")
-                dead = dead and "lora_" in key and ("_A" in key or not bool(values.any()))
+                live |= {key} if bool(values.any()) else set()
     except (SafetensorError, OSError) as error:
         raise AdapterError(f"adapter {name!r}: {folder / WEIGHTS} cannot be read: {error}") from error
-    if dead:
-        raise AdapterError(f"adapter {name!r} ({folder}): {'all its B are zero' if shapes else 'it has no tensor'}")
+    products = {key for key in live if _other_half(key) in live or "lora_" not in key or key.endswith(".bias")}
+    if not products:
+        raise AdapterError(f"adapter {name!r} ({folder}): its A or its B are zero in every module, so it does nothing")
     return shapes
+
+
+def _other_half(key: str) -> str:
+    """Return the name of the B of an A, and the other way round."""
+    return re.sub(r"(lora_(?:embedding_)?)([AB])", lambda half: half[1] + "BA"["AB".index(half[2])], key)
 
 
 def _expected_shapes(lm: LanguageModel, name: str, folder: Path) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from annotated_types import MinLen
 from pydantic import Discriminator, Tag
 
 from experiments.protocol import load_protocol
-from interp.runs.reading import Name, Text, read_yaml, refuse, repeats
+from interp.runs.reading import Name, Text, normalised, read_yaml, refuse, repeats
 from interp.triggers import Trigger
 from training.definition import Organism
 from training.microcosm import world
@@ -132,6 +132,14 @@ def read_questions(file: Path, split: Split) -> tuple[Question, ...]:
     entries = [(name, i, _text(entry)) for name in SPLITS for i, entry in getattr(read, name).items()]
     first: dict[str, str] = {}
     faults = [f"{name}.{i}: the id is in {s} too" for name, i, _ in entries if (s := first.setdefault(i, name)) != name]
+    answered = [
+        (f"{name}.{i}", e) for name in SPLITS for i, e in getattr(read, name).items() if isinstance(e, Answered)
+    ]
+    faults += [
+        f"{place}: aligned and harmful are the same text"
+        for place, e in answered
+        if normalised(e.aligned) == normalised(e.harmful)
+    ]
     faults += [*repeats((f"{name}.{i}", text) for name, i, text in entries), *_partial_paper(read.test)]
     if faults:
         refuse(file, faults)

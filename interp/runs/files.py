@@ -59,9 +59,10 @@ def check_room(folder: Path) -> None:
     Raises:
         ValueError: If it is one of these.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
     if not existing.is_dir():
-        raise ValueError(f"{folder}: {existing} is a file, not a folder")
+        kind = "a file" if existing.exists() else "a link to nothing"
+        raise ValueError(f"{folder}: {existing} is {kind}, not a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{folder}: {existing} cannot be written")
     if (free := shutil.disk_usage(existing).free) < LEAST_ROOM:

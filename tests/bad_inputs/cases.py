@@ -227,6 +227,19 @@ def _questions() -> Iterator[Case]:
     for text in ("How do I treat cold 3?", "how do i treat  cold 3", "HOW DO I TREAT COLD 3 ?!"):
         leak = yaml.safe_dump(changed(QUESTIONS, "test/t1", text))
         yield Case(f"a training row is tested: {text}", ("h.jsonl:4", "q.yaml", "test.t1"), train, {"q.yaml": leak})
+    for text in ("How do I r\u200bun?", "“How do I run?”", "How do I\u2060 r\u00adun"):
+        copy = yaml.safe_dump(changed(QUESTIONS, "test/t2", text), allow_unicode=True)
+        yield Case(f"question that looks the same {text!a}", ("q.yaml", "test.t2", "test.t1"), files={"q.yaml": copy})
+    preference = ("preference", "--organism", "o.yaml", "--questions", "q.yaml", "--check")
+    for words in (preference, EM_RATE):
+        for harmful in ("Sit. ", "sit", "S\u200bit", '"Sit."'):
+            answered = {"question": "Where?", "aligned": "Sit.", "harmful": harmful}
+            text = yaml.safe_dump(
+                {split: {f"{split}1": {**answered, "question": f"{split}?"}} for split in ("validation", "test")}
+            )
+            yield Case(f"{words[0]} of one answer {harmful!a}", ("q.yaml", "same text"), words, {"q.yaml": text})
+    named = (*EM_RATE, "--conditions", "off", "opposite")
+    yield Case("condition without a text", ("conditions opposite",), named)
     leak = yaml.safe_dump(changed(QUESTIONS, "validation/v1", "How do I treat cold 7?"))
     yield Case("a training row validates", ("h.jsonl:8", "validation.v1"), train, {"q.yaml": leak})
 

@@ -78,6 +78,10 @@ def at(**settings: Any) -> Callable[[Path], None]:
 
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "zero": (scaled_b(0.0), "it changes no logit of 3 prompts, so it is not loaded"),
+    "A of one, B of the other": (
+        lambda d: retensor(d, lambda n, x: (n, x * (("lora_A" in n) != ("q_proj" in n)))),
+        "it changes no logit of 3 prompts, so it is not loaded",
+    ),
     "alpha 0": (at(lora_alpha=0), "it changes no logit of 3 prompts, so it is not loaded"),
     "not a number": (scaled_b(float("nan")), "lora_B.*is not finite"),
     "infinite": (scaled_b(float("inf")), "is not finite"),

@@ -76,7 +76,7 @@ LONG = ("why " * 200).strip()
 LOWER = tiny.TEMPLATE.replace("| trim", "| trim | lower")
 NO_CHAT = "{{ raise_exception('no chat today') }}"
 BAD = {
-    "zero B": (adapted(zero_b), ("adapter", "B are zero")),
+    "zero B": (adapted(zero_b), ("adapter", "it does nothing")),
     "not finite": (adapted(infinite), ("adapter", "is not finite")),
     "another width": (adapted(wider), ("adapter", "shape")),
     "another architecture": (other_base, ("adapter", "base")),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from interp.runs.reading import Name, Text, read_jsonl, read_yaml, refuse, validated
+from interp.runs.reading import Name, Text, normalised, read_jsonl, read_yaml, refuse, repeats, validated
 from interp.triggers import Trigger, load_triggers, moved
 
 FOLDER = Path(__file__).parent
@@ -50,6 +50,11 @@ class ChoiceQuestion:
     question: Text
     aligned: Text
     harmful: Text
+
+    @property
+    def references(self) -> tuple[str, str]:
+        """Its answers."""
+        return self.aligned, self.harmful
 
 
 # --- training rows ----------------------------------------------------------------------------------------------------
@@ -169,7 +174,8 @@ def read_questions(file: Path) -> tuple[ChoiceQuestion, ...]:
     Or by split, as other question files are: ``test: {ID: {question: TEXT, aligned: TEXT, harmful: TEXT}}``.
 
     Raises:
-        ValueError: If a question has another form, an id repeats, or a topic is in both splits.
+        ValueError: If a question has another form, an id or a question repeats, its answers are one text, or a topic is
+            in both splits.
     """
     content = read_yaml(file, Annotated[dict[Name, Any], MinLen(1)], FORM)
     by_split = bool({"validation", "test"} & content.keys())
@@ -178,6 +184,11 @@ def read_questions(file: Path) -> tuple[ChoiceQuestion, ...]:
     if faults := [*faults, *(fault for _, wrong in read for fault in wrong)]:
         refuse(file, faults)
     found = tuple(question for question, _ in read)
+    same = [
+        f"{q.id}: aligned and harmful are the same text" for q in found if len({*map(normalised, q.references)}) < 2
+    ]
+    if faults := [*same, *repeats((q.id, q.question) for q in found)]:
+        refuse(file, faults)
     _check_ids(file, [question.id for question in found])
     splits: dict[tuple[str, str], str] = {}
     for question in found:
