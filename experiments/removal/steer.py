@@ -85,6 +85,8 @@ class Steer(Experiment):
         usual = CHOICE_ALPHAS if self.geometry.subject.by_log_odds else ALPHAS
         object.__setattr__(self, "alphas", usual if self.alphas is None else self.alphas)
         super().__post_init__()
+        if not any(self.alphas or ()):
+            raise ValueError("alphas: name at least one above 0")
         if "g" not in self.directions:
             raise ValueError(f"directions {', '.join(self.directions)}: g must be among them")
 
