@@ -29,6 +29,8 @@ FIGURES = {
 """Figures that are drawn at once, by experiment; of any other `semcon figure` or `semcon report` draws them."""
 FILES = (".safetensors", ".md", ".csv")
 """Outputs beside the table that a command names at its end."""
+REPEATED = ("--template-option",)
+"""Options that can be given several times; of any other the last would count, and the first be dropped."""
 E = TypeVar("E", bound=Experiment)
 T = TypeVar("T")
 
@@ -138,6 +140,9 @@ def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: A
         ValueError: If an option is wrong; one line.
     """
     description = (inspect.getdoc(about) or "").split("\n\nArgs:")[0]
+    names = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    if twice := next((n for i, n in enumerate(names) if n in names[:i] and n not in REPEATED), None):
+        raise ValueError(f"{twice}: given twice")
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):
         try:

@@ -238,6 +238,7 @@ def _questions() -> Iterator[Case]:
                 {split: {f"{split}1": {**answered, "question": f"{split}?"}} for split in ("validation", "test")}
             )
             yield Case(f"{words[0]} of one answer {harmful!a}", ("q.yaml", "same text"), words, {"q.yaml": text})
+    yield Case("organism twice", ("--organism", "twice"), (*EM_RATE, "--organism=train.yaml"))
     named = (*EM_RATE, "--conditions", "off", "opposite")
     yield Case("condition without a text", ("conditions opposite",), named)
     leak = yaml.safe_dump(changed(QUESTIONS, "validation/v1", "How do I treat cold 7?"))
