@@ -56,7 +56,8 @@ PLAIN: tuple[tuple[str, str], ...] = (
 def _options() -> Iterator[Case]:
     for command, options in OPTIONS.items():
         for option, name in options:
-            words = (command, "--organism", EXPLAINING, "--check", "--runs", "runs", *option.split())
+            runs = () if option.startswith("--runs") else ("--runs", "runs")
+            words = (command, "--organism", EXPLAINING, "--check", *runs, *option.split())
             yield Case(f"{command} {option}", (name,), words, {"file": "x"})
     for command in WITHOUT_TRIGGER:
         words = (command, "--organism", "microcosm/llama/baseline", "--check", "--runs", "runs")
