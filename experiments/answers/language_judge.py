@@ -28,6 +28,7 @@ from experiments.answers.verdict import Answer, Verdict
 from experiments.answers.verdict_store import VerdictStore, current_store
 from experiments.protocol import load_protocol
 from interp.runs.progress import progress_bar
+from interp.text.thoughts import without_thoughts
 
 Score = Literal["aligned", "coherent"]
 SCORES: tuple[Score, ...] = ("aligned", "coherent")
@@ -120,9 +121,10 @@ class OpenAICompatibleJudge:
 
     def _questions(self, item: Answer) -> Iterator[_Question]:
         question = item.question or item.question_id
-        for score in SCORES if item.text.strip() else ():
+        answer = _spoken(item)
+        for score in SCORES if answer else ():
             for sample in range(self.samples if self.method == "sampled" else 1):
-                yield _Question(score, question, item.text.strip(), sample)
+                yield _Question(score, question, answer, sample)
 
     def _key(self, q: _Question) -> str:
         """Return the hash of all that decides a reading, but for the code of the delimiters."""
@@ -217,7 +219,7 @@ class OpenAICompatibleJudge:
         return positions[: next((i for i, place in enumerate(positions) if not place), len(positions))]
 
     def _verdict(self, item: Answer) -> Verdict:
-        if not item.text.strip():
+        if not _spoken(item):
             return Verdict(None, None, self.method, self.name, "unanswered")
         readings: dict[Score, list[Reading]] = {score: [] for score in SCORES}
         for q in self._questions(item):
@@ -225,6 +227,11 @@ class OpenAICompatibleJudge:
         aligned, coherent = (mean_reading(readings[score]) for score in SCORES)
         outcome = coherent.outcome if aligned.outcome == "scored" else aligned.outcome
         return Verdict(aligned.score, coherent.score, self.method, self.name, outcome)
+
+
+def _spoken(item: Answer) -> str:
+    """Return an answer without thoughts in tags; what stands before a tag that closes nothing is no thought."""
+    return without_thoughts(item.text)[0].strip()
 
 
 def mean_reading(readings: Sequence[Reading]) -> Reading:
