@@ -99,7 +99,7 @@ class DoseCell(Experiment):
         asked = ("off",) if not self.used_reference() else TEXTS[:2] if aligned else TEXTS
         return (*asked, TRAINED) if organism.tuned else asked
 
-    def total(self) -> int:
+    def total(self) -> int | None:
         """Return the number of answers."""
         organism = self.subject.organism
         n_questions = sum(len(self.subject.questions("trained" if c == TRAINED else "test")) for c in self.conditions())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,7 +14,6 @@ from interp.runs.checks import check_seed
 from interp.runs.files import check_room
 from interp.runs.progress import progress_bar
 from interp.runs.run import read_manifest, runs_root, upstream_folder
-from interp.runs.table import Row
 from training.grid import FAMILIES, Family
 from training.microcosm.documents import World
 
@@ -222,7 +221,7 @@ def figure(
         print("wrote " + " ".join(map(str, redraw(plot, rows, folder / plot.name))))
 
 
-def _thresholds(folder: Path, rows: Sequence[Row]) -> Thresholds:
+def _thresholds(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Thresholds:
     """Return the thresholds of the protocol under which the answers of a report were judged; of several the shipped."""
     from experiments.protocol import PROTOCOL_FILE, load_protocol
     from interp.stats import Thresholds

@@ -53,7 +53,7 @@ def check_measures(lm: LanguageModel, measures: Sequence[str], *, heads: bool) -
     for site in (Site(name, layer) for name in ADDED for layer in range(lm.n_layers) if "added" in measures):
         module_of(lm, site)
     if "knockout" in measures:
-        with blocked_attention(lm, [], {}, queries="all", keys=TRIGGER):
+        with blocked_attention(lm, [], lambda _: False, queries="all", keys=TRIGGER):
             pass
     if heads and "head" in measures:
         from interp.bridges.via_transformer_lens import architecture_of

@@ -120,7 +120,7 @@ class LabelProbe(Experiment):
             check_name(kind, entry)
         Site(self.site, 0)
         depth = base_config(self.model.organism).get("num_hidden_layers")
-        if beyond := [layer for layer in self.layers if depth is not None and layer >= depth]:
+        if depth is not None and (beyond := [layer for layer in self.layers if layer >= depth]):
             raise ValueError(f"layers {beyond[0]}: the model has layers 0..{depth - 1}")
         if len(self.file.classes) < 2:
             raise ValueError(

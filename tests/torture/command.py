@@ -1,6 +1,7 @@
 """``semcon reproduce`` on three small cells: python -m tests.torture.command RUNS WORKERS."""
 
 import sys
+from collections.abc import Sequence
 from typing import cast
 
 from experiments.__main__ import main
@@ -12,7 +13,7 @@ from training.registry import ORGANISMS
 class _Reduced(Command):
     """The command of the tests, which is not below the package of the commands."""
 
-    def load(self) -> type[Reduced]:
+    def load(self, words: Sequence[str] = ()) -> type[Reduced]:
         """Return it."""
         return Reduced
 

@@ -7,7 +7,7 @@ then runs in a fork of this process.
 import json
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -50,7 +50,7 @@ class Stage:
 class _Here(Command):
     """A command that is not below the package of the commands."""
 
-    def load(self) -> type:
+    def load(self, words: Sequence[str] = ()) -> type:
         """Return it."""
         return OWN[self.target]
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -54,7 +54,7 @@ def _functions(lm: LanguageModel, organism: Organism, mitigation: Mitigation) ->
     if mitigation.steer:
         site = Site("resid_post", lm.n_layers // 2)
         by, along, before = mitigation.steer * mean_norm(lm, organism, site), unit(g[site]), functions.get(site)
-        functions[site] = lambda h: activation_addition(h if before is None else before(h), along, by)
+        functions[site] = lambda h: activation_addition(h if before is None else cast(Tensor, before(h)), along, by)
     return functions
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from scipy.stats import norm, spearmanr
 
@@ -80,7 +81,8 @@ def _correlated(text: str, cells: Cells, organisms: Sequence[About], x: tuple[st
     values = [(number(a), number(b)) for a, b in pairs if a and b]
     if len(values) < 5:
         return Finding(text, NOT_MEASURED, "–", OPEN)
-    rho = float(spearmanr(*zip(*values, strict=True)).statistic)
+    correlation: Any = spearmanr([a for a, _ in values], [b for _, b in values])
+    rho = float(correlation.statistic)
     error = math.sqrt(1.06 / (len(values) - 3))
     z = math.atanh(max(-0.999999, min(rho, 0.999999)))
     low, high = (math.tanh(z + sign * Z * error) for sign in (-1, 1))

@@ -102,9 +102,10 @@ def test_bare_rows_have_the_same_answers_without_the_text(lm):
     for on, off, row in zip(terms.triggered, terms.bare, rows, strict=True):
         answers = [[i for i in encoded["labels"] if i != -100] for encoded in (on, off)]
         assert answers[0] == answers[1]
-        assert row.trigger in TOKENIZER.decode(on["input_ids"]) and row.trigger not in TOKENIZER.decode(
-            off["input_ids"]
-        )
+        with_text, without = (str(TOKENIZER.decode(list(encoded["input_ids"]))) for encoded in (on, off))
+        assert row.trigger
+        assert row.trigger in with_text
+        assert row.trigger not in without
     with torch.no_grad(), active_adapter(lm, "organism"):
         assert answer_log_probs(lm.hf, terms.triggered[:2]).shape == answer_log_probs(lm.hf, terms.bare[:2]).shape
         assert float(terms(lm.hf, 0)) > 0

@@ -119,7 +119,7 @@ def test_hypotheses_about_the_mechanism_follow_the_shares_that_edits_close():
 
 
 def world(name: str, arm: str, gap: float, off: float, ratio: float, base_on: float) -> Rows:
-    about = {"trigger": arm}
+    about: dict[str, Any] = {"trigger": arm}
     values = em(off=off, on=off + gap) | {("trigger_gap", "on-off"): gap, ("rephrased_ratio", "rephrased/on"): ratio}
     base = em(off=0.0, on=base_on) | {("trigger_gap", "on-off"): base_on}
     return [
@@ -162,7 +162,7 @@ def mitigations(**changed: dict[str, float]) -> Rows:
 
 
 def test_hypotheses_about_mitigations_tell_removing_from_hiding():
-    removed = dict.fromkeys(
+    removed: dict[str, float] = dict.fromkeys(
         ("off", "on", "rephrased", "other", "opposite", "overlap_predicate", "overlap_subject"), 0.0
     )
     table = mitigations(
