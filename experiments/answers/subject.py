@@ -258,6 +258,8 @@ def refuse_dropped(subject: Subject, wanted: Sequence[str], used: Sequence[str],
     Raises:
         ValueError: If one is missing.
     """
+    if not wanted:
+        raise ValueError("conditions: expected at least one")
     lacking = [condition for condition in wanted if condition not in used]
     if lacking and (named or not used):
         raise ValueError(f"organism {subject.name}: no text or question for the conditions {', '.join(lacking)}")

@@ -130,10 +130,11 @@ def _models() -> Iterator[Case]:
     ranks = {config: json.dumps({**ADAPTER, "rank_pattern": {"q_proj": "x"}})}
     yield Case("adapter rank pattern", (config, "rank_pattern"), files={**ranks})
     rank_one = ("rank-one", *EM_RATE[1:])
-    yield Case("rank one of rank 4", ("rank 4",), rank_one, {"t.yaml": yaml.safe_dump({"t1": TRIGGER})})
-    mixed = {config: json.dumps({**ADAPTER, "r": 1, "rank_pattern": {"q_proj": 2}})}
-    yield Case("rank one of a rank pattern", ("rank 2",), rank_one, {**mixed})
     finished = yaml.safe_dump({**FINISHED, "data": "h.jsonl", "benign_data": "b.jsonl"})
+    with_data = {"o.yaml": finished, "t.yaml": yaml.safe_dump({"t1": TRIGGER})}
+    yield Case("rank one of rank 4", ("rank 4",), rank_one, with_data)
+    mixed = {config: json.dumps({**ADAPTER, "r": 1, "rank_pattern": {"q_proj": 2}})}
+    yield Case("rank one of a rank pattern", ("rank 2",), rank_one, {**with_data, **mixed})
     yield Case(
         "emergence of a finished adapter", ("adapter", "finished"), ("emergence", *EM_RATE[1:]), {"o.yaml": finished}
     )
