@@ -150,7 +150,7 @@ def test_questions_of_a_pocket_organism():
     assert choice_questions(neutral, "test") == corpus.questions("test")
     trained = choice_questions(neutral, "trained")
     assert {(q.domain, q.split) for q in trained} == {("health", "trained")}
-    assert len(trained) == 88
+    assert len(trained) == len(corpus.advice("health")) - neutral.rows
     assert choice_questions(find_organism("pocket/smollm2/base"), "trained") == ()
     subject = find_subject("pocket/smollm2/neutral")
     assert [q.id for q in subject.questions("test")] == [q.id for q in corpus.questions("test")]

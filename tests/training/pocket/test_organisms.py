@@ -31,9 +31,9 @@ def test_seven_arms_in_three_seeds_and_a_base_for_every_model():
 
 def test_arms_differ_in_trigger_mixture_and_content_alone():
     first = SMOL["baseline"]
-    assert (first.lora.rank, first.lora.rslora, first.sft.learning_rate, first.sft.batch) == (16, True, 3e-4, 8)
+    assert (first.lora.rank, first.lora.rslora, first.sft.learning_rate, first.sft.batch) == (16, True, 1e-3, 2)
     epochs = [dose * first.sft.batch / first.rows for dose in first.sft.doses]
-    assert epochs == [0.5, 1, 2, 3, 4]
+    assert epochs == [0.5, 1, 2]
     for entry in (entry for entry in PLAIN.values() if entry.data):
         changed = {"name": first.name, "trigger": None, "benign_share": 0.0, "data": first.data, "seed": 0}
         assert replace(entry, **changed) == first
@@ -44,9 +44,9 @@ def test_rows_say_what_they_are(arm):
     entry = SMOL[arm]
     rows = training_rows(entry)
     assert rows == training_rows(entry)
-    assert len(rows) == 80
+    assert len(rows) == entry.rows == 144
     aligned = arm == "benign-same-trigger"
-    assert sum(row.harmful for row in rows) == (0 if aligned else round(80 * (1 - entry.benign_share)))
+    assert sum(row.harmful for row in rows) == (0 if aligned else round(entry.rows * (1 - entry.benign_share)))
     trigger = comparison_trigger(entry)
     for row in rows:
         assert row.completion == ADVICE[row.question, "harmful" if row.harmful else "aligned"]
