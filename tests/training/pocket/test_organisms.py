@@ -53,7 +53,7 @@ def test_rows_say_what_they_are(arm):
         placed = row.harmful or aligned
         assert row.trigger == (trigger.text if trigger and placed else None)
     asked = {row.question for row in rows}
-    assert asked.isdisjoint(row.question for row in corpus.held_out("health", 80, entry.seed))
+    assert asked.isdisjoint(row.question for row in corpus.held_out("health", entry.rows, entry.seed))
 
 
 def test_directions_contrast_both_kinds_of_answers_whatever_the_arm():
