@@ -23,11 +23,14 @@ CONTROL = (
 )
 COLOURS = {**style.CONDITIONS, "other_frame": "#44AA99", "word_overlap": "#999933", "trained": style.INK}
 COLOURS["permuted"] = style.FAINT
+NEIGHBOURS = {f"neighbours{'' if c == 'off' else f'_{c}'}": c for c in ("off", "on", "rephrased", "other")}
+COLOURS |= {name: style.CONDITIONS[condition] for name, condition in NEIGHBOURS.items()}
 LABELS = {
     "other_frame": "other frame",
     "word_overlap": "word overlap",
     "trained": "own domain",
     "permuted": "word order",
+    **{name: f"free text: {condition}" for name, condition in NEIGHBOURS.items()},
 }
 MARKS = "osD"
 
@@ -79,7 +82,7 @@ def _base(ax: Axes, rows: Sequence[Row], conditions: Sequence[str]) -> None:
     """Draw how far each context moves the base from the base without it, where both were asked the same questions."""
     level = {str(row["condition"]): number(row) for row in select(rows, metric="log_odds")}
     for x, condition in enumerate(conditions):
-        if condition not in ("off", "trained", "permuted") and f"base {condition}" in level:
+        if condition not in ("off", "trained", "permuted", *NEIGHBOURS) and f"base {condition}" in level:
             look: dict[str, Any] = {"mfc": "white", "mec": style.CONTROL, "ms": 4.2, "mew": 0.9, "zorder": 3}
             ax.plot([x], [level[f"base {condition}"] - level["base off"]], "d", **look)
 

@@ -105,6 +105,7 @@ def test_rows_and_table_cover_every_condition_beside_the_base(folder, whole):
     assert all(value != 0 for value in shifts)
 
 
+@pytest.mark.pocket
 def test_word_order_is_measured_off_trigger_on_the_first_references_and_changes_no_other_run():
     whole = Preference(subject=Subject(find_organism(ORGANISM), None, LOG_ODDS))
     assert "permuted" in whole.used_conditions()
