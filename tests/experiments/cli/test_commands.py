@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[3]
 def test_findings_name_the_table_or_the_marker_that_is_missing_and_write_nothing(tmp_path, capsys):
     assert main(["findings", "--data", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"semcon findings: {tmp_path}: no containment_grid.csv.gz; the claims are about the tables of `semcon grid` and "
-        "`semcon mechanism`, for runs of your own there is `semcon report RUNS`\n"
+        f"semcon findings: {tmp_path}: no containment_grid.csv.gz; the claims are about the tables of `semcon grid` "
+        "and `semcon mechanism`, for runs of your own there is `semcon report RUNS`\n"
     )
     for table in (f"{name}.csv.gz" for name in TABLES):
         write_table(tmp_path / table, read_table(ROOT / "figures" / "data" / table)[:40])
