@@ -20,7 +20,7 @@ def test_findings_name_the_table_or_the_marker_that_is_missing_and_write_nothing
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n")
     assert main(["findings", "--data", str(tmp_path), "--pages", str(readme)]) == 2
-    expected = "no page holds <!-- learned:begin --> or the marker of another table"
+    expected = "no page holds <!-- boxes:begin --> or the marker of another table"
     assert capsys.readouterr().err == f"semcon findings: {readme}: {expected}\n"
     assert readme.read_text() == "# Title\n"
     assert not (tmp_path / "findings.csv").exists()
