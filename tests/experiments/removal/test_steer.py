@@ -31,7 +31,7 @@ def test_killed_run_ends_with_the_table_of_an_uninterrupted_one(small_runs, smal
     whole, _ = run_experiment(STEER, small_runs)
     for part in ("adapters", "dose", "geometry"):
         shutil.copytree(small_runs / part, tmp_path / part)
-    missing = store_steps(STEER, whole, tmp_path, n=-9)
+    missing = store_steps(STEER, whole, tmp_path, n=-10)
     assert missing[0] == "loss off+add_g_shift 1.0"  # the benign answers come from stored rows
     assert run_steps(STEER, tmp_path) == missing
     again, _ = run_experiment(STEER, tmp_path)

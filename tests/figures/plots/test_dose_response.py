@@ -38,8 +38,8 @@ def test_the_direction_from_answers_is_a_comparison_and_not_a_control(drawn):
 
 def test_every_direction_that_is_added_has_a_name_and_a_colour_of_its_own_kind(drawn):
     colours = {t.get_text(): to_hex(t.get_color()).upper() for t in drawn.axes[1].texts}
-    assert {f"off+add_{name}" for name in dose_response.LINES} == set(STEERED)
-    assert {words for words, *_ in dose_response.LINES.values()} <= set(colours)
+    named = {f"off+add_{name}": words for name, (words, *_) in dose_response.LINES.items()}
+    assert {named[condition] for condition in STEERED} <= set(colours)
     assert colours["add delta"] == colours["add delta without g"] == style.DIRECTIONS["delta"]
     assert colours["add g shift"] == style.DIRECTIONS["g_shift"]
     without = [r for r in ROWS if "delta" not in str(r["condition"])]
