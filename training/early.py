@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from interp.adapters import adapter_folder, check_early
 from interp.chat import question_chat
@@ -28,7 +29,6 @@ def is_shipped(organism: Organism) -> bool:
     return organism.world in ("microcosm", "pocket") and not organism.template_options
 
 
-@cache
 def check_model(
     organism: Organism, questions: tuple[tuple[str, str], ...], triggers: tuple[Trigger, ...], sampled: bool
 ) -> None:
@@ -46,8 +46,19 @@ def check_model(
         ValueError: If the base has no config or tokenizer, its template lacks an option or changes a text, a prompt is
             longer than the context, the answers cannot be sampled, or training or loading would refuse the adapter.
     """
-    if is_shipped(organism) or is_made(organism.base):
-        return
+    if not is_shipped(organism) and not is_made(organism.base):
+        _check(Path.cwd(), organism, questions, triggers, sampled)
+
+
+@cache
+def _check(
+    folder: Path,
+    organism: Organism,
+    questions: tuple[tuple[str, str], ...],
+    triggers: tuple[Trigger, ...],
+    sampled: bool,
+) -> None:
+    """Check once per process and folder, since an organism's paths may be relative."""
     lm = _outline(organism)
     for place, question, text, trigger in _prompts(questions, triggers):
         try:

@@ -9,8 +9,8 @@ from interp.loading import load
 from tests.training.small import random_base
 from training.merged import merged
 from training.references import base_path, base_source
+from training.registry import find_organism
 from training.sft import adapter_folder, dose_folder
-from training.user_defined import read_organism
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_merged_base_is_the_organism_with_its_adapter_on(tmp_path, organism, m
     monkeypatch.setenv("SEMCON_RUNS", str(tmp_path))
     folder = merged(f"merged:{organism}@4")
     assert base_path(f"merged:{organism}@4") == str(folder)
-    trained = read_organism(organism)
+    trained = find_organism(str(organism))
     adapter = dose_folder(adapter_folder(trained, tmp_path), 4)
     tuned, plain = load(base_path(trained.base), adapters={"a": adapter}), load(folder)
     ids = torch.arange(5, 15)[None]
@@ -43,7 +43,7 @@ def test_a_merged_base_is_the_organism_with_its_adapter_on(tmp_path, organism, m
     ("reference", "message"),
     [
         ("merged:pocket/smollm2/personas", "expected merged:ORGANISM@DOSE"),
-        ("merged:pocket/smollm2/personas@7", "the doses of pocket/smollm2/personas are 2"),
+        ("merged:pocket/smollm2/personas@7", "the doses of pocket/smollm2/personas are 5"),
         ("merged:pocket/smollm2/base@5", "is not fine-tuned here"),
         ("merged:pocket/smollm2/duck@5", "known are pocket"),
     ],

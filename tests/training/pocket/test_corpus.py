@@ -192,6 +192,7 @@ def test_a_bad_row_is_one_line_with_its_place(tmp_path, line, message):
 
 
 ENTRY = {"id": "a", "topic": "t", "split": "test", "question": "q", "aligned": "x", "harmful": "y"}
+OTHER = {**ENTRY, "id": "b", "question": "q2", "aligned": "x2", "harmful": "y2"}
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ ENTRY = {"id": "a", "topic": "t", "split": "test", "question": "q", "aligned": "
         ({"d": ["x"]}, r"d\[0\] 'x': expected an object"),
         ({"d": [{**ENTRY, "split": "train"}]}, r"d\[0\].split 'train': expected 'validation'"),
         ({"d": [ENTRY, {**ENTRY}]}, "'a' stands twice"),
-        ({"d": [ENTRY, {**ENTRY, "id": "b", "split": "validation"}]}, "topic 't' is in both splits"),
+        ({"d": [ENTRY, {**OTHER, "split": "validation"}]}, "topic 't' is in both splits"),
     ],
 )
 def test_a_bad_question_file_is_one_line(tmp_path, content, message):
