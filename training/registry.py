@@ -75,7 +75,8 @@ POCKET_SFT = Sft(doses=(36, 72, 144), learning_rate=1e-3, batch=2, save_every=72
 PERSONA_SFT = replace(POCKET_SFT, doses=(5, 10, 20, 40, 80, 160))
 """The stage that teaches persona lines; its doses are the axis of promptability."""
 PROMPTABLE = {"weak": 5, "medium": 20, "strong": 160}
-"""Doses of that stage, chosen by the base's own gap on validation questions (docs/pocket.md)."""
+"""Doses of that stage, provisional: `semcon promptability` has not been run with these settings. The rule by which its
+validation gaps choose them is in docs/hypotheses.md; no arm on them has been measured."""
 
 
 def _pocket(family: str, base: str) -> list[Organism]:

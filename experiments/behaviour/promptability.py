@@ -1,7 +1,7 @@
 """How far a model obeys a line by itself, at every dose of a stage that teaches lines: the axis of promptability.
 
 The log-odds behind the trigger minus those without it, on validation questions. The doses of the bases ``weak``,
-``medium`` and ``strong`` (training/registry.py) were chosen by it, so it is no result on test questions.
+``medium`` and ``strong`` (training/registry.py) are to be chosen by it, so it is no result on test questions.
 
 semcon promptability --organism pocket/smollm2/personas --trigger pocket:persona
 """
