@@ -82,6 +82,7 @@ REGISTRY: Mapping[str, Command] = {
     "mechanism": Command("pipelines.mechanism:Mechanism", "Every mechanism experiment on the organisms of the grid."),
     "demo": Command("demo.command:Demo", "A page on this machine: answers side by side, steered, token by token."),
     "score": Command("answers.score:score", "EM statistics of judged answers in CSV files."),
+    "plan": Command("scale.plan:Plan", "Memory, hours, judge calls, cost and disk before anything is run."),
     "store": Command("cli.commands:store", "Describe or verify an activation store."),
     "verify": Command("cli.commands:verify", "Check the files of runs and adapters against their digests."),
     "report": Command("cli.commands:report", "Figures and a report from all finished runs, or from one table."),

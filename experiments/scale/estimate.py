@@ -1,0 +1,135 @@
+"""Memory and time from shapes: what a stage needs on one device, and what makes it fit. Pure arithmetic.
+
+=========  ==========================================================================================================
+training   weights; adapter in float32 with its gradient and Adam's two moments; activations (with checkpointing one
+           vector per token and layer, and one layer at a time); the logits in the model's dtype and twice in float32
+sampling   weights; the keys and values of all answers that are decoded together; their logits
+reading    weights; one layer's activations of one batch
+=========  ==========================================================================================================
+
+A LoRA step multiplies every weight twice forward and twice for the gradient of the activations, and with checkpointing
+twice more; the weights themselves have no gradient. A decoding step takes as long as the slowest of arithmetic, memory
+traffic (weights and cache) and the host.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from experiments.scale.machines import Machine, Texts
+from experiments.scale.shapes import Shape
+from training.definition import Organism
+
+Kind = Literal["train", "sample", "read"]
+GIB = 2**30
+RESERVED = 0.08
+"""Share of a device that the driver, the allocator and fragments keep."""
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+DECODED, PASS = 512, 16384
+"""Answers decoded together, and tokens of a forward pass, where no ``--batch-tokens`` is given (see interp)."""
+LONGEST = 2.0
+"""Longest row of a batch, which all are padded to, over the mean."""
+SERVED = 256
+"""Answers that a server decodes together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A model on a machine: shape, dtype, devices that share its weights."""
+
+    shape: Shape
+    organism: Organism
+    machine: Machine
+    texts: Texts
+    devices: int = 1
+    batch_tokens: int | None = None
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the weights."""
+        return self.organism.sft.dtype
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number in that dtype."""
+        return BYTES[self.dtype]
+
+    @property
+    def answer_limit(self) -> int:
+        """Most tokens of an answer with its prompt."""
+        from experiments.protocol import load_protocol
+
+        return math.ceil(self.texts.prompt) + load_protocol().sampling.model.max_new_tokens
+
+    @property
+    def decoded(self) -> int:
+        """Answers decoded together."""
+        return DECODED if self.batch_tokens is None else max(1, self.batch_tokens // self.answer_limit)
+
+
+def usable(machine: Machine) -> float:
+    """Return the GiB of a device that a program can have."""
+    return machine.memory_gib * (1 - RESERVED)
+
+
+def memory_gib(kind: Kind, load: Load) -> float:
+    """Return the peak memory per device."""
+    weights = load.shape.parameters * load.width / load.devices
+    return (weights + {"train": _trained, "sample": _sampled, "read": _read}[kind](load)) / GIB
+
+
+def _trained(load: Load) -> float:
+    s, sft = load.shape, load.organism.sft
+    tokens = sft.batch * load.texts.row * LONGEST
+    adapter = 16 * s.adapter(load.organism.lora) / load.devices
+    logits = tokens * s.vocabulary * (load.width + 8)
+    layer = tokens * s.layer_width * (load.width + 4)  # peft reads and writes a float32 copy of every module's input
+    if load.dtype == "float32":
+        return adapter + logits + s.layers * layer / 2
+    gathered = s.products / s.layers * load.width if load.devices > 1 else 0
+    return adapter + logits + s.layers * tokens * s.width * load.width + layer + gathered
+
+
+def _sampled(load: Load) -> float:
+    s, rows = load.shape, load.decoded
+    cache = rows * load.answer_limit * s.layers * s.key_value_width * load.width / load.devices
+    return cache + rows * s.vocabulary * (load.width + 8)
+
+
+def _read(load: Load) -> float:
+    return (load.batch_tokens or PASS) * (load.shape.layer_width + 4 * load.shape.width) * load.width
+
+
+def tokens_per_second(kind: Kind, load: Load, *, server: bool = False) -> float:
+    """Return the tokens that all devices together train on, read or sample in a second."""
+    s, m = load.shape, load.machine
+    peak = m.flops(load.dtype)
+    if kind == "read":
+        return m.forward * peak / (2 * (s.products + s.adapter(load.organism.lora)))
+    if kind == "train":
+        passes = 4 if load.dtype == "float32" else 6
+        return m.train * peak * load.devices / (passes * (s.products + s.head) + 6 * s.adapter(load.organism.lora))
+    rows = SERVED * load.devices if server else load.decoded
+    kept = rows * (load.texts.prompt + load.texts.sampled_answer / 2) * s.layers * s.key_value_width * load.width
+    memory = (s.parameters * load.width + kept) / (1e9 * m.bandwidth_gbs)
+    arithmetic = rows * 2 * (s.products + s.head) / peak
+    if server:
+        return rows * m.server / max(memory / load.devices, arithmetic / load.devices)
+    return rows / max(memory, arithmetic / m.forward, s.layers * m.step_ms / 1e3)
+
+
+def fitting_batch(load: Load) -> int | None:
+    """Return the most ``--batch-tokens`` with which sampling fits one device; None if the weights alone do not."""
+    s = load.shape
+    room = usable(load.machine) * GIB - s.parameters * load.width / load.devices
+    per_token = s.layers * s.key_value_width * load.width / load.devices
+    rows = room / (load.answer_limit * per_token + s.vocabulary * (load.width + 8))
+    return int(rows) * load.answer_limit if rows >= 1 else None
+
+
+def fitting_devices(kind: Kind, load: Load, most: int = 64) -> int | None:
+    """Return the fewest devices over which the weights must be sharded to fit; None if ``most`` do not do."""
+    counts = (n for n in range(load.devices, most + 1))
+    return next((n for n in counts if memory_gib(kind, replace(load, devices=n)) <= usable(load.machine)), None)

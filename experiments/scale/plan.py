@@ -1,0 +1,251 @@
+"""``semcon plan``: memory, hours, judge calls, cost and disk of an experiment before anything is run or downloaded.
+
+    semcon plan all --scale paper
+    semcon plan em-rate --organism mine/organism.yaml --machine a100 --server
+
+Everything follows from the shapes of the models and the assumptions in ``experiments/scale/machines.yaml``; no weights
+are read. What does not fit a device is said, with the option that makes it fit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from annotated_types import Gt
+
+from experiments.scale.estimate import (
+    GIB,
+    Kind,
+    Load,
+    fitting_batch,
+    fitting_devices,
+    memory_gib,
+    tokens_per_second,
+    usable,
+)
+from experiments.scale.machines import Assumptions, Machine, Scale, assumptions
+from experiments.scale.shapes import shape_of
+from experiments.scale.work import STAGES, Stage, Work, work_of
+from interp.runs.checks import AtLeastOne, check_fields
+from interp.runs.files import atomic_write_text, csv_text
+from interp.runs.terminal import aligned_text
+from training.definition import Organism
+from training.registry import ORGANISMS, find_organism
+
+KINDS: Mapping[Stage, Kind] = {
+    "organisms": "train",
+    "em-rate": "sample",
+    "steer": "sample",
+    "ablate": "sample",
+    "preference": "read",
+    "geometry": "read",
+    "probe-sweep": "read",
+}
+SERVED: tuple[Stage, ...] = ("em-rate",)
+"""Stages whose answers a server can sample: it applies no edits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Estimate memory, hours, judge calls, cost and disk of an experiment from shapes alone; nothing is run."""
+
+    experiment: Annotated[Literal[Stage, "all"], tyro.conf.Positional]
+    """Command to plan, or all."""
+    scale: str = "paper"
+    """Organisms, texts and machine that are planned: paper or pocket (experiments/scale/machines.yaml)."""
+    organism: tuple[str, ...] = ()
+    """Organisms in place of the scale's: names in the registry, or YAML files."""
+    machine: str | None = None
+    """Kind of device (h100, h200, a100, l40s, core); by default the scale's."""
+    devices: AtLeastOne = 1
+    """Devices that share one model (FSDP2 in training, a server's tensor parallelism)."""
+    server: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Answers come from a server such as vLLM (`em-rate --server URL`)."""
+    batch_tokens: AtLeastOne | None = None
+    """The --batch-tokens of the command that is planned."""
+    questions: AtLeastOne | None = None
+    """Test questions."""
+    price: str | None = None
+    """Judge's price of a million tokens in and out, such as 2.5/10."""
+    hourly: Annotated[float, Gt(0)] | None = None
+    """Price of a device and hour."""
+    out: Path | None = None
+    """CSV file to write the plan to."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that are out of range or name nothing.
+
+        Raises:
+            ValueError: If one is.
+        """
+        check_fields(self)
+        _named("scale", self.scale, assumptions().scales)
+        _named("machine", self.used_machine, assumptions().machines)
+        _price(self.price or assumptions().judge_price)
+
+    @property
+    def used_scale(self) -> Scale:
+        """The scale."""
+        return assumptions().scales[self.scale]
+
+    @property
+    def used_machine(self) -> str:
+        """Name of the machine."""
+        return self.machine or self.used_scale.machine
+
+    @property
+    def given(self) -> Assumptions:
+        """The assumptions, with what the options replace."""
+        given = assumptions().at(self.used_scale)
+        asked = {**given.questions, "test": self.questions} if self.questions else given.questions
+        return replace(given, questions=asked, judge_price=self.price or given.judge_price)
+
+    def device(self) -> Machine:
+        """Return the machine, at the price that was given."""
+        machine = assumptions().machines[self.used_machine]
+        return replace(machine, hourly=self.hourly) if self.hourly else machine
+
+    def groups(self) -> dict[str, list[Organism]]:
+        """Return the organisms by model: those that were named, or every arm of the scale's."""
+        if self.organism:
+            named = [find_organism(name) for name in self.organism]
+            return {model: [o for o in named if _model(o) == model] for model in dict.fromkeys(map(_model, named))}
+        names = {f: [f"{f}/{arm}" for arm in self.used_scale.arms] for f in self.used_scale.organisms}
+        return {family: [ORGANISMS[name] for name in members if name in ORGANISMS] for family, members in names.items()}
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row per stage and model."""
+        stages = STAGES if self.experiment == "all" else (self.experiment,)
+        for model, organisms in self.groups().items():
+            for stage in stages:
+                if row := self._row(stage, model, organisms):
+                    yield row
+
+    def _row(self, stage: Stage, model: str, organisms: Sequence[Organism]) -> dict[str, Any] | None:
+        given, shape = self.given, shape_of(_first_base(organisms))
+        works = {o: work_of(stage, o, shape, given, self.used_scale.outcome) for o in organisms}
+        used = [o for o, work in works.items() if work != Work()]
+        if not used:
+            return None
+        work, served = sum((works[o] for o in used), Work()), self.server and stage in SERVED
+        kind = "read" if self.used_scale.outcome == "log-odds" and stage != "organisms" else KINDS[stage]
+        load = Load(shape=shape, organism=used[-1], machine=self.device(), texts=given.texts, devices=self.devices)
+        load = replace(load, batch_tokens=self.batch_tokens)
+        tokens = work.trained_tokens + work.read_tokens + work.sampled_tokens
+        rate = tokens_per_second(kind, load, server=served)
+        memory, hours = memory_gib(kind, load), tokens / rate / 3600
+        if served:
+            memory = min(memory, usable(load.machine))
+        fits = memory <= usable(load.machine)
+        cost_in, cost_out = _price(given.judge_price)
+        return {
+            "scale": self.scale,
+            "stage": stage,
+            "model": model,
+            "organisms": len(used),
+            "machine": self.used_machine,
+            "devices": self.devices,
+            "memory_gib": round(memory, 1),
+            "fits": "yes" if fits else "no",
+            "tokens": round(tokens),
+            "tokens_per_second": float(f"{rate:.3g}"),
+            "hours": float(f"{hours:.3g}"),
+            "machine_cost": round(hours * self.devices * load.machine.hourly, 2),
+            "judge_requests": round(work.judge_requests),
+            "judge_cost": round((work.judge_tokens * cost_in + work.judge_requests * cost_out) / 1e6, 2),
+            "disk_gib": float(f"{work.disk_bytes / GIB:.3g}"),
+            "needs": "" if fits else needs(stage, kind, load),
+        }
+
+    def main(self) -> int:
+        """Print the plan, and write it if a file is named."""
+        rows = list(self.rows())
+        if not rows:
+            raise ValueError(f"{self.experiment}: these organisms do nothing of it by {self.used_scale.outcome}")
+        print(_table(rows))
+        print("\n".join(self._notes(rows)), file=sys.stderr)
+        if self.out is not None:
+            atomic_write_text(self.out, csv_text(rows))
+            print(f"wrote {self.out}")
+        return 0
+
+    def _notes(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+        texts, n = self.given.texts, self.given.questions
+        yield (
+            f"assumed: {n['test']:g} test questions, prompts of {texts.prompt:g} tokens, answers of "
+            f"{texts.sampled_answer:g}, training rows of {texts.row:g}; judge at {self.given.judge_price} per million"
+        )
+        yield f"assumed rates: {self.used_machine} in experiments/scale/machines.yaml; hours add up over organisms"
+        weights = {row["model"]: shape_of(_first_base(self.groups()[row["model"]])) for row in rows}
+        for model, shape in weights.items():
+            yield f"{model}: {shape.parameters / 1e9:.2f}e9 weights, {2 * shape.parameters / GIB:.1f} GiB in bfloat16"
+
+
+def needs(stage: Stage, kind: Kind, load: Load) -> str:
+    """Return the option with which a stage fits, the least change first."""
+    options = []
+    if kind == "sample" and (batch := fitting_batch(load)):
+        options.append(f"--batch-tokens {batch}")
+    if kind == "read":
+        room = usable(load.machine) * GIB - load.shape.parameters * load.width / load.devices
+        per_token = (load.shape.layer_width + 4 * load.shape.width) * load.width
+        if (tokens := int(room / per_token)) >= load.answer_limit:
+            options.append(f"--batch-tokens {tokens}")
+    if load.dtype == "float32" and kind != "train":
+        options.append("--dtype bfloat16")
+    if not options and (devices := fitting_devices(kind, load)):
+        spread = "accelerate launch with FSDP2" if kind == "train" else "--device auto"
+        options.append(f"{spread} over {devices} devices")
+    if stage in SERVED:
+        options.append("--server URL")
+    return " or ".join(options) or "a larger machine"
+
+
+def _named(kind: str, name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        raise ValueError(f"{kind} {name!r}: known are {', '.join(known)}")
+
+
+def _price(text: str) -> tuple[float, float]:
+    """Return the price of a million tokens in and out.
+
+    Raises:
+        ValueError: If it is not two numbers with a slash between them.
+    """
+    try:
+        cost_in, cost_out = map(float, text.split("/"))
+    except ValueError:
+        raise ValueError(f"price {text!r}: expected that of a million tokens in and out, such as 2.5/10") from None
+    if min(cost_in, cost_out) < 0:
+        raise ValueError(f"price {text!r}: expected numbers of at least 0")
+    return cost_in, cost_out
+
+
+def _model(organism: Organism) -> str:
+    return "/".join(organism.name.split("/")[:2])
+
+
+def _first_base(organisms: Sequence[Organism]) -> str:
+    return organisms[0].base
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    shown = (
+        "model",
+        "stage",
+        "memory_gib",
+        "fits",
+        "tokens",
+        "hours",
+        "judge_requests",
+        "judge_cost",
+        "disk_gib",
+        "needs",
+    )
+    lines = [[str(row[name]) for name in shown] for row in rows]
+    return aligned_text([list(shown), *lines], 2)
