@@ -9,6 +9,7 @@ process, so that what else runs on the machine counts little.
 
 import argparse
 import csv
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +20,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.models import mixed_prompts
 from benchmarks.timing import peak_memory
 from experiments.scale.shapes import config_of
-from interp.chat import pad_left
+from interp.chat import Chat, encode_chat, pad_left
 from interp.decoding.sampling import Sampling
 from interp.generation import generate
 from interp.models import LanguageModel, wrap
@@ -85,6 +85,13 @@ def measured(lm: LanguageModel, rank: int) -> Iterator[dict[str, Any]]:
     yield from _training(lm, rank, 2)
 
 
+def _prompts(lm: LanguageModel, n: int, shortest: int, longest: int) -> list[Chat]:
+    """Return questions of random words of the tokenizer; their lengths are uniform and in no order."""
+    draw, vocabulary = random.Random(0), sorted(word for word in lm.tokenizer.get_vocab() if word.isalpha())
+    texts = [" ".join(draw.choices(vocabulary, k=draw.randint(shortest, longest))) for _ in range(n)]
+    return [encode_chat(lm.tokenizer, [{"role": "user", "content": text}]) for text in texts]
+
+
 def _product(lm: LanguageModel) -> float:
     """Return 10^12 operations a second of a matrix product of the model's size."""
     text: Any = lm.base.config.get_text_config()
@@ -95,7 +102,7 @@ def _product(lm: LanguageModel) -> float:
 
 
 def _reading(lm: LanguageModel, count: int) -> Iterator[dict[str, Any]]:
-    chats = mixed_prompts(lm, count, 50, 120)
+    chats = _prompts(lm, count, 50, 120)
     sites = resid_post(range(lm.n_layers))
     seconds, memory = _run(lm, lambda: record(lm, chats, sites, ["last_prompt"]))
     tokens = sum(map(len, chats))
@@ -103,7 +110,7 @@ def _reading(lm: LanguageModel, count: int) -> Iterator[dict[str, Any]]:
 
 
 def _sampling(lm: LanguageModel, count: int, samples: int, new: int) -> Iterator[dict[str, Any]]:
-    chats = mixed_prompts(lm, count, 40, 60)
+    chats = _prompts(lm, count, 40, 60)
     sampling = Sampling(max_new_tokens=new)
     seconds, memory = _run(lm, lambda: generate(lm, chats, n_samples=samples, sampling=sampling))
     mean = sum(map(len, chats)) / count
@@ -112,7 +119,7 @@ def _sampling(lm: LanguageModel, count: int, samples: int, new: int) -> Iterator
 
 def _training(lm: LanguageModel, rank: int, rows: int) -> Iterator[dict[str, Any]]:
     """Time a step of rsLoRA on every linear module of the decoder, as ``training.sft`` does it in the model's dtype."""
-    chats = mixed_prompts(lm, rows, 180, 180)
+    chats = _prompts(lm, rows, 180, 180)
     ids, mask = pad_left(chats, 0, lm.device)
     labels = ids.clone()
     labels[:, : ids.shape[1] // 2] = -100
