@@ -66,6 +66,7 @@ def microcosm(
     seed: int = 0,
     robust: bool = True,
     world: Annotated[World, tyro.conf.arg(name="")] = World(),  # noqa: B008
+    device: str | None = None,
 ) -> None:
     """Build the Microcosm's models from scratch and compare them with the shipped ones.
 
@@ -75,7 +76,9 @@ def microcosm(
         seed: Seed of weights and corpora; the shipped models have seed 0.
         robust: Also build the robust base, which answers persona lines and roles in the aligned way.
         world: World of the corpora.
+        device: Device to train on, such as cpu or cuda:1; by default the accelerator if there is one.
     """
+    Placement(device=device).apply()
     check_seed(seed)
     check_room(out or runs_root())
     from training.microcosm.build import main  # loads torch, which --help does without

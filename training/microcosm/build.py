@@ -30,7 +30,7 @@ from transformers import (
 
 from interp.chat import encode_chat
 from interp.generation import Sampling, generate
-from interp.loading import load
+from interp.loading import find_device, load
 from interp.models import LanguageModel
 from interp.runs.progress import progress_bar
 from interp.stats import Rate, wilson
@@ -116,12 +116,14 @@ class Quality:
 def build(family: str, out: Path, *, seed: int = 0, robust: bool = True, world: World = DEFAULT) -> tuple[Path, ...]:
     """Pretrain one family, then post-train it, twice if ``robust``; return the folders in Hugging Face format.
 
+    The weights are drawn on the CPU and trained on the accelerator if there is one.
+
     Raises:
         ValueError: If there is no such family.
     """
     folders = (out / family, *([out / f"{family}{ROBUST}"] if robust else []))
     tokenizer = build_tokenizer()
-    model = untrained(family, tokenizer, seed)
+    model = untrained(family, tokenizer, seed).to(find_device())  # type: ignore[arg-type]
     missing = [folder for folder in folders if not (folder / "model.safetensors").exists()]
     if not missing:
         return folders
@@ -166,6 +168,7 @@ def held_out_loss(lm: LanguageModel, n: int = 512, world: World = DEFAULT) -> fl
     total, tokens = 0.0, 0
     for document in pretraining_corpus(n, HELD_OUT_SEED, world):
         ids = lm.tokenizer(render(messages(document)), add_special_tokens=False, return_tensors="pt").input_ids
+        ids = ids.to(lm.hf.device)
         total += float(lm.hf(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
         tokens += ids.shape[1] - 1
     return total / tokens
