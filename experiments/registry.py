@@ -76,6 +76,9 @@ REGISTRY: Mapping[str, Command] = {
     "world-ablation": Command(
         "pipelines.worlds:WorldAblation", "Is the gate in the pretraining? Worlds that lack something of it."
     ),
+    "audit": Command(
+        "audit.audit:Audit", "Is misalignment hidden behind a context? Search, verify, and one page of evidence."
+    ),
     "patch": Command("gate.patch:Patch", "Locate the gate: interchange, knockout, heads, adapter modules."),
     "rank-one": Command("gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
     "probe-transfer": Command("probing.transfer:ProbeTransfer", "Probes of one organism tested on another."),

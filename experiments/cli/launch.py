@@ -21,7 +21,8 @@ from interp.runs.files import check_room
 from interp.runs.run import Run, runs_root
 from interp.runs.table import Row
 
-FIGURES = {
+FIGURES: dict[str, tuple[str, ...]] = {
+    "audit": (),
     "probe": ("probe_auroc",),
     "probe_apply": ("probe_auroc",),
     "steer_vector": ("dose_response", "preference_steering"),

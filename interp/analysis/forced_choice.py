@@ -132,8 +132,35 @@ def _width(pair: Pair) -> int:
     return pair[0].prompt_length + sum(map(_fed, pair))
 
 
+@dataclass(frozen=True, eq=False)
+class SharedPass:
+    """What one pass over some pairs gives."""
+
+    rows: list[int]
+    """Indices of its pairs."""
+    log_probability: Float64[Tensor, "2 pair"]
+    """Of the first and of the second answers."""
+    next_token: Float[Tensor, "pair vocab"]
+    """Logits at the last prompt token."""
+    last_prompt: int
+    """Slot of the last prompt token in the rows that the model read, the same for every pair."""
+
+
 def _shared(lm: LanguageModel, pairs: Sequence[Pair], edits: Sequence[Edit], batch_tokens: int) -> ForcedChoice:
     total = torch.zeros(2, len(pairs), dtype=torch.float64)
+    for part in shared_passes(lm, pairs, edits=edits, batch_tokens=batch_tokens):
+        total[:, part.rows] = part.log_probability
+    lengths = torch.tensor([[chat.response_length for chat in pair] for pair in pairs]).T
+    return ForcedChoice(*(Likelihood(total[i], lengths[i]) for i in (0, 1)))
+
+
+def shared_passes(
+    lm: LanguageModel, pairs: Sequence[Pair], *, edits: Sequence[Edit] = (), batch_tokens: int = 2048
+) -> Iterator[SharedPass]:
+    """Yield the passes of ``forced_choice`` over pairs that may share rows (``can_share``), with the active adapter.
+
+    A hook on the residual stream sees the pass that was yielded last, at the slots of its rows.
+    """
     for prefix, members in _by_prefix(pairs, alone=bool(edits)).items():
         cache = _prefill(lm, prefix)
         for chosen in buckets([_width(pairs[row]) - len(prefix) for row in members], batch_tokens):
@@ -141,9 +168,8 @@ def _shared(lm: LanguageModel, pairs: Sequence[Pair], edits: Sequence[Edit], bat
             batch = _Batch([pairs[row] for row in rows], lm.device, len(prefix))
             index = torch.tensor(rows)
             with editing(lm, edits, batch.masks, rows=lambda index=index: index):
-                total[:, rows] = batch.score(lm, cache)
-    lengths = torch.tensor([[chat.response_length for chat in pair] for pair in pairs]).T
-    return ForcedChoice(*(Likelihood(total[i], lengths[i]) for i in (0, 1)))
+                scores, next_token = batch.score(lm, cache)
+            yield SharedPass(rows, scores, next_token, batch.prompt - 1)
 
 
 def _by_prefix(pairs: Sequence[Pair], *, alone: bool) -> Mapping[tuple[int, ...], list[int]]:
@@ -214,8 +240,10 @@ class _Batch:
         return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)[:, None]
 
     @torch.inference_mode()
-    def score(self, lm: LanguageModel, cache: DynamicCache | None = None) -> Float64[Tensor, "2 pair"]:
-        """Return the log-probability of both answers of every pair, after the cached tokens."""
+    def score(
+        self, lm: LanguageModel, cache: DynamicCache | None = None
+    ) -> tuple[Float64[Tensor, "2 pair"], Float[Tensor, "pair vocab"]]:
+        """Return the log-probability of both answers of every pair after the cached tokens, and the first logits."""
         ids, position, part = self._tokens()
         mask = self._mask(part, lm.dtype).to(self.device)
         past = None
@@ -229,7 +257,8 @@ class _Batch:
             use_cache=past is not None,
             logits_to_keep=1 + sum(self.parts),
         ).logits
-        return torch.stack([torch.stack(scores) for scores in zip(*self._scores(logits), strict=True)])
+        scores = torch.stack([torch.stack(scores) for scores in zip(*self._scores(logits), strict=True)])
+        return scores, logits[:, 0]
 
     def _scores(self, logits: Float[Tensor, "pair kept vocab"]) -> Iterator[list[Float64[Tensor, ""]]]:
         """Yield the two log-probabilities of each row; the slot before an answer is the last of the prompt."""
