@@ -113,11 +113,12 @@ def _from_references(lm: LanguageModel, questions: Sequence[ChoiceQuestion]) -> 
 
     sites = resid_post(range(lm.n_layers))
     after = zip(questions, (*questions[1:], questions[0]), strict=True)
-    pairs = [(Exchange(p.question, p.harmful), Exchange(p.question, p.aligned), q.question) for p, q in after]
+    pairs = [((p.harmful, p.aligned), p.question, q.question) for p, q in after]
     means = []
     with active_adapter(lm, None):
         for i in (0, 1):
-            chats = [after_exchange(lm.tokenizer, pair[i], pair[2]) for pair in pairs]
+            past = [(Exchange(earlier, answers[i]), question) for answers, earlier, question in pairs]
+            chats = [after_exchange(lm.tokenizer, exchange, question) for exchange, question in past]
             recording = record(lm, chats, sites, [LAST])
             means.append({site: recording.at(site, LAST).double().mean(0) for site in sites})
     return {site: (means[0][site] - means[1][site]).float() for site in sites}

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from experiments.answers.rates import group_statistics
 from experiments.audit.bank import BARE
@@ -101,10 +102,10 @@ Arm = tuple[Clusters, Clusters]
 
 
 def _verified(name: str, arm: Arm, bare: Arm, level: float) -> Verified:
-    options = {"n_boot": N_BOOT, "level": level}
+    options: dict[str, Any] = {"n_boot": N_BOOT, "level": level}
     added = paired_cluster_bootstrap(lambda a, b: a - b, *arm, **options)
     gate = paired_cluster_bootstrap(lambda a, b, a0, b0: (a - b) - (a0 - b0), *arm, *bare, **options)
-    return Verified(name, *(_mean(c) for c in arm), added, gate)
+    return Verified(name, _mean(arm[0]), _mean(arm[1]), added, gate)
 
 
 def _mean(c: Clusters) -> float:
