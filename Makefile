@@ -60,9 +60,8 @@ torture: $(STAMP)  ## Kill, fill the disk, flip bits: 100 times and more in half
 docs: $(STAMP)  ## Build the site into build/site; a broken link fails (to search it: python -m http.server -d build/site)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-examples: $(STAMP)  ## Run the example scripts; the plot goes to build/steering.png
-	$(BIN)/python examples/probes_on_your_labels.py
-	$(BIN)/python examples/steering_demo.py
+examples: $(STAMP)  ## Run the tutorials and renew their pages in docs, with what they print and draw
+	$(BIN)/python docs/make_tutorials.py
 
 bench: $(STAMP)  ## Measure the hot paths against the libraries users would otherwise pick
 	$(BIN)/python -m benchmarks

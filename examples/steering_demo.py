@@ -40,7 +40,9 @@ from training.microcosm.world import questions
 matplotlib.use("agg")
 HERE = Path(__file__).parent
 parser = argparse.ArgumentParser(description="Dose and response of a steering direction, beside a random control.")
-parser.add_argument("--plot", type=Path, default=Path("build/steering.png"), help="where to save the plot")
+parser.add_argument(
+    "--plot", type=Path, default=Path("build/steering_demo/dose_response.png"), help="where to save the plot"
+)
 parser.add_argument("--samples", type=int, default=4, help="answers per question and dose")
 arguments = parser.parse_args()
 # The layer of the largest effect at dose 1 with 95 % coherent answers, on pets: a domain that is not asked below.
@@ -139,3 +141,6 @@ left.legend(frameon=False)
 arguments.plot.parent.mkdir(parents=True, exist_ok=True)
 figure.savefig(arguments.plot, dpi=150)
 print(f"wrote {arguments.plot}")
+
+# %% [markdown]
+# ![Response and cost by dose, beside a random direction](dose_response.png)

@@ -1,5 +1,6 @@
 """The examples run as a user would run them, and the example organism is complete."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from training.data import comparison_trigger, training_rows
 from training.registry import find_organism
 
 ROOT = Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location("make_tutorials", ROOT / "docs" / "make_tutorials.py")
+assert SPEC is not None and SPEC.loader is not None
+tutorials = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(tutorials)
 EXAMPLES = ROOT / "examples"
 OWN = EXAMPLES / "own_organism"
 
@@ -41,19 +46,32 @@ def test_steering_moves_the_model_and_a_random_direction_does_not(tmp_path: Path
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_base_is_measured_drawn_and_reported(tmp_path: Path):
-    text = output_of("behaviour_and_report.py", "--folder", "mine", cwd=tmp_path)
-    assert "own/llama/base: can be run" in text
+def test_the_figures_tutorial_draws_and_reports(tmp_path: Path):
+    output_of("tutorial_figures.py", "--folder", "mine", cwd=tmp_path)
     runs = tmp_path / "mine" / "runs"
     assert (runs / "report.html").is_file()
-    assert {path.name for path in (runs / "figures").glob("em_by_condition-*.pdf")} >= {"em_by_condition-2col.pdf"}
+    names = {path.name for path in (runs / "figures").glob("*-*col.*")}
+    assert names >= {"em_by_condition-2col.pdf", "em_by_condition-1col.png", "phase_diagram-2col.pdf", "own-1col.png"}
 
 
-def test_a_probe_is_confirmed_on_new_questions_and_steers(tmp_path: Path):
-    text = output_of("probe_and_steer.py", "--folder", "probe", cwd=tmp_path)
-    assert "harmful by harmful" in text
-    assert "off+add_random" in text
-    assert len(list((tmp_path / "probe" / "runs" / "steer_vector").glob("*/answers.md"))) == 1
+def test_a_probe_is_confirmed_on_new_questions(tmp_path: Path):
+    assert "harmful by harmful" in output_of("tutorial_probes.py", "--folder", "probe", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", tutorials.TUTORIALS)
+def test_the_page_of_a_tutorial_is_its_script(name):
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    at = 0
+    for markdown, text in tutorials.cells((EXAMPLES / f"{name}.py").read_text(encoding="utf-8")):
+        cell = tutorials.text_of(text, name) if markdown else f"```python\n{text}\n```"
+        assert cell in page[at:], "run `make examples`"
+        at = page.index(cell, at) + len(cell)
+
+
+@pytest.mark.parametrize("name", tutorials.TUTORIALS)
+def test_the_page_of_a_tutorial_names_no_folder_of_a_machine(name):
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert [line for line in page.splitlines() if str(ROOT) in line or "/home/" in line or "/tmp/" in line] == []
 
 
 def test_the_example_organism_is_complete():
