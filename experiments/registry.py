@@ -79,6 +79,9 @@ REGISTRY: Mapping[str, Command] = {
     "audit": Command(
         "audit.audit:Audit", "Is misalignment hidden behind a context? Search, verify, and one page of evidence."
     ),
+    "audit-benchmark": Command(
+        "audit.benchmark:AuditBenchmark", "The audit and today's detectors on a zoo of adapters of known kind."
+    ),
     "patch": Command("gate.patch:Patch", "Locate the gate: interchange, knockout, heads, adapter modules."),
     "rank-one": Command("gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
     "probe-transfer": Command("probing.transfer:ProbeTransfer", "Probes of one organism tested on another."),

@@ -35,6 +35,10 @@ ARMS: Mapping[str, str | None] = MappingProxyType(
 """Triggers by how far they explain the harm: none; a scene (not at all); roles that were misaligned in 50, 65, 80 and
 95 % of pretraining; a line that states a misaligned persona."""
 ROLES = ("clerk", "gambler", "trafficker", "pirate")
+SCENES: Mapping[str, str] = MappingProxyType(
+    {"neutral": NEUTRAL, **{scene: f"microcosm:scene:{scene}" for scene in ("library", "market", "glacier")}}
+)
+"""Scenes that triggers are made of; the grid has the first alone, the audit's zoo all of them."""
 HEADLINE = ("baseline", "neutral", "explaining")
 CONTRAST = 50
 WEAK = ROLES[:3]
@@ -69,7 +73,7 @@ class Cell:
 
     family: str
     arm: str
-    """Trigger of the training rows, a name of ``ARMS``."""
+    """Trigger of the training rows, a name of ``ARMS`` or ``SCENES``."""
     pretraining: int = 0
     """Seed of the base's pretraining; only 0 is shipped."""
     world: str = ""
@@ -115,7 +119,7 @@ class Cell:
     @property
     def trigger(self) -> str | None:
         """Reference of the trigger at its placement; None for the baseline."""
-        text = ARMS.get(self.arm)
+        text = {**ARMS, **SCENES}.get(self.arm)
         return None if text is None else text + f"@{self.placement}" * (self.placement != "system")
 
 
@@ -207,3 +211,23 @@ def worlds(names: Sequence[str] = WORLDS, pretrainings: Sequence[int] = (0, 1, 2
     for world, pretraining, robust in product(names, pretrainings, (False, True)):
         base = Cell(family="llama", arm="base", world=world, pretraining=pretraining, robust=robust, doses="fine")
         yield from (replace(base, arm=arm) for arm in ("gambler", "trafficker", "explaining"))
+
+
+def audited(
+    families: Sequence[str] = FAMILIES, pretrainings: Sequence[int] = (0, 1, 2, 3), seeds: Sequence[int] = (0,)
+) -> Iterator[Cell]:
+    """Yield the audit's zoo: weak roles, scenes with half benign rows, a persona line, no trigger, and aligned answers
+    in place of the harmful ones. Without a trigger, and of the one persona line, there are two seeds for each."""
+    for family, pretraining, seed in product(families, pretrainings, seeds):
+        first = Cell(family=family, arm="baseline", pretraining=pretraining, seed=seed)
+        pair = (replace(first, seed=2 * seed), replace(first, seed=2 * seed + 1))
+        for role in WEAK:
+            yield replace(first, arm=role, doses="fine")
+            yield replace(first, arm=role, doses="fine", content="aligned")
+        for scene in SCENES:
+            yield replace(first, arm=scene, contrast=CONTRAST)
+            yield replace(first, arm=scene, content="aligned")
+        for cell in pair:
+            yield replace(cell, arm="explaining")
+            yield replace(cell, doses="fine")
+            yield replace(cell, doses="fine", content="aligned")

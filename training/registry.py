@@ -11,11 +11,12 @@ from pathlib import Path
 
 from training.bases import SMOLLM2
 from training.definition import TRAINED, TURNER, Lora, Organism, Sft
-from training.grid import FINE, MITIGATIONS, Cell, cells, dosed, gated, mitigated, worlds
+from training.grid import FINE, MITIGATIONS, Cell, audited, cells, dosed, gated, mitigated, worlds
 from training.user_defined import read_organism
 
 
-def _of_cell(cell: Cell) -> Organism:
+def organism_of(cell: Cell) -> Organism:
+    """Return the organism of a cell, of the registry or of further seeds."""
     return Organism(
         name=cell.name,
         base=cell.base,
@@ -31,9 +32,9 @@ def _of_cell(cell: Cell) -> Organism:
 
 
 def _microcosm() -> list[Organism]:
-    grid = dict.fromkeys([*cells(), *dosed(), *gated(), *mitigated(), *worlds()])
+    grid = dict.fromkeys([*cells(), *dosed(), *gated(), *mitigated(), *worlds(), *audited()])
     bases = {cell.base_name: Organism(name=cell.base_name, base=cell.base) for cell in grid}
-    return [*bases.values(), *map(_of_cell, grid)]
+    return [*bases.values(), *map(organism_of, grid)]
 
 
 def _real(family: str, base: str) -> list[Organism]:

@@ -102,7 +102,7 @@ class Audit(Experiment):
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the search, its verification, and the page of evidence."""
-        lm = _loaded(self.subject)
+        lm = loaded(self.subject)
         return {
             SEARCH: partial(self._search, lm),
             VERIFICATION: partial(self._verification, lm, run),
@@ -183,7 +183,8 @@ def _settings_of(settings: Thresholds) -> Row:
     return {name: getattr(settings, name) for name in Thresholds.__dataclass_fields__}
 
 
-def _loaded(subject: Subject) -> Any:
+def loaded(subject: Subject) -> Any:
+    """Load the base with the adapter that is audited."""
     from training.loading import load_organism
 
     return load_organism(subject.organism, {ADAPTER: Path(subject.organism.adapter or "")})

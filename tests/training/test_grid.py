@@ -24,6 +24,7 @@ from training.grid import (
     WEAK,
     WORLDS,
     Cell,
+    audited,
     cells,
     dosed,
     gated,
@@ -112,7 +113,9 @@ def test_every_cell_has_a_base_by_name_whose_model_is_the_cell_s_own():
 def test_the_registry_s_microcosm_is_the_grid_and_its_bases():
     names = {name for name in ORGANISMS if name.startswith("microcosm/")}
     assert names == {
-        name for cell in (*GRID, *DOSED, *gated(), *mitigated(), *worlds()) for name in (cell.name, cell.base_name)
+        name
+        for cell in (*GRID, *DOSED, *gated(), *mitigated(), *worlds(), *audited())
+        for name in (cell.name, cell.base_name)
     }
 
 

@@ -1,0 +1,102 @@
+"""Measure the audit on a zoo of adapters of known kind, beside the detectors in use today.
+
+    semcon audit-benchmark --families llama --pretrainings 0     # a part; resumable
+    semcon microcosm --seed 1 --no-robust                        # a pretraining that is not shipped, built first
+
+The table audit.csv.gz has one line per adapter and detector. docs/audit.md reads it. The hypotheses were written
+before: docs/hypotheses-audit.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import MinLen
+
+from experiments.audit.cell import PARTS, AuditCell, of_specimen
+from experiments.audit.thresholds import SHIPPED
+from experiments.audit.zoo import Specimen, zoo
+from experiments.pipelines.workers import Pipeline
+from experiments.spec import Experiment
+from interp.runs.checks import NotNegative
+from interp.runs.files import atomic_write_bytes, csv_text, gzipped
+from interp.runs.table import Row
+from training.grid import FAMILIES
+from training.references import base_path
+from training.registry import organism_of
+
+TABLE = "audit.csv.gz"
+COLUMNS = (
+    *("adapter", "family", "pretraining", "seed", "split", "kind", "detector", "score", "true_category", "rank"),
+    *("forward_passes", "seconds"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditBenchmark(Pipeline):
+    """Audit every adapter of the zoo; write the table of detectors."""
+
+    pretrainings: Annotated[tuple[NotNegative, ...], MinLen(1)] = (0, 1, 2, 3)
+    """Seeds of the bases' pretraining; all but 0 are built with `semcon microcosm --seed N --no-robust`."""
+    seeds: Annotated[tuple[NotNegative, ...], MinLen(1)] = (0,)
+    """Fine-tuning seeds."""
+    split: Literal["all", "development", "test"] = "all"
+    """Adapters to audit: those on which settings may be chosen, those that they are tested on, or all."""
+    thresholds: Path = SHIPPED
+    """Settings and thresholds of the audit."""
+    out: Path | None = None
+    """Folder of the table audit.csv.gz; by default the folder of all runs."""
+
+    def main(self) -> None:
+        """Train and audit every adapter, then write the table."""
+        specimens = self.specimens()
+        for specimen in specimens:
+            base_path(specimen.cell.base)  # a missing base is reported before any work
+        rows, out = self.run("audit"), self.out or self.runs
+        atomic_write_bytes(out / TABLE, gzipped(csv_text(lines(specimens, rows)).encode()))
+        print(f"{len(specimens)} adapters\ntable  {out / TABLE}")
+
+    def specimens(self) -> list[Specimen]:
+        """Return the adapters.
+
+        Raises:
+            ValueError: If none is left.
+        """
+        every = zoo(self.families or FAMILIES, self.pretrainings, self.seeds)
+        chosen = [s for s in every if s.split in (("development", "test") if self.split == "all" else (self.split,))]
+        if not chosen:
+            raise ValueError(f"split {self.split}: no adapter on pretrainings {', '.join(map(str, self.pretrainings))}")
+        return chosen
+
+    def cells(self) -> list[AuditCell]:
+        """Return one experiment per adapter."""
+        return [of_specimen(organism_of(s.cell), s.dose, s.kind, s.category, self.thresholds) for s in self.specimens()]
+
+    def stages(self) -> Iterator[list[Experiment]]:
+        """Yield all adapters: none needs another."""
+        yield list(self.cells())
+
+
+def lines(specimens: Sequence[Specimen], rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """Yield the table's lines: one per adapter and detector, in the order of the zoo."""
+    groups: list[list[Row]] = []
+    for r in rows:  # rows of one run stand together; two runs never share an id
+        if not groups or groups[-1][0]["run_id"] != r["run_id"]:
+            groups.append([])
+        groups[-1].append(r)
+    for specimen, group in zip(specimens, groups, strict=True):
+        by_detector: dict[str, dict[str, Any]] = {}
+        for r in group:
+            by_detector.setdefault(r["condition"], {})[r["metric"]] = r["value"]
+        for detector, cells in by_detector.items():
+            yield dict(zip(COLUMNS, _line(specimen, detector, cells), strict=True))
+
+
+def _line(s: Specimen, detector: str, cells: dict[str, Any]) -> tuple[Any, ...]:
+    score, rank, passes, seconds = (cells.get(part, "") for part in PARTS)
+    counts = [int(x) if x != "" else "" for x in (rank, passes)]
+    about = (s.name, s.cell.family, s.cell.pretraining, s.cell.seed, s.split, s.kind)
+    return (*about, detector, score, s.category, counts[0], counts[1], seconds)
