@@ -141,7 +141,8 @@ def findings(
     """
     from collections import Counter
 
-    from figures.markdown.documents import TABLES, draw_gallery, every_finding, read_tables, texts, write_findings
+    from figures.markdown import documents
+    from figures.markdown.documents import TABLES, draw_gallery, every_finding, read_tables, write_findings
     from figures.markdown.table import renew
 
     if lacking := [name for name in TABLES if not (data / f"{name}.csv.gz").is_file()]:
@@ -153,7 +154,7 @@ def findings(
     if gallery is not None and not gallery.is_dir():
         raise ValueError(f"{gallery}: no such folder")
     tables = read_tables(data)
-    changed = renew(pages, texts(tables)) if pages else []
+    changed = renew(pages, {**documents.texts(tables), **documents.audit_text(data)}) if pages else []
     if out is not None:
         write_findings(out, tables)  # after renew, which refuses pages without markers
     if gallery is not None:

@@ -16,6 +16,7 @@ from figures.claims.pocket_neighbours import hypotheses_of_neighbours
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
+from figures.markdown.audit import audit_section, read_audit
 from figures.markdown.behaviour import comparison_table, front_table, headline_table, learned_table, seeds_table
 from figures.markdown.claims import findings_csv, findings_table
 from figures.markdown.dose import box_table
@@ -50,6 +51,16 @@ def read_tables(data: Path) -> dict[str, list[Row]]:
     """
     later = [name for name in LATER if (data / f"{name}.csv.gz").is_file()]
     return {name: list(read_table(data / f"{name}.csv.gz", rows_required=True)) for name in (*TABLES, *later)}
+
+
+def audit_text(data: Path) -> dict[str, str]:
+    """Return the text of the audit's benchmark by the name of its markers; its table has columns of its own.
+
+    Raises:
+        ValueError: If the table is malformed.
+    """
+    path = data / "audit.csv.gz"
+    return {"audit": audit_section(read_audit(path)) if path.is_file() else NOT_YET}
 
 
 def every_finding(tables: Mapping[str, Sequence[Row]]) -> tuple[list[Finding], list[Finding]]:
