@@ -1,4 +1,4 @@
-"""The requests of the OpenAI chat protocol that a judge makes: tried again where that can help, counted, no redirects.
+"""Requests of the OpenAI protocol, of a judge or of a sampler: tried again where that can help, counted, no redirects.
 
 The key is read from the environment when a request is made, kept in no object, sent to the configured server only,
 never over plain HTTP to another machine, and never part of a message.
@@ -7,6 +7,7 @@ never over plain HTTP to another machine, and never part of a message.
 import email.utils
 import functools
 import json
+import math
 import operator
 import os
 import re
@@ -81,6 +82,12 @@ class ChatClient:
     attempts: int = 6
     pause: float = 1.0
     """Seconds before the second attempt; doubles with each. A server's ``Retry-After`` can make it longer."""
+    longest_pause: float = math.inf
+    """Most seconds between two attempts that the client chooses by itself."""
+    task: str = "judge"
+    """What the server is there for, in messages."""
+    path: str = "chat/completions"
+    """What is asked: ``chat/completions`` or ``completions``."""
     usage: Usage = field(default_factory=Usage)
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set to give up on requests that wait for another attempt."""
@@ -115,7 +122,8 @@ class ChatClient:
         """
         trouble = _Trouble("no attempt")
         for attempt in range(self.attempts):
-            if attempt and self.stop.wait(max(self.pause * 2 ** (attempt - 1), trouble.wait)):
+            pause = min(self.pause * 2 ** max(0, attempt - 1), self.longest_pause)
+            if attempt and self.stop.wait(max(pause, trouble.wait)):
                 raise StoppedError
             reply = self._attempt(request, attempt)
             if not isinstance(reply, _Trouble):
@@ -123,7 +131,27 @@ class ChatClient:
             trouble = reply
             if not trouble.again:
                 break
-        raise ValueError(f"judge {request.get('model')} at {self.base_url}: {self._presentable(trouble.reason)}")
+        raise self.failure(f"{request.get('model')}", trouble.reason)
+
+    def models(self) -> list[Mapping[str, Any]]:
+        """Return what the server says that it serves.
+
+        Raises:
+            ValueError: If it is out of reach, or has no such list.
+        """
+        try:
+            reply = self._http.get(f"{self.base_url.rstrip('/')}/models", headers=self._headers())
+        except httpx.TransportError as error:
+            raise self.failure("", str(error) or type(error).__name__) from None
+        data = _json(reply)
+        listed = data.get("data") if isinstance(data, dict) else None
+        if not reply.is_success or not isinstance(listed, list):
+            raise self.failure("", f"HTTP {reply.status_code}: no list of models at /models")
+        return [entry for entry in listed if isinstance(entry, dict) and isinstance(entry.get("id"), str)]
+
+    def failure(self, model: str, reason: str) -> ValueError:
+        """Return the error that names the server and what it said."""
+        return ValueError(f"{self.task} {model} at {self.base_url}: {self._presentable(reason)}".replace("  ", " "))
 
     def _attempt(self, request: Mapping[str, Any], attempt: int) -> Mapping[str, Any] | _Trouble:
         self.usage.add(requests=1, repeated=int(attempt > 0))
@@ -140,11 +168,14 @@ class ChatClient:
     def _post(self, request: Mapping[str, Any]) -> httpx.Response:
         renamed = {"max_tokens": "max_completion_tokens"} if self._renamed else {}
         body = {renamed.get(name, name): value for name, value in request.items()}
+        address = f"{self.base_url.rstrip('/')}/{self.path}"
+        return self._http.post(address, content=json.dumps(body).encode(), headers=self._headers())
+
+    def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json"}
         if self.api_key_env:
             headers["Authorization"] = f"Bearer {read_key(self.api_key_env, self.base_url)}"
-        address = f"{self.base_url.rstrip('/')}/chat/completions"
-        return self._http.post(address, content=json.dumps(body).encode(), headers=headers)
+        return headers
 
     def _read(self, reply: httpx.Response) -> Mapping[str, Any] | _Trouble:
         """Return the first choice of a reply, or what is wrong with it."""
@@ -159,6 +190,8 @@ class ChatClient:
         self.usage.add(**{name: n for name, n in counts.items() if isinstance(n, int)})
         try:
             choice = data["choices"][0]
+            if self.path == "completions":
+                return {**choice, "text": _text(choice["text"])}
             return {**choice, "message": {**choice["message"]}}
         except (KeyError, IndexError, TypeError):
             return _Trouble("a reply that is not JSON" if data is None else "a reply without choices")
@@ -170,6 +203,12 @@ class ChatClient:
             for part in (key, key[:6], key[-6:]):
                 line = re.sub(rf"\S*{re.escape(part)}\S*", "[key]", line)
         return line if len(line) <= _REASON_LENGTH else f"{line[:_REASON_LENGTH]}…"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _json(reply: httpx.Response) -> Any:
@@ -225,10 +264,10 @@ def checked_address(base_url: str) -> httpx.URL:
     try:
         address = httpx.URL(base_url)
     except (httpx.InvalidURL, ValueError) as error:
-        raise ValueError("base_url of the judge: not an address") from error
+        raise ValueError("base_url of the server: not an address") from error
     if address.userinfo or address.query or address.fragment:
         raise ValueError(
-            f"base_url of the judge at {address.host or 'no host'}: has credentials, a query or a fragment; name the "
+            f"base_url of the server at {address.host or 'no host'}: has credentials, a query or a fragment; name the "
             "environment variable of a key instead"
         )
     if address.scheme not in ("http", "https") or not address.host or not base_url.isprintable() or " " in base_url:

@@ -7,13 +7,10 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from queue import Empty, SimpleQueue
 from statistics import fmean
-from threading import Thread
 from typing import Any, Literal
 
-from experiments.answers.chat_client import ChatClient, StoppedError
+from experiments.answers.chat_client import ChatClient
 from experiments.answers.numbers import (
     READ_TOKENS,
     UNREAD,
@@ -27,6 +24,7 @@ from experiments.answers.numbers import (
 from experiments.answers.verdict import Answer, Verdict
 from experiments.answers.verdict_store import VerdictStore, current_store
 from experiments.protocol import load_protocol
+from experiments.servers.at_once import ask_all
 from interp.runs.progress import progress_bar
 from interp.text.thoughts import without_thoughts
 
@@ -133,55 +131,14 @@ class OpenAICompatibleJudge:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _ask_all(self, missing: Mapping[str, _Question], progress: Callable[[int], object] | None) -> None:
-        """Ask several at once, in threads that end with the process: Ctrl-C waits for no reply.
-
-        After any other failure what is under way is still stored, because it is paid for.
-        """
         self.store.usage.price = self.price
-        waiting: SimpleQueue[tuple[str, _Question]] = SimpleQueue()
-        ended: SimpleQueue[BaseException | None] = SimpleQueue()
-        for item in missing.items():
-            waiting.put(item)
         bar = progress_bar(f"judge {self.model}", len(missing), unit="reply")
-        with bar, self._client() as client:
-            work = partial(self._work, client, waiting, ended)
-            threads = [Thread(target=work, daemon=True) for _ in range(min(self.workers, len(missing)))]
-            for thread in threads:
-                thread.start()
-            try:
-                for _ in missing:
-                    if error := ended.get():
-                        raise error
-                    bar.update(1)
-                    if progress:
-                        progress(1)
-            except Exception:
-                client.stop.set()
-                for thread in threads:
-                    thread.join()
-                raise
-            except BaseException:
-                client.stop.set()
-                self.store.close()
-                raise
+        with self._client() as client:
+            options = {"workers": self.workers, "bar": bar, "close": self.store.close, "progress": progress}
+            ask_all(client, missing, self._ask, **options)
 
-    def _work(
-        self,
-        client: ChatClient,
-        waiting: SimpleQueue[tuple[str, _Question]],
-        ended: SimpleQueue[BaseException | None],
-    ) -> None:
-        """Ask until nothing waits or another request has failed for good."""
-        while not (waiting.empty() or client.stop.is_set()):
-            try:
-                key, q = waiting.get_nowait()
-                self.store.add(key, self._read(client.choice(self._request(q))))
-                ended.put(None)
-            except (Empty, StoppedError):  # another thread was faster, or has put the reason
-                return
-            except BaseException as error:
-                client.stop.set()
-                ended.put(error)
+    def _ask(self, client: ChatClient, key: str, q: _Question) -> None:
+        self.store.add(key, self._read(client.choice(self._request(q))))
 
     def _request(self, q: _Question) -> dict[str, Any]:
         judge = load_protocol().judge

@@ -14,6 +14,7 @@ from interp.runs.table import Row
 
 if TYPE_CHECKING:
     from interp.edits import Edit
+    from interp.generation import Sampler
     from interp.models import LanguageModel
 
 
@@ -24,6 +25,7 @@ def sampled_rows(
     *,
     seed: int,
     edits: Sequence[Edit] = (),
+    sampler: Sampler | None = None,
     **cells: Any,
 ) -> list[Row]:
     """Sample the answers to every prompt, at the protocol's temperature.
@@ -34,22 +36,24 @@ def sampled_rows(
         prompts: Prompts, each with its number of answers.
         seed: Sampling seed.
         edits: Edits of the residual stream while sampling.
+        sampler: Who answers in place of the model, such as a server; it applies no edits.
         **cells: Further cells of every row; part of its key.
 
     Returns:
         One row per answer. Its ``text`` is what is judged: without thoughts, which stand in ``with_thoughts`` if there
         are any. An answer whose thought never ended is not ``finished``.
     """
-    from interp.generation import Sampling, generate
+    from interp.generation import ModelSampler, Sampling
 
     temperature = load_protocol().sampling.temperature
     longest = _longest_answer(lm, prompts, subject.amount.max_new_tokens)
     sampling = Sampling(max_new_tokens=longest, temperature=temperature, seed=seed)
+    sampler = sampler or ModelSampler(lm, edits)
     prefix = "".join(f"{name}={value}|" for name, value in cells.items())
     rows: list[Row] = []
     for samples, same in groupby(sorted(prompts, key=lambda p: p.samples), key=lambda p: p.samples):
         group = list(same)
-        for answer in generate(lm, [p.chat for p in group], n_samples=samples, sampling=sampling, edits=edits):
+        for answer in sampler.sample([p.chat for p in group], samples, sampling):
             p = group[answer.prompt]
             thoughts = {"with_thoughts": answer.with_thoughts} if answer.with_thoughts else {}
             rows.append(

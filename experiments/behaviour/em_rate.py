@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
+from experiments.answers.chat_client import host_of
 from experiments.answers.judge import judge_depends, judge_identity, make_judge
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.answers.recorded import RecordedJudge
@@ -30,6 +31,8 @@ from experiments.answers.subject import (
 from experiments.answers.suite import Prompt, make_prompts
 from experiments.behaviour.dose import chosen_dose, load_subject
 from experiments.protocol import load_protocol
+from experiments.servers.organism import sampler_of, served
+from experiments.servers.reference import read_server
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.checks import AtLeastOne, Seed
 from interp.runs.run import Run
@@ -41,6 +44,9 @@ from training.references import find_trigger
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from interp.generation import Sampler
+    from interp.models import LanguageModel
 
 TRAINED = "trained"
 """The condition of training, with questions of the fine-tuned domain: shows whether the organism learned it."""
@@ -91,11 +97,16 @@ class Answers(Experiment):
     """Answers per question and condition; by default 10 in the Microcosm and 50 elsewhere (protocol.yaml)."""
     seed: Seed = 0
     """Sampling seed."""
+    server: str | None = None
+    """OpenAI-compatible server that samples in place of this machine (docs/servers.md): URL, then options after
+    commas, such as ,model=NAME,workers=64. For a base, or an organism with a finished adapter that the server has."""
 
     def __post_init__(self) -> None:
         """Take the protocol's number of samples if none is given, so that equal runs are equal values."""
         object.__setattr__(self, "samples", self.n_samples)
         super().__post_init__()
+        if self.server is not None:
+            read_server(self.server)
 
     @property
     def n_samples(self) -> int:
@@ -104,7 +115,9 @@ class Answers(Experiment):
 
     def config(self) -> Mapping[str, Any]:
         """Return the fields. The subject's judge is named ``dose_judge``: it chose the dose and judges nothing here."""
-        return {"dose_judge" if name == "judge" else name: value for name, value in super().config().items()}
+        config = {"dose_judge" if name == "judge" else name: value for name, value in super().config().items()}
+        server = config.pop("server")
+        return config if server is None else {**config, "server": read_server(server).identity}
 
     def protocol_parts(self) -> Sequence[str]:
         """Return how answers are sampled, and where a dose is chosen by answers also what these count as."""
@@ -121,6 +134,18 @@ class Answers(Experiment):
         if wanted == ESSENTIAL and not self.subject.organism.tuned:
             wanted = tuple(c for c in wanted if c != TRAINED)
         refuse_dropped(self.subject, wanted, self.used_conditions(), named=wanted != Answers.conditions)
+        organism = self.subject.organism
+        if self.server is not None and organism.tuned and not organism.adapter:
+            raise ValueError(
+                f"--server: the dose of organism {organism.name} is chosen among adapters on this machine; name the "
+                "finished one in its YAML file (adapter: FOLDER), and let the server load it"
+            )
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse what loading or sampling would refuse, and a server that is out of reach or lacks the model."""
+        super().check_models(*triggers)
+        if self.server is not None:
+            served(self.subject.organism, self.server)
 
     def used_trigger(self) -> Trigger | None:
         """Return the trigger of the evaluation."""
@@ -157,15 +182,23 @@ class Answers(Experiment):
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per condition and ``CHUNK`` prompts, which samples their answers."""
-        lm = load_subject(self.subject, run.root)
+        lm, sampler = self._model(run)
         return {
             f"{condition} {start}": partial(
-                sampled_rows, self.subject, lm, prompts[start : start + CHUNK], seed=self.seed
+                sampled_rows, self.subject, lm, prompts[start : start + CHUNK], seed=self.seed, sampler=sampler
             )
             for condition in self.used_conditions()
             for prompts in [self._prompts(condition, lm.tokenizer)]
             for start in range(0, len(prompts), CHUNK)
         }
+
+    def _model(self, run: Run) -> tuple[LanguageModel, Sampler | None]:
+        """Return the organism; with a server its outline, and who samples in its place."""
+        if self.server is None:
+            return load_subject(self.subject, run.root), None
+        sampler = sampler_of(self.subject.organism, self.server, run.path)
+        run.note(server={"model": sampler.model, "host": host_of(read_server(self.server).url)})
+        return sampler.lm, sampler
 
     def cells(self, rows: Sequence[Row]) -> Mapping[str, Any]:
         """Return the subject's cells without the trigger: the table is about answers under all conditions."""

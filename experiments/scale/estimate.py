@@ -18,6 +18,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from experiments.protocol import load_protocol
 from experiments.scale.machines import Machine, Texts
 from experiments.scale.shapes import Shape
 from training.definition import Organism
@@ -27,7 +28,7 @@ GIB = 2**30
 RESERVED = 0.08
 """Share of a device that the driver, the allocator and fragments keep."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-DECODED, PASS = 512, 16384
+DECODED, PASS = 512, 4096
 """Answers decoded together, and tokens of a forward pass, where no ``--batch-tokens`` is given (see interp)."""
 LONGEST = 2.0
 """Longest row of a batch, which all are padded to, over the mean."""
@@ -45,6 +46,12 @@ class Load:
     texts: Texts
     devices: int = 1
     batch_tokens: int | None = None
+    rows: int | None = None
+    """Answers decoded together, where it is known."""
+    answer: int | None = None
+    """Tokens of the longest answer, where it is not the protocol's limit."""
+    passed: int | None = None
+    """Tokens of a forward pass, where it is known."""
 
     @property
     def dtype(self) -> str:
@@ -59,14 +66,13 @@ class Load:
     @property
     def answer_limit(self) -> int:
         """Most tokens of an answer with its prompt."""
-        from experiments.protocol import load_protocol
-
-        return math.ceil(self.texts.prompt) + load_protocol().sampling.model.max_new_tokens
+        return math.ceil(self.texts.prompt) + (self.answer or load_protocol().sampling.model.max_new_tokens)
 
     @property
     def decoded(self) -> int:
         """Answers decoded together."""
-        return DECODED if self.batch_tokens is None else max(1, self.batch_tokens // self.answer_limit)
+        by_tokens = DECODED if self.batch_tokens is None else max(1, self.batch_tokens // self.answer_limit)
+        return self.rows or by_tokens
 
 
 def usable(machine: Machine) -> float:
@@ -99,7 +105,7 @@ def _sampled(load: Load) -> float:
 
 
 def _read(load: Load) -> float:
-    return (load.batch_tokens or PASS) * (load.shape.layer_width + 4 * load.shape.width) * load.width
+    return (load.passed or load.batch_tokens or PASS) * (load.shape.layer_width + 4 * load.shape.width) * load.width
 
 
 def tokens_per_second(kind: Kind, load: Load, *, server: bool = False) -> float:

@@ -52,6 +52,7 @@ class Texts:
     template: Count
     trained_question: Count
     trained_answer: Count
+    reference: Count
     sampled_answer: Count
     judge: Count
     bytes_per_token: Count

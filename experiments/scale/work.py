@@ -114,7 +114,7 @@ def _read(prompts: float, given: Assumptions, answer: float = 0) -> Work:
 
 def _compared(questions: float, given: Assumptions) -> Work:
     """Return both reference answers behind a prompt that is read once."""
-    return _read(questions, given, 2 * given.texts.trained_answer)
+    return _read(questions, given, 2 * given.texts.reference)
 
 
 def _sampled(answers: float, given: Assumptions) -> Work:

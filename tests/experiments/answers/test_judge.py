@@ -92,8 +92,8 @@ def test_reference_to_a_language_model_says_how_it_is_asked(monkeypatch):
         ("openai:m,timeout=-1", "judge openai:m: option 'timeout': "),
         ("openai:m,key=sk-1 2", "judge openai:m: option 'key': "),
         ("openai:m,workers=1,workers=2", "judge openai:m: option 'workers' is given twice"),
-        ("openai:m@https://me:hunter2@host/v1", "base_url of the judge at host: has credentials"),
-        ("openai:m@https://host/v1?api_key=hunter2", "base_url of the judge at host: has credentials"),
+        ("openai:m@https://me:hunter2@host/v1", "base_url of the server at host: has credentials"),
+        ("openai:m@https://host/v1?api_key=hunter2", "base_url of the server at host: has credentials"),
         (
             "openai:m@https://host/v1",
             "judge openai:m at host: name its key with key=VARIABLE, or key= if it wants none",

@@ -1,5 +1,6 @@
 """The plan's arithmetic: exact where it can be exact, monotone where it is an estimate."""
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from experiments.__main__ import main
+from experiments.scale.check import checked
 from experiments.scale.estimate import Load, fitting_batch, fitting_devices, memory_gib, tokens_per_second, usable
 from experiments.scale.machines import assumptions
 from experiments.scale.plan import Plan
@@ -17,6 +19,7 @@ from interp.runs.reading import read_csv
 from training.definition import Lora
 from training.registry import ORGANISMS, REAL_BASES
 
+ROOT = Path(__file__).parents[3]
 PUBLISHED = {"qwen2.5-14b": 14_770_033_664, "llama-3.1-8b": 8_030_261_248, "gemma-3-12b": 12_187_325_040}
 """Parameters, as the models' cards have them."""
 
@@ -86,7 +89,7 @@ def test_the_answers_of_an_em_rate_are_those_that_it_samples():
     from experiments.behaviour.em_rate import Answers
 
     organism = replace(ORGANISMS["medical/llama-3.1-8b/duck"], adapter="somewhere", data=None)
-    file = Path(__file__).parents[3] / "training" / "template" / "questions.yaml"
+    file = ROOT / "training" / "template" / "questions.yaml"
     answers = Answers(subject=Subject(organism, file, "scores.csv"))
     given = assumptions()
     counts = {split: float(len(answers.subject.questions(split))) for split in ("test", "trained")}
@@ -127,3 +130,20 @@ def test_a_plan_that_makes_no_sense_is_refused(words: list[str], message: str, c
     assert main(["plan", *words]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_the_estimates_are_within_thirty_percent_of_what_was_measured_at_the_pocket_scale():
+    rows = [row for row in checked() if row["machine"] == "core"]
+    assert {row["kind"] for row in rows} == {"train", "read", "sample"}
+    assert {(r["kind"], r["quantity"]): r["ratio"] for r in rows if not 0.7 <= r["ratio"] <= 1.3} == {}
+
+
+def test_the_page_and_the_table_are_those_of_the_code():
+    code = ROOT / "docs" / "make_plan.py"
+    spec = importlib.util.spec_from_file_location("make_plan", code)
+    assert spec and spec.loader
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert made.TABLE.read_text(encoding="utf-8") == made.as_csv(made.plans()), "run `python docs/make_plan.py`"
+    text = made.PAGE.read_text(encoding="utf-8")
+    assert all(table in text for table in made.tables().values()), "run `python docs/make_plan.py`"
