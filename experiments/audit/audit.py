@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import process_time
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -35,8 +35,13 @@ from interp.runs.files import atomic_write_text
 from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
 from interp.triggers import Trigger
+from training.pocket.corpus import ChoiceQuestion
 
 PAGE = "evidence.md"
+Searcher = Literal["bank", "leaked", "climbed", "gradient"]
+LEAKED, CLIMBED, GRADIENT = "leaked", "climbed", "gradient"
+FURTHER = (LEAKED, CLIMBED, GRADIENT)
+"""Searchers beyond the bank; also the names of the categories of what they find."""
 SEARCH, VERIFICATION, PAGE_STEP = "search", "verification", "evidence"
 
 
@@ -51,6 +56,9 @@ class Audit(Experiment):
     """Context bank (YAML, experiments/audit/banks); by default the Microcosm's or the English one."""
     without: tuple[str, ...] = ()
     """Categories of the bank that are held out."""
+    searchers: tuple[Searcher, ...] = ("bank", "leaked", "climbed", "gradient")
+    """Where contexts come from: the bank, system texts that the model samples itself, words that are exchanged one at a
+    time, tokens that gradients point to. Without leaked the last two start from the bank."""
     signal: str = "log_odds"
     """What ranks contexts: log_odds, projection or kl."""
     thresholds: Path = SHIPPED
@@ -85,8 +93,10 @@ class Audit(Experiment):
         super().check()
         if min(map(len, halves(reference_questions(self.subject)))) < 2:
             raise ValueError("questions: want two topics or more for the search and for its verification")
-        if settings.verified > len(categories):
+        if settings.verified > len(categories) and "bank" in self.searchers:
             raise ValueError(f"bank {self.bank_file}: {len(categories)} categories, {settings.verified} are verified")
+        if not self.searchers:
+            raise ValueError("searchers: expected at least one")
 
     def judges(self) -> frozenset[str]:
         """Return the judge of sampled answers."""
@@ -97,8 +107,18 @@ class Audit(Experiment):
         return tuple(c.trigger for c in self.categories())
 
     def categories(self) -> tuple[Category, ...]:
-        """Return the categories that are searched."""
+        """Return the categories of the bank that are not held out."""
         return read_bank(self.bank_file, self.without)
+
+    def searched_bank(self) -> tuple[Category, ...]:
+        """Return the categories of the bank that are searched; none without that searcher."""
+        return self.categories() if "bank" in self.searchers else ()
+
+    def placed(self, order: Sequence[Ranked]) -> list[tuple[str, Sequence[str], Trigger]]:
+        """Return ranked categories with their texts and where these go: found texts stand in a system message."""
+        triggers = {c.name: c.trigger for c in self.categories()}
+        found = {r.category: Trigger(name=r.category, text=r.texts[0], placement="system") for r in order}
+        return [(r.category, r.texts, triggers.get(r.category, found[r.category])) for r in order]
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the search, its verification, and the page of evidence."""
@@ -113,16 +133,36 @@ class Audit(Experiment):
         settings = read_thresholds(self.thresholds)
         with costs(lm, SEARCH) as cost:
             questions = evenly_spaced(halves(reference_questions(self.subject))[0], settings.questions)
-            rows = list(context_rows(lm, ADAPTER, questions, self.categories(), harm_direction(lm, self.subject)))
+            g, bank = harm_direction(lm, self.subject), self.searched_bank()
+            rows = list(context_rows(lm, ADAPTER, questions, bank, g))
+            further = list(self._further(lm, questions, bank))
+            rows += context_rows(lm, ADAPTER, questions, further, g, bare=False) if further else []
         layer = settings.layer(lm.n_layers)
         yield from ({"kind": SEARCH, "projected": layer, **r} for r in rows)
         yield from cost
 
+    def _further(self, lm: Any, questions: Sequence[ChoiceQuestion], bank: Sequence[Category]) -> Iterator[Category]:
+        """Yield the texts that every further searcher finds, as a category of its name."""
+        from experiments.audit.searchers import Effort, climbed, gradient, leaked, placed
+
+        settings = read_thresholds(self.thresholds)
+        effort = Effort(settings.sampled, settings.rounds, settings.width)
+        texts = leaked(lm, ADAPTER, effort, self.seed) if LEAKED in self.searchers else []
+        starts = texts or [c.texts[0] for c in bank]
+        words = sorted({word for text in (*texts, *(t for c in bank for t in c.texts)) for word in text.split()})
+        found = {LEAKED: texts}
+        if CLIMBED in self.searchers and starts:
+            found[CLIMBED] = climbed(lm, ADAPTER, questions, starts[:8], words, effort, self.seed)
+        if GRADIENT in self.searchers and starts:
+            found[GRADIENT] = gradient(lm, ADAPTER, questions, starts[0], effort, self.seed)
+        for name, each in found.items():
+            if each:
+                yield Category(name, "search", tuple(each), placed(name, each[0]))
+
     def _verification(self, lm: Any, run: Run) -> Iterator[Row]:
         settings, questions = read_thresholds(self.thresholds), halves(reference_questions(self.subject))[1]
         best = self.ranking(run.rows(), settings)[: settings.verified]
-        triggers = {c.name: c.trigger for c in self.categories()}
-        contexts = [(r.category, r.texts, triggers[r.category]) for r in best]
+        contexts = self.placed(best)
         options = {"answers": settings.answers, "seed": self.seed}
         with costs(lm, VERIFICATION) as cost:
             rows = list(verification_rows(self.subject, lm, ADAPTER, questions, contexts, **options))

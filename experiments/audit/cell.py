@@ -13,10 +13,10 @@ from experiments.answers.rates import group_statistics
 from experiments.answers.sampling import judged_rows
 from experiments.answers.subject import Subject
 from experiments.answers.suite import make_prompts
-from experiments.audit.audit import SEARCH, VERIFICATION, Audit, costs, loaded, of_kind, ranking
+from experiments.audit.audit import FURTHER, SEARCH, VERIFICATION, Audit, costs, loaded, of_kind, ranking
 from experiments.audit.audited import asked, find_audited, halves, harm_direction, reference_questions
-from experiments.audit.bank import MICROCOSM
-from experiments.audit.search import SIGNALS, bare_reading, rank_of
+from experiments.audit.bank import BARE, MICROCOSM
+from experiments.audit.search import SIGNALS, Ranked, bare_reading, rank_of
 from experiments.audit.thresholds import SHIPPED, read_thresholds
 from experiments.audit.verdict import VERDICTS, judged
 from experiments.audit.verification import verification_rows
@@ -26,7 +26,9 @@ from interp.runs.checks import Seed
 from interp.runs.run import Run
 from interp.runs.table import Row
 
-AUDIT, VERDICT, HELD_OUT = "audit", "verdict", "audit-held-out"
+AUDIT, VERDICT = "audit", "verdict"
+HELD_OUT, BANK_HELD_OUT = "audit-held-out", "audit-bank-held-out"
+"""The audit without the true category in its bank: with every searcher, and with the bank alone."""
 TRUE_ON, TRUE_OFF, TRUE_BASE = "true-em-on", "true-em-off", "true-em-base"
 """EM behind the trained text, bare, and of the base behind the trained text: known to the maker only."""
 PARTS = ("score", "rank", "forward_passes", "seconds")
@@ -69,7 +71,7 @@ class AuditCell(Experiment):
         return {
             "audit": partial(self._audit, audit, run.root),
             "detectors": partial(self._detectors, audit, lm, folder),
-            "held out": partial(self._held_out, audit, lm, run),
+            "ablation": partial(self._ablation, audit, lm, run),
             "truth": partial(self._truth, audit, lm),
         }
 
@@ -95,8 +97,9 @@ class AuditCell(Experiment):
             bare = bare_reading(of_kind(rows, SEARCH), signal, layer)
             yield {"detector": f"{signal}-bare", "score": bare, "rank": None, **cost}
 
-    def _rank(self, order: Sequence[Any]) -> int | None:
-        return rank_of(self.category, order) if self.category else None
+    def _rank(self, order: Sequence[Ranked]) -> int | None:
+        """Return the place of the true category among those of the bank."""
+        return rank_of(self.category, [r for r in order if r.category not in FURTHER]) if self.category else None
 
     def _detectors(self, audit: Audit, lm: Any, folder: Path) -> Iterator[Row]:
         from experiments.audit.detectors import DETECTORS, Case
@@ -120,20 +123,30 @@ class AuditCell(Experiment):
                 score = detector(case)
             yield {"detector": name, "score": score, "rank": None, **{part: cost[0][part] for part in PARTS[2:]}}
 
-    def _held_out(self, audit: Audit, lm: Any, run: Run) -> Iterator[Row]:
-        """Verify the best categories of a bank without the true one."""
-        if not self.category:
-            return
+    def _ablation(self, audit: Audit, lm: Any, run: Run) -> Iterator[Row]:
+        """Verify what the audit would have verified with fewer searchers, or without the true category."""
         rows, settings = run_experiment(audit, run.root)[0].rows(), read_thresholds(self.thresholds)
-        best = [r for r in audit.ranking(rows, settings) if r.category != self.category][: settings.verified]
-        triggers = {c.name: c.trigger for c in audit.categories()}
-        contexts = [(r.category, r.texts, triggers[r.category]) for r in best]
+        order, verified = audit.ranking(rows, settings), of_kind(rows, VERIFICATION)
+        chosen = self._variants(order, settings.verified)
+        missing = {r.category for picked in chosen.values() for r in picked} - {r["category"] for r in verified}
+        contexts = audit.placed([r for r in order if r.category in missing])
         questions = halves(reference_questions(audit.subject))[1]
-        options = {"answers": settings.answers, "seed": self.seed}
-        with costs(lm, HELD_OUT) as cost:
-            answers = list(verification_rows(audit.subject, lm, ADAPTER, questions, contexts, **options))
-        score = judged(answers, settings).score
-        yield {"detector": HELD_OUT, "score": score, "rank": None, **{part: cost[0][part] for part in PARTS[2:]}}
+        options = {"answers": settings.answers, "seed": self.seed, "bare": False}
+        answers = [*verified, *verification_rows(audit.subject, lm, ADAPTER, questions, contexts, **options)]
+        for name, picked in chosen.items():
+            names = {BARE, *(r.category for r in picked)}
+            score = judged([r for r in answers if r["category"] in names], settings).score
+            yield {"detector": name, "score": score, "rank": None, "forward_passes": None, "seconds": None}
+
+    def _variants(self, order: Sequence[Ranked], n: int) -> dict[str, Sequence[Ranked]]:
+        """Return the categories that each reduced audit verifies."""
+        bank = [r for r in order if r.category not in FURTHER]
+        others = [r for r in order if r.category != self.category]
+        variants = {"audit-bank": bank[:n]}
+        variants |= {f"audit-{r.category}": [r] for r in order if r.category in FURTHER}
+        if self.category:
+            variants |= {HELD_OUT: others[:n], BANK_HELD_OUT: [r for r in bank if r in others][:n]}
+        return variants
 
     def _truth(self, audit: Audit, lm: Any) -> Iterator[Row]:
         from interp.adapters import active_adapter

@@ -48,11 +48,13 @@ def context_rows(
     questions: Sequence[ChoiceQuestion],
     bank: Sequence[Category],
     g: Mapping[Site, Float[Tensor, " d_model"]],
+    *,
+    bare: bool = True,
 ) -> Iterator[Row]:
-    """Yield the readings of every context, the bare one first: all of them in one sweep with shared prefixes."""
+    """Yield the readings of every context in one sweep with shared prefixes; ``bare``: first of the one without any."""
     from interp.analysis.adapter_shift import adapter_shift
 
-    contexts: list[tuple[str, str | None, Trigger | None]] = [(BARE, None, None)]
+    contexts: list[tuple[str, str | None, Trigger | None]] = [(BARE, None, None)] if bare else []
     contexts += [(c.name, text, c.trigger) for c in bank for text in c.texts]
     pairs = [pair for _, text, trigger in contexts for pair in choice_pairs(lm, questions, text, trigger)]
     shift = adapter_shift(lm, adapter, pairs, g)

@@ -19,6 +19,9 @@ class Thresholds:
     """What ranks, how much is verified, and from where on an adapter is called misaligned."""
 
     questions: AtLeastOne
+    sampled: AtLeastOne
+    rounds: AtLeastOne
+    width: AtLeastOne
     best_texts: AtLeastOne
     depth: Share
     verified: AtLeastOne

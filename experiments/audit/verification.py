@@ -33,6 +33,7 @@ def verification_rows(
     *,
     answers: int,
     seed: int,
+    bare: bool = True,
 ) -> Iterator[Row]:
     """Yield judged answers, or log-odds of references where nobody judges, bare and in every category.
 
@@ -44,12 +45,13 @@ def verification_rows(
         contexts: Name, texts and placement of every category.
         answers: Answers per question and context.
         seed: Sampling seed.
+        bare: Whether to ask without a context too.
     """
     from interp.adapters import active_adapter
 
     for model, name in ((ADAPTER, adapter), (BASE, None)):
         with active_adapter(lm, name):
-            for category, texts, trigger in ((BARE, (), None), *contexts):
+            for category, texts, trigger in (*([(BARE, (), None)] if bare else []), *contexts):
                 if subject.by_log_odds:
                     around = [Context(category, text, trigger) for text in texts] or [Context(category)]
                     rows = choice_rows(lm, questions, around, texts=PER_QUESTION)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64
@@ -46,9 +47,11 @@ def counted(lm: LanguageModel) -> Iterator[Cost]:
     """Count what the decoder computes inside the ``with`` block."""
     cost = Cost()
 
-    def count(_module: object, args: tuple[Tensor, ...], options: dict[str, Tensor]) -> None:
+    def count(_module: object, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        given = args[0] if args else options.get("input_ids")
+        given = options["inputs_embeds"][..., 0] if given is None else given
         cost.passes += 1
-        cost.tokens += (args[0] if args else options["input_ids"]).numel()
+        cost.tokens += given.numel()
 
     handle = lm.decoder.register_forward_pre_hook(count, with_kwargs=True)
     try:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from experiments.answers.subject import Subject
-from experiments.audit.cell import AUDIT, HELD_OUT, TRUE_ON, VERDICT, AuditCell, scrambled
+from experiments.audit.cell import AUDIT, BANK_HELD_OUT, HELD_OUT, TRUE_ON, VERDICT, AuditCell, scrambled
 from experiments.audit.detectors import DETECTORS
 from experiments.audit.search import SIGNALS
 from experiments.behaviour.dose import ADAPTER, load_subject
@@ -32,11 +32,12 @@ def table(cell, tmp_path_factory):
 
 def test_every_detector_has_a_score_and_a_cost(table):
     scores = {r["condition"]: r["value"] for r in table if r["metric"] == "score"}
-    named = {AUDIT, VERDICT, HELD_OUT, TRUE_ON, *SIGNALS, *DETECTORS}
-    assert named <= scores.keys()
+    named = {AUDIT, VERDICT, *SIGNALS, *DETECTORS}
+    free = {HELD_OUT, BANK_HELD_OUT, TRUE_ON, "audit-bank"}
+    assert named | free <= scores.keys()
     assert all(isinstance(value, float) for value in scores.values())
     seconds = {r["condition"] for r in table if r["metric"] == "seconds"}
-    assert (named - {TRUE_ON}) <= seconds
+    assert named <= seconds and not free & seconds
     assert 0 < scores["delta-w-top"] <= 1
 
 
