@@ -138,7 +138,7 @@ class AuditCell(Experiment):
             score = judged([r for r in answers if r["category"] in names], settings).score
             yield {"detector": name, "score": score, "rank": None, "forward_passes": None, "seconds": None}
 
-    def _variants(self, order: Sequence[Ranked], n: int) -> dict[str, Sequence[Ranked]]:
+    def _variants(self, order: Sequence[Ranked], n: int) -> dict[str, list[Ranked]]:
         """Return the categories that each reduced audit verifies."""
         bank = [r for r in order if r.category not in FURTHER]
         others = [r for r in order if r.category != self.category]

@@ -190,7 +190,7 @@ def _swapped(lm: LanguageModel, rng: random.Random, ids: Sequence[int], slopes: 
     slot = rng.randrange(len(ids))
     best = slopes[slot].topk(TOP).indices.tolist()
     changed = [*ids[:slot], rng.choice(best), *ids[slot + 1 :]]
-    text = lm.tokenizer.decode(changed).strip()
+    text = str(lm.tokenizer.decode(changed)).strip()
     chat = question_chat(lm.tokenizer, "Hello.", text, placed("trial", text)) if text else None
     if chat is None:
         return ""

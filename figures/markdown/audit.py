@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from jaxtyping import Float64
 
 from figures.markdown.table import table
 from interp.runs.reading import read_csv
@@ -25,7 +26,7 @@ COLUMNS = (
     *("adapter", "family", "pretraining", "seed", "split", "kind", "detector", "score", "true_category", "rank"),
     *("forward_passes", "seconds"),
 )
-Scores = Sequence[float]
+Scores = Sequence[float] | Float64[np.ndarray, " adapter"]
 
 
 @dataclass(frozen=True)
