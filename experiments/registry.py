@@ -91,6 +91,7 @@ REGISTRY: Mapping[str, Command] = {
     "mechanism": Command("pipelines.mechanism:Mechanism", "Every mechanism experiment on the organisms of the grid."),
     "demo": Command("demo.command:Demo", "A page on this machine: answers side by side, steered, token by token."),
     "score": Command("answers.score:score", "EM statistics of judged answers in CSV files."),
+    "data": Command("cli.data:data", "Check chat rows line by line: counts, hashes, near-duplicates, a sample."),
     "plan": Command("scale.plan:Plan", "Memory, hours, judge calls, cost and disk before anything is run."),
     "store": Command("cli.commands:store", "Describe or verify an activation store."),
     "verify": Command("cli.commands:verify", "Check the files of runs and adapters against their digests."),

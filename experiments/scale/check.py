@@ -50,6 +50,7 @@ def _load(cells: dict[str, str]) -> Load:
         organism=organism,
         machine=given.machines[cells["machine"]],
         texts=texts,
+        uniform=True,
         rows=rows if cells["kind"] == "sample" else None,
         answer=int(answer) if answer else None,
         passed=min(PASS, int(rows * prompt)) if cells["kind"] == "read" else None,

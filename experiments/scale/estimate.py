@@ -8,8 +8,9 @@ reading    weights; one layer's activations of one batch
 =========  ==========================================================================================================
 
 A LoRA step multiplies every weight twice forward and twice for the gradient of the activations, and with checkpointing
-twice more; the weights themselves have no gradient. A decoding step takes as long as the slowest of arithmetic, memory
-traffic (weights and cache) and the host.
+twice more; the weights themselves have no gradient. It takes at least the host's time to start its kernels, which for
+small batches is the longer one. A decoding step takes as long as the slowest of arithmetic, memory traffic (weights and
+cache) and the host.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Load:
     """Answers decoded together, where it is known."""
     answer: int | None = None
     """Tokens of the longest answer, where it is not the protocol's limit."""
+    uniform: bool = False
+    """Whether all rows of a batch are as long as the longest."""
     passed: int | None = None
     """Tokens of a forward pass, where it is known."""
 
@@ -115,8 +118,10 @@ def tokens_per_second(kind: Kind, load: Load, *, server: bool = False) -> float:
     if kind == "read":
         return m.forward * peak / (2 * (s.products + s.adapter(load.organism.lora)))
     if kind == "train":
-        passes = 4 if load.dtype == "float32" else 6
-        return m.train * peak * load.devices / (passes * (s.products + s.head) + 6 * s.adapter(load.organism.lora))
+        passes, tokens = 4 if load.dtype == "float32" else 6, load.organism.sft.batch * load.texts.row
+        multiplied = passes * (s.products + s.head) + 6 * s.adapter(load.organism.lora)
+        seconds = max(tokens * LONGEST * multiplied / (m.train * peak), s.layers * m.train_step_ms / 1e3)
+        return load.devices * tokens * (LONGEST if load.uniform else 1) / seconds
     rows = SERVED * load.devices if server else load.decoded
     kept = rows * (load.texts.prompt + load.texts.sampled_answer / 2) * s.layers * s.key_value_width * load.width
     memory = (s.parameters * load.width + kept) / (1e9 * m.bandwidth_gbs)

@@ -37,6 +37,8 @@ class Machine:
     """Shares of a peak that a forward pass, a LoRA step and a server reach."""
     step_ms: Rate
     """Least time of a decoding step per layer, in milliseconds: the host's."""
+    train_step_ms: Rate
+    """Least time of a forward and backward pass per layer, in milliseconds: the host's."""
 
     def flops(self, dtype: str) -> float:
         """Return the peak of a dtype, in operations a second."""

@@ -137,16 +137,21 @@ def read_jsonl(path: str | Path, kind: Any) -> list[tuple[str, Any]]:
         OSError: If it cannot be read.
         ValueError: If it is not UTF-8 or empty, or a line is not of the type; names every line and field.
     """
-    values: list[tuple[str, Any]] = []
-    faults: list[str] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):  # not splitlines: U+2028 may stand in a text
-        if line.strip():
-            value, wrong = _json_value(line, kind)
-            faults += [f":{number}: {fault}" for fault in wrong]
-            values.append((f"{path}:{number}", value))
-    if faults:
+    lines = json_lines(path, kind)
+    if faults := [f":{number}: {fault}" for number, _, wrong in lines for fault in wrong]:
         refuse(path, faults)
-    return values
+    return [(f"{path}:{number}", value) for number, value, _ in lines]
+
+
+def json_lines(path: str | Path, kind: Any) -> list[tuple[int, Any, list[str]]]:
+    """Return number, value and faults of every line of a file of JSON lines; blank lines are skipped.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not UTF-8 or empty.
+    """
+    lines = enumerate(read_text(path).split("\n"), start=1)  # not splitlines: U+2028 may stand in a text
+    return [(number, *_json_value(line, kind)) for number, line in lines if line.strip()]
 
 
 def _json_value(line: str, kind: Any) -> tuple[Any, list[str]]:
