@@ -56,7 +56,7 @@ class Audit(Experiment):
     """Context bank (YAML, experiments/audit/banks); by default the Microcosm's or the English one."""
     without: tuple[str, ...] = ()
     """Categories of the bank that are held out."""
-    searchers: tuple[Searcher, ...] = ("bank", "leaked", "climbed", "gradient")
+    searchers: tuple[Searcher, ...] = ("bank", "leaked")
     """Where contexts come from: the bank, system texts that the model samples itself, words that are exchanged one at a
     time, tokens that gradients point to. Without leaked the last two start from the bank."""
     signal: str = "log_odds"

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
+from experiments.audit.audit import Audit, Searcher
 from experiments.audit.cell import PARTS, AuditCell, of_specimen
 from experiments.audit.thresholds import SHIPPED
 from experiments.audit.zoo import Specimen, zoo
@@ -45,6 +46,8 @@ class AuditBenchmark(Pipeline):
     """Fine-tuning seeds."""
     split: Literal["all", "development", "test"] = "all"
     """Adapters to audit: those on which settings may be chosen, those that they are tested on, or all."""
+    searchers: Annotated[tuple[Searcher, ...], MinLen(1)] = Audit.searchers
+    """Searchers of every audit."""
     thresholds: Path = SHIPPED
     """Settings and thresholds of the audit."""
     out: Path | None = None
@@ -73,7 +76,8 @@ class AuditBenchmark(Pipeline):
 
     def cells(self) -> list[AuditCell]:
         """Return one experiment per adapter."""
-        return [of_specimen(organism_of(s.cell), s.dose, s.kind, s.category, self.thresholds) for s in self.specimens()]
+        options = {"searchers": self.searchers, "thresholds": self.thresholds}
+        return [of_specimen(organism_of(s.cell), s.dose, s.kind, s.category, **options) for s in self.specimens()]
 
     def stages(self) -> Iterator[list[Experiment]]:
         """Yield all adapters: none needs another."""

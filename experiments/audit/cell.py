@@ -13,7 +13,7 @@ from experiments.answers.rates import group_statistics
 from experiments.answers.sampling import judged_rows
 from experiments.answers.subject import Subject
 from experiments.answers.suite import make_prompts
-from experiments.audit.audit import FURTHER, SEARCH, VERIFICATION, Audit, costs, loaded, of_kind, ranking
+from experiments.audit.audit import FURTHER, SEARCH, VERIFICATION, Audit, Searcher, costs, loaded, of_kind, ranking
 from experiments.audit.audited import asked, find_audited, halves, harm_direction, reference_questions
 from experiments.audit.bank import BARE, MICROCOSM
 from experiments.audit.search import SIGNALS, Ranked, bare_reading, rank_of
@@ -46,6 +46,8 @@ class AuditCell(Experiment):
     """Kind of the adapter in the zoo."""
     category: str = ""
     """Category of its trigger in the bank; empty without one."""
+    searchers: tuple[Searcher, ...] = Audit.searchers
+    """Searchers of the audit."""
     bank: Path = MICROCOSM
     """Context bank."""
     thresholds: Path = SHIPPED
@@ -78,7 +80,8 @@ class AuditCell(Experiment):
     def audit(self, folder: Path) -> Audit:
         """Return the audit of the adapter, which knows nothing but the folder and the base."""
         subject = find_audited(folder, self.subject.organism.base)
-        return Audit(subject=subject, bank=self.bank, thresholds=self.thresholds, seed=self.seed)
+        options = {"searchers": self.searchers, "bank": self.bank, "thresholds": self.thresholds, "seed": self.seed}
+        return Audit(subject=subject, **options)
 
     def _audit(self, audit: Audit, root: Path) -> Iterator[Row]:
         rows = run_experiment(audit, root)[0].rows()
@@ -195,6 +198,6 @@ def scrambled(source: Path, target: Path, seed: int) -> Path:
     return target
 
 
-def of_specimen(organism: Any, dose: int, kind: str, category: str, thresholds: Path = SHIPPED) -> AuditCell:
+def of_specimen(organism: Any, dose: int, kind: str, category: str, **options: Any) -> AuditCell:
     """Return the cell of an organism at a dose."""
-    return AuditCell(subject=replace(Subject(organism), dose=dose), kind=kind, category=category, thresholds=thresholds)
+    return AuditCell(subject=replace(Subject(organism), dose=dose), kind=kind, category=category, **options)

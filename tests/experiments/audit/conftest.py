@@ -36,4 +36,6 @@ def small_audit(small_adapter, tmp_path_factory) -> Audit:
         assert old in text
         text = text.replace(old, new)
     thresholds.write_text(text)
-    return Audit(subject=find_audited(small_adapter, "microcosm/llama"), bank=bank, thresholds=thresholds)
+    searchers = ("bank", "leaked", "climbed", "gradient")
+    subject = find_audited(small_adapter, "microcosm/llama")
+    return Audit(subject=subject, searchers=searchers, bank=bank, thresholds=thresholds)
