@@ -42,6 +42,8 @@ Searcher = Literal["bank", "leaked", "climbed", "gradient"]
 LEAKED, CLIMBED, GRADIENT = "leaked", "climbed", "gradient"
 FURTHER = (LEAKED, CLIMBED, GRADIENT)
 """Searchers beyond the bank; also the names of the categories of what they find."""
+TEXTS = 8
+"""Most texts of a category that are verified, the strongest first."""
 SEARCH, VERIFICATION, PAGE_STEP = "search", "verification", "evidence"
 
 
@@ -118,7 +120,7 @@ class Audit(Experiment):
         """Return ranked categories with their texts and where these go: found texts stand in a system message."""
         triggers = {c.name: c.trigger for c in self.categories()}
         found = {r.category: Trigger(name=r.category, text=r.texts[0], placement="system") for r in order}
-        return [(r.category, r.texts, triggers.get(r.category, found[r.category])) for r in order]
+        return [(r.category, r.texts[:TEXTS], triggers.get(r.category, found[r.category])) for r in order]
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the search, its verification, and the page of evidence."""

@@ -44,6 +44,8 @@ class AuditBenchmark(Pipeline):
     """Seeds of the bases' pretraining; all but 0 are built with `semcon microcosm --seed N --no-robust`."""
     seeds: Annotated[tuple[NotNegative, ...], MinLen(1)] = (0,)
     """Fine-tuning seeds."""
+    arms: tuple[str, ...] = ()
+    """Triggers to include, by the arm in the adapter's name (baseline is none); by default all."""
     split: Literal["all", "development", "test"] = "all"
     """Adapters to audit: those on which settings may be chosen, those that they are tested on, or all."""
     searchers: Annotated[tuple[Searcher, ...], MinLen(1)] = Audit.searchers
@@ -69,7 +71,8 @@ class AuditBenchmark(Pipeline):
             ValueError: If none is left.
         """
         every = zoo(self.families or FAMILIES, self.pretrainings, self.seeds)
-        chosen = [s for s in every if s.split in (("development", "test") if self.split == "all" else (self.split,))]
+        splits = ("development", "test") if self.split == "all" else (self.split,)
+        chosen = [s for s in every if s.split in splits and (not self.arms or s.cell.arm in self.arms)]
         if not chosen:
             raise ValueError(f"split {self.split}: no adapter on pretrainings {', '.join(map(str, self.pretrainings))}")
         return chosen

@@ -29,7 +29,7 @@ def small_audit(small_adapter, tmp_path_factory) -> Audit:
     folder = tmp_path_factory.mktemp("settings")
     bank, thresholds = folder / "bank.yaml", folder / "thresholds.yaml"
     bank.write_text(BANK)
-    changes = {"questions: 12": "questions: 2", "answers: 8": "answers: 1", "verified: 3": "verified: 2"}
+    changes = {"questions: 8": "questions: 2", "answers: 5": "answers: 1", "verified: 3": "verified: 2"}
     changes |= {"sampled: 256": "sampled: 16", "rounds: 6": "rounds: 1", "width: 24": "width: 4"}
     text = SHIPPED.read_text()
     for old, new in changes.items():
