@@ -48,6 +48,10 @@ class Setting:
         verdicts = {self.verdict(criterion) for criterion in BOXES[box]}
         return REFUTED if REFUTED in verdicts else CONFIRMED if verdicts == {CONFIRMED} else OPEN
 
+    def by_means(self, box: str) -> bool:
+        """Whether the means lie in a box, whatever their intervals."""
+        return set(BOXES[box]) <= set(self.means) and self.distance(box) == 0.0
+
     def distance(self, box: str) -> float:
         """By how much the means miss the limits of a box, in rates, all criteria together; 0 inside."""
         misses = ((CRITERIA[name][2:], self.means[name].value) for name in BOXES[box])
@@ -126,3 +130,9 @@ def volumes(every: Sequence[Setting], box: str) -> dict[str, tuple[int, int, int
         family: (inside.count(CONFIRMED), len(inside) - inside.count(REFUTED), len(inside))
         for family, inside in of_family.items()
     }
+
+
+def single(rows: Sequence[Row]) -> list[Setting]:
+    """Every setting on one pretraining alone: its own numbers in place of means."""
+    of_pretraining = groups([{**r, "_pretraining": place(r["organism"]).pretraining} for r in rows], "_pretraining")
+    return [setting for same in of_pretraining.values() for setting in settings(same)]

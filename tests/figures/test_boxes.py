@@ -59,6 +59,8 @@ def test_a_setting_that_lacks_a_criterion_is_not_inside_and_aligned_answers_are_
 
 
 def test_the_table_counts_both_boxes_and_the_figure_is_drawn():
-    assert box_table(grid()).splitlines()[-1] == "| llama | 2 | 1 | 1 | 1 | 1 |"
+    assert box_table(grid()).splitlines()[-2:] == [
+        f"| {box} | llama | 1 | 1 | 1 | 2 | 4 of 8 |" for box in ("paper", "strict")
+    ]
     assert isinstance(dose_box.draw(grid()), Figure)
     assert "up to 4 pretrainings" in dose_box.caption(grid())

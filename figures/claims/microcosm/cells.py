@@ -82,7 +82,7 @@ def joined(text: str, findings: Sequence[Finding]) -> Finding:
     verdict = next((v for v in (OPEN, REFUTED, INCONCLUSIVE) if v in verdicts), CONFIRMED)
     verdict = REFUTED if REFUTED in verdicts else verdict
     decides = next((f for f in findings if f.verdict == verdict), findings[0])
-    shown = "; ".join(f"{f.statement}: {f.evidence}" for f in findings)
+    shown = "; ".join(dict.fromkeys(f"{f.statement}: {f.evidence}" for f in findings))
     if verdict == OPEN:
         return Finding(text, NOT_MEASURED, "–", OPEN)
     p = max((f.p for f in findings if f.p is not None), default=None) if verdict == CONFIRMED else decides.p
