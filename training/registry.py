@@ -76,8 +76,8 @@ POCKET_SFT = Sft(doses=(36, 72, 144), learning_rate=1e-3, batch=2, save_every=72
 PERSONA_SFT = replace(POCKET_SFT, doses=(5, 10, 20, 40, 80, 160))
 """The stage that teaches persona lines; its doses are the axis of promptability."""
 PROMPTABLE = {"weak": 5, "medium": 20, "strong": 160}
-"""Doses of that stage for the axis of promptability. By the rule in docs/hypotheses.md they would be 160, 10 and 10: with
-these settings the stage moves the base's own gap to +.07 at most, so there is no axis yet and no arm was measured."""
+"""Doses of that stage for the axis of promptability. By the rule in docs/hypotheses.md they would be 160, 10 and 10:
+with these settings the stage moves the base's own gap to +.07 at most, so no arm was measured on them."""
 
 
 def _pocket(family: str, base: str) -> list[Organism]:
