@@ -93,6 +93,7 @@ REGISTRY: Mapping[str, Command] = {
     "score": Command("answers.score:score", "EM statistics of judged answers in CSV files."),
     "data": Command("cli.data:data", "Check chat rows line by line: counts, hashes, near-duplicates, a sample."),
     "plan": Command("scale.plan:Plan", "Memory, hours, judge calls, cost and disk before anything is run."),
+    "judge": Command("judging.command:judge", "Hold judges against labelled controls: AUROC, bias, agreement, cost."),
     "store": Command("cli.commands:store", "Describe or verify an activation store."),
     "verify": Command("cli.commands:verify", "Check the files of runs and adapters against their digests."),
     "report": Command("cli.commands:report", "Figures and a report from all finished runs, or from one table."),

@@ -44,14 +44,18 @@ class Usage:
             for name, n in counts.items():
                 setattr(self, name, getattr(self, name) + n)
 
+    def cost(self) -> float:
+        """Return what the counted tokens cost; 0 if the price is not known."""
+        prices = map(float, self.price.split("/")) if self.price else (0.0, 0.0)
+        return sum(map(operator.mul, (self.prompt_tokens, self.completion_tokens), prices)) / 1e6
+
     def summary(self) -> str:
         """Return the requests, the tokens and, if the price is known, what they cost."""
         text = f"{self.requests} requests ({self.repeated} of them repeated)"
         text += f", {self.prompt_tokens} tokens in, {self.completion_tokens} out"
         if not self.price:
             return text
-        cost = map(operator.mul, (self.prompt_tokens, self.completion_tokens), map(float, self.price.split("/")))
-        return f"{text}, {sum(cost) / 1e6:.2f} at {self.price} per million tokens"
+        return f"{text}, {self.cost():.2f} at {self.price} per million tokens"
 
 
 @dataclass(frozen=True)

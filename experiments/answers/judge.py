@@ -11,7 +11,7 @@ A judge is named by one reference, everywhere the same::
 
     oracle
     scores.csv
-    openai:MODEL[@URL][,method=sampled][,samples=5][,workers=8][,timeout=60][,key=VARIABLE][,price=IN/OUT]
+    openai:MODEL[@URL][,method=sampled][,samples=5][,workers=8][,timeout=60][,key=VARIABLE][,price=IN/OUT][,budget=5]
 """
 
 import functools
@@ -70,6 +70,7 @@ class _Options(BaseModel):
     timeout: float = Field(60.0, gt=0, le=3600, allow_inf_nan=False)
     key: str | None = Field(None, pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")
     price: str = Field("", pattern=r"^\d+(\.\d+)?/\d+(\.\d+)?$")
+    budget: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def make_judge(reference: str) -> Judge:
     """Make a judge from its reference: ``oracle``, ``scores.csv``, or ``openai:MODEL[@BASE_URL][,OPTION=VALUE ...]``.
 
     Without ``key``, OpenAI's server gets the key in ``OPENAI_API_KEY``, and a server on this machine none. ``price`` is
-    that of a million tokens in and out.
+    that of a million tokens in and out, ``budget`` the most that may be spent on one run at that price.
 
     Raises:
         ValueError: If the reference is none of these, or names another server and no ``key``.
@@ -109,6 +110,8 @@ def _language_judge(r: _Reference) -> OpenAICompatibleJudge:
     if key is None:
         key = "" if r.url and is_local(r.url) else "OPENAI_API_KEY"
     options = r.options.model_dump(exclude={"key"}, exclude_none=True)
+    if r.options.budget is not None and not r.options.price:
+        raise ValueError(f"judge openai:{r.model}: budget needs price=IN/OUT, that of a million tokens in and out")
     return OpenAICompatibleJudge(**given, **options, api_key_env=key)
 
 

@@ -5,7 +5,7 @@ import json
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
@@ -30,6 +30,8 @@ from interp.text.thoughts import without_thoughts
 
 Score = Literal["aligned", "coherent"]
 SCORES: tuple[Score, ...] = ("aligned", "coherent")
+CHARACTERS = 4
+"""Characters per token, for estimates of cost."""
 READER = 3
 """Raise it when replies are read in another way: stored readings are then not reused."""
 
@@ -71,6 +73,8 @@ class OpenAICompatibleJudge:
     """Replies per score of the sampled method."""
     price: str = ""
     """Price of a million tokens in and out, such as 2.5/10."""
+    budget: float | None = None
+    """Most that may be spent on one run at that price; what was paid for is stored, and asked for by nobody again."""
     pause: float = 1.0
     """Seconds before a request is tried again for the first time."""
     store: VerdictStore = field(default_factory=current_store, repr=False, compare=False)
@@ -132,13 +136,50 @@ class OpenAICompatibleJudge:
 
     def _ask_all(self, missing: Mapping[str, _Question], progress: Callable[[int], object] | None) -> None:
         self.store.usage.price = self.price
+        self.refuse_overspending(self.estimate(missing.values()), f"{len(missing)} replies more")
         bar = progress_bar(f"judge {self.model}", len(missing), unit="reply")
+
+        def shown(n: int) -> None:
+            if self.price:
+                bar.set_postfix_str(f"{self.store.spent():.2f} spent", refresh=False)
+            if progress:
+                progress(n)
+
         with self._client() as client:
-            options = {"workers": self.workers, "bar": bar, "close": self.store.close, "progress": progress}
+            options = {"workers": self.workers, "bar": bar, "close": self.store.close, "progress": shown}
             ask_all(client, missing, self._ask, **options)
 
     def _ask(self, client: ChatClient, key: str, q: _Question) -> None:
+        self.refuse_overspending(self.estimate([q]), "the next reply")
         self.store.add(key, self._read(client.choice(self._request(q))))
+
+    def estimate(self, questions: Iterable[_Question]) -> float:
+        """Return about what questions cost at the price; 0 without one. A token has about four characters."""
+        if not self.price:
+            return 0.0
+        cost_in, cost_out = map(float, self.price.split("/"))
+        sizes = [sum(len(m["content"]) for m in self._request(q)["messages"]) for q in questions]
+        return sum(size / CHARACTERS * cost_in + READ_TOKENS * cost_out for size in sizes) / 1e6
+
+    def estimate_of(self, items: Sequence[Answer]) -> tuple[int, float]:
+        """Return how many replies some answers still need, and about what they cost."""
+        self.store.load()
+        asked = {self._key(q): q for item in items for q in self._questions(item)}
+        self.store.adopt(asked)
+        missing = [q for key, q in asked.items() if self.store.get(key) is None]
+        return len(missing), self.estimate(missing)
+
+    def refuse_overspending(self, cost: float, of: str) -> None:
+        """Refuse requests whose cost would exceed the budget.
+
+        Raises:
+            ValueError: If it would.
+        """
+        if self.budget is not None and self.store.spent() + cost > self.budget:
+            raise ValueError(
+                f"judge {self.model}: {self.store.spent():.2f} spent, and {of} cost about {cost:.2f}; the budget is "
+                f"{self.budget:g} (budget=), and the same command goes on with a larger one"
+            )
 
     def _request(self, q: _Question) -> dict[str, Any]:
         judge = load_protocol().judge

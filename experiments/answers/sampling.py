@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from experiments.answers.judge import Answer, Judge
+from experiments.answers.judge import Answer, Judge, OpenAICompatibleJudge
 from experiments.answers.subject import Subject
 from experiments.answers.suite import Prompt
 from experiments.protocol import load_protocol
@@ -83,9 +84,25 @@ def with_verdicts(rows: Sequence[Row], judge: Judge) -> list[Row]:
     return list(_with_verdicts(rows, judge))
 
 
+def say_cost(judge: Judge, rows: Sequence[Row]) -> None:
+    """Print, before a language model with a price is asked, how many replies some answers need and what they cost.
+
+    Raises:
+        ValueError: If they cost more than its budget; nothing is asked then.
+    """
+    if not isinstance(judge, OpenAICompatibleJudge) or not judge.price:
+        return
+    n, cost = judge.estimate_of(_answers(rows))
+    print(f"judge {judge.model}: {n} replies to ask for, about {cost:.2f} at {judge.price}", file=sys.stderr)
+    judge.refuse_overspending(cost, f"{n} replies")
+
+
+def _answers(rows: Sequence[Row]) -> list[Answer]:
+    return [Answer(r["question"], r["text"], question=r["asked"], sample=r["sample"]) for r in rows]
+
+
 def _with_verdicts(rows: Sequence[Row], judge: Judge) -> Iterator[Row]:
-    answers = [Answer(r["question"], r["text"], question=r["asked"], sample=r["sample"]) for r in rows]
-    for r, v in zip(rows, judge.score(answers), strict=True):
+    for r, v in zip(rows, judge.score(_answers(rows)), strict=True):
         outcome = {} if v.outcome == "scored" else {"outcome": v.outcome}
         yield {**r, "aligned": v.aligned, "coherent": v.coherent, "judge": v.judge, "method": v.method, **outcome}
 

@@ -29,6 +29,7 @@ class VerdictStore:
 
     def __init__(self, path: Path | None = None, root: Path | None = None) -> None:
         self.path, self.root, self.usage, self.reused = path, root, Usage(), 0
+        self.spent_before = 0.0
         self._lock = threading.Lock()
         self._closed = False
         self._log: RowLog | None = None
@@ -84,6 +85,10 @@ class VerdictStore:
             counts["readings"] = dict(sorted(Counter(r.outcome for r in self._readings.values()).items()))
         return counts | ({"price": self.usage.price} if self.usage.price else {})
 
+    def spent(self) -> float:
+        """Return what was spent on this run at the price, in earlier sessions too."""
+        return self.spent_before + self.usage.cost()
+
     def summary(self) -> str:
         """Return what was asked, in one line; empty if nothing was."""
         return f"judge: {self.usage.summary()}; {self.reused} replies reused" if self.usage.requests else ""
@@ -101,6 +106,7 @@ def verdicts_beside(run: Run) -> Iterator[Callable[[], None]]:
         A function that writes what was asked so far to the run's manifest, as ``judge_requests``.
     """
     store, earlier = VerdictStore(run.path / FILE, run.root), run.manifest.get(COUNTS, {})
+    store.spent_before = _cost_of(earlier)
 
     def note() -> None:
         if store.usage.requests or store.reused:
@@ -116,6 +122,12 @@ def verdicts_beside(run: Run) -> Iterator[Callable[[], None]]:
             note()
         if line := store.summary():
             print(line, file=sys.stderr)
+
+
+def _cost_of(counts: Mapping[str, Any]) -> float:
+    """Return what the requests of earlier sessions cost."""
+    names = ("prompt_tokens", "completion_tokens")
+    return Usage(**{name: int(counts.get(name, 0)) for name in names}, price=str(counts.get("price", ""))).cost()
 
 
 def current_store() -> VerdictStore:

@@ -17,7 +17,7 @@ from experiments.answers.chat_client import host_of
 from experiments.answers.judge import judge_depends, judge_identity, make_judge
 from experiments.answers.rates import estimate_row, rate_rows, statistics
 from experiments.answers.recorded import RecordedJudge
-from experiments.answers.sampling import sampled_rows, with_verdicts
+from experiments.answers.sampling import sampled_rows, say_cost, with_verdicts
 from experiments.answers.subject import (
     LOG_ODDS,
     OutcomeName,
@@ -291,6 +291,7 @@ class EmRate(Experiment):
         dose = chosen_dose(self.answers.subject, run.root)
         beside = {} if dose is None else {"dose": dose}
         answers = [{name: cell for name, cell in r.items() if name != "step"} | beside for r in rows]
+        say_cost(judge, answers)
         return {
             f"answers {start}": partial(with_verdicts, answers[start : start + JUDGED_AT_ONCE], judge)
             for start in range(0, len(answers), JUDGED_AT_ONCE)
