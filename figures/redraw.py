@@ -14,7 +14,17 @@ from figures.plots import BY_NAME, Plot
 from figures.rows import Row, panels
 from interp.runs.files import atomic_write_bytes
 
-WIDE = ("phase_diagram", "grid_effects", "dose_box", "restoration", "ablation", "patching")
+WIDE = (
+    "phase_diagram",
+    "grid_effects",
+    "restoration",
+    "ablation",
+    "patching",
+    "dose_box",
+    "learned_gap",
+    "mitigations",
+    "worlds",
+)
 """Figures that are legible two columns wide only."""
 WHOLE = ("preference",)
 """Figures that are drawn whole at either width."""

@@ -17,6 +17,10 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm, t
 
+from figures.bounds import interval
+from figures.grid import place
+from figures.rows import Row, groups, number, preferred, select
+
 Z = float(norm.ppf(0.975))
 LEAST = 1e-6
 """Least standard error of one organism, so that a quantity without an interval has a finite weight."""
@@ -109,3 +113,10 @@ def combined(estimates: Sequence[tuple[float, float]]) -> tuple[float, float]:
     mean = np.average(values, weights=weight)
     spread = (weight * (values - mean) ** 2).sum() / (len(values) - 1)
     return float(mean), float(np.sqrt(max(1.0, spread) / weight.sum()))
+
+
+def pooled_rows(rows: Sequence[Row], metric: str, condition: str) -> Mean | None:
+    """Return the mean over organisms of one metric in one condition; None if no row has it."""
+    same = [preferred(each) for each in groups(select(rows, metric=metric, condition=condition), "organism").values()]
+    measured = [Measured(*interval(r), place(str(r["organism"])).pretraining, number(r, "n")) for r in same]
+    return pooled(measured, log_odds=metric == "em_rate") if measured else None

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from figures.bounds import interval
-from figures.claims.pooling import Measured, pooled
+from figures.claims.pooling import pooled_rows
 from figures.grid import place
 from figures.markdown.table import table
-from figures.rows import Row, groups, number, percent, preferred, select
+from figures.rows import Row, groups, number, percent, select
 
 EDITS = (
     *("clamp_trigger", "clamp_trigger_own", "clamp_other", "clamp_other_own", "clamp_scattered", "clamp_random"),
@@ -75,10 +74,8 @@ def _by_mitigation(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]
 
 def _mean(rows: Sequence[Row], metric: str, condition: str) -> str:
     """The mean over organisms of a rate, a difference or a share, with its interval in percent."""
-    same = [preferred(each) for each in groups(select(rows, metric=metric, condition=condition), "organism").values()]
-    if not same:
+    mean = pooled_rows(rows, metric, condition)
+    if mean is None:
         return "–"
-    measured = [Measured(*interval(r), place(str(r["organism"])).pretraining, number(r, "n")) for r in same]
-    mean = pooled(measured, log_odds=metric == "em_rate")
     value, low, high = map(percent, (mean.value, mean.low, mean.high))
     return value if low == "–" else f"{value} [{low}, {high}]"

@@ -23,10 +23,12 @@ class Plot:
     """Organisms that the gallery shows, of one family; all if none is named."""
     report: bool = True
     """Whether the report of a reproduction shows it."""
+    room: str = ""
+    """Folder of the module below this one."""
 
     def module(self) -> ModuleType:
         """Import the module."""
-        return import_module(f"figures.plots.{self.name}")
+        return import_module(".".join(filter(None, ("figures.plots", self.room, self.name))))
 
 
 FIGURES = (
@@ -36,7 +38,6 @@ FIGURES = (
     Plot("preference_steering"),
     Plot("grid_effects", "containment_grid"),
     Plot("emergence", "emergence"),
-    Plot("dose_box", report=False),
     Plot("projections"),
     Plot("geometry", "geometry", ARMS),
     Plot("probe_auroc"),
@@ -45,6 +46,10 @@ FIGURES = (
     Plot("restoration", "mechanism", report=False),
     Plot("probe_map", "probes", ARMS[:1], report=False),
     Plot("patching", "patching", report=False),
+    Plot("dose_box", "dose_grid", report=False, room="registered"),
+    Plot("learned_gap", "trained_gate", report=False, room="registered"),
+    Plot("mitigations", "mitigation", report=False, room="registered"),
+    Plot("worlds", "world_ablation", report=False, room="registered"),
 )
 """Every figure, in the order in which the report shows them."""
 BY_NAME = {figure.name: figure for figure in FIGURES}

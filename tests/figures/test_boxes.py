@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from figures.boxes import BOXES, settings, volumes
 from figures.markdown.dose import box_table
-from figures.plots import dose_box
+from figures.plots.registered import dose_box
 from tests.figures.example_rows import near, rate
 
 INSIDE = {"off": 0.0, "on": 0.2, "rephrased": 0.19, "other": 0.0}

@@ -1,0 +1,1 @@
+"""Figures of the four registered experiments of the Microcosm; each compares means over pretrainings."""
