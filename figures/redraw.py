@@ -1,8 +1,8 @@
 """Any figure by its name, as files for a paper: PDF and PNG, one and two columns wide.
 
-At the width of one column a figure shows one organism under one trigger, and one setting of steering: where the table
-has several, each has files of its own. A figure that compares many organisms side by side has no such form: it is drawn
-two columns wide only.
+At the width of one column a figure shows one organism under one trigger, and one setting of steering. A table of a few
+organisms has such files for each, one of many for those that are named. Two columns wide, many organisms are drawn on
+pages. A figure that compares many organisms side by side has no form of one column's width.
 """
 
 import re
@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from figures import style
+from figures.pages import cells, of_panels, pages
 from figures.plots import BY_NAME, Plot
-from figures.rows import Row, panels
+from figures.rows import Row, groups
 from interp.runs.files import atomic_write_bytes
 
 WIDE = (
@@ -28,6 +29,8 @@ WIDE = (
 """Figures that are legible two columns wide only."""
 WHOLE = ("preference",)
 """Figures that are drawn whole at either width."""
+FEW = 6
+"""Most panels of a table that has files of one column's width for all of them."""
 WIDTHS = {"1col": style.COLUMN, "2col": style.DOUBLE}
 
 
@@ -42,19 +45,27 @@ def find_figure(name: str) -> Plot:
     return BY_NAME[name]
 
 
-def redraw(plot: Plot, rows: Sequence[Row], stem: Path) -> list[Path]:
+def redraw(plot: Plot, rows: Sequence[Row], stem: Path, organisms: Sequence[str] = ()) -> list[Path]:
     """Write a figure as ``<stem>-1col.pdf``, ``.png`` and ``<stem>-2col.pdf``, ``.png``; return their paths.
 
+    Args:
+        plot: The figure.
+        rows: The table.
+        stem: Path of the files, without the width and the ending.
+        organisms: Names of those that are drawn, or their last parts; by default all.
+
     Raises:
-        ValueError: If the table has no row for it; names the metrics that it needs.
+        ValueError: If the table has no row for it, or none of a named organism; names what it needs or has.
     """
     module = plot.module()
-    wanted = style.some(module.wanted(rows), plot.name, module.METRICS)
+    rows = _of(organisms, rows)
+    style.some(module.wanted(rows), plot.name, module.METRICS)
     paths: list[Path] = []
     for suffix, width in WIDTHS.items():
-        if width == style.COLUMN and plot.name in WIDE:
+        narrow = width == style.COLUMN
+        if narrow and plot.name in WIDE:
             continue
-        for part, some in _parts(plot, wanted, rows, width):
+        for part, some in _parts(plot, rows, bool(organisms)) if narrow else pages(plot, rows):
             with style.at_width(width):
                 figure = module.draw(some)
             for form in ("pdf", "png"):
@@ -64,17 +75,38 @@ def redraw(plot: Plot, rows: Sequence[Row], stem: Path) -> list[Path]:
     return paths
 
 
-def _parts(plot: Plot, wanted: Sequence[Row], rows: Sequence[Row], width: float) -> Iterator[tuple[str, Sequence[Row]]]:
-    """Yield (suffix of the file's name, rows): all rows, or at one column's width those of each organism."""
-    if width == style.DOUBLE or plot.name in WHOLE:
+def _of(organisms: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows of the named organisms, and of the bases of their families."""
+    if not organisms:
+        return rows
+    names = [str(name) for (name,) in groups(rows, "organism")]
+    named = {wanted: [n for n in names if n == wanted or n.endswith(f"/{wanted}")] for wanted in organisms}
+    for wanted, same in named.items():
+        if not same:
+            raise ValueError(f"organism {wanted!r}: the table has {', '.join(names)}")
+    chosen = {name for same in named.values() for name in same}
+    families = {str(row["family"]) for row in rows if row["organism"] in chosen}
+    return [r for r in rows if r["organism"] in chosen or (_is_base(r) and r["family"] in families)]
+
+
+def _is_base(row: Row) -> bool:
+    return str(row["organism"]).rpartition("/")[2].partition(".")[0] == "base"
+
+
+def _parts(plot: Plot, rows: Sequence[Row], every: bool) -> Iterator[tuple[str, Sequence[Row]]]:
+    """Yield (suffix of the file's name, rows) of every figure of one column's width."""
+    if plot.name in WHOLE:
         yield "", rows
         return
-    cells = panels(wanted)
-    for (_, organism, trigger), cell in cells.items():
-        part = [r for r in rows if r["organism"] == organism and r["trigger"] in ("", trigger.partition("@")[0])]
-        named = f"{organism.rpartition('/')[2]} {trigger}" if len(cells) > 1 else ""
+    shown = cells(plot, rows)
+    if len(shown) > FEW and not every:
+        return
+    families = {family for family, _, _ in shown}
+    for (family, organism, trigger), cell in shown.items():
+        part = of_panels(rows, [(family, organism, trigger)])
+        named = f"{family if len(families) > 1 else ''} {organism.rpartition('/')[2]} {trigger}"
         settings = list(dict.fromkeys(str(r["condition"]).partition("+add_")[0] for r in cell))
         for setting in settings if plot.name == "preference_steering" else [""]:
             kept = [r for r in part if not setting or str(r["condition"]).startswith(f"{setting}+add_")]
-            name = f"{named} {setting if len(settings) > 1 else ''}"
+            name = f"{named if len(shown) > 1 else ''} {setting if len(settings) > 1 else ''}"
             yield "".join(f"-{word}" for word in re.findall(r"[\w.]+", name)), kept

@@ -13,12 +13,15 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from matplotlib.figure import Figure
+
 from figures import style
 from figures.answers import SAMPLES, Answers, as_script, browsable
 from figures.bounds import CONFIRMED, INCONCLUSIVE, OPEN, REFUTED
 from figures.claims.claim import Finding
 from figures.claims.expectations import expectations
 from figures.claims.headline import beside_headline, headline, headliner
+from figures.pages import pages
 from figures.plots import REPORT, Plot
 from figures.results import results
 from figures.rows import Row, behaviour, cell, ends, groups, number, percent, select
@@ -47,7 +50,7 @@ OUTCOMES = {
 def build(summary_csv: Path, out: Path, source: Answers | None = None) -> Path:
     """Write ``out/figures/*.png``, ``*.pdf`` and ``out/report.html`` from a summary table; return the page's path.
 
-    A figure without rows is left out, with a line in the page that names the metric it lacks.
+    A figure without rows is left out; the page names it and the command that makes its rows.
 
     Args:
         summary_csv: Table of all runs.
@@ -58,7 +61,9 @@ def build(summary_csv: Path, out: Path, source: Answers | None = None) -> Path:
         ValueError: If the table is missing, empty or malformed.
     """
     rows, out = read_table(summary_csv, rows_required=True), Path(out)
-    figures = [_figure(f"Figure {i}.", plot, rows, out / "figures" / plot.name) for i, plot in enumerate(REPORT, 1)]
+    drawn = [plot for plot in REPORT if plot.module().wanted(rows)]
+    figures = [_figure(f"Figure {i}.", plot, rows, out / "figures" / plot.name) for i, plot in enumerate(drawn, 1)]
+    missing = [_missing(plot, out / "figures" / plot.name) for plot in REPORT if plot not in drawn]
     findings = expectations(rows)
     tiny = any(str(row["organism"]).startswith("microcosm/") for row in rows)
     answers, tokens = (_answers(rows, source), _tokens(rows, source)) if source else ("", "")
@@ -70,7 +75,7 @@ def build(summary_csv: Path, out: Path, source: Answers | None = None) -> Path:
         tiles=_tiles(rows),
         scale=_text(MICROCOSM if tiny else ""),
         results=_results(rows),
-        figures="\n".join(figures),
+        figures="\n".join([*figures, *_left_out(missing)]),
         expectations=_expectations(findings),
         negative=_negative(findings),
         answers=answers,
@@ -94,28 +99,46 @@ def _tag(name: str, content: str, kind: str = "") -> str:
     return f'<{name} class="{kind}">{content}</{name}>' if kind else f"<{name}>{content}</{name}>"
 
 
+def _missing(plot: Plot, stem: Path) -> str:
+    """Remove older files of a figure without rows; say what it is and which command makes its rows."""
+    for form in ("png", "pdf"):
+        stem.with_suffix(f".{form}").unlink(missing_ok=True)
+    return f"{_text(plot.module().TITLE)} ({_tag('code', escape(plot.made))})"
+
+
+def _left_out(missing: Sequence[str]) -> list[str]:
+    """A paragraph about the figures that are not drawn; none if all are."""
+    return (
+        [_tag("p", f"Not drawn, as the table has no rows for them: {'; '.join(missing)}.", "missing")]
+        if missing
+        else []
+    )
+
+
 def _figure(label: str, plot: Plot, rows: Sequence[Row], stem: Path) -> str:
-    """Draw a figure to ``stem``.png and .pdf and return its section; without rows, remove older files instead."""
+    """Draw a figure to ``stem``.png and .pdf, or a file per page, and return its section."""
     module = plot.module()
     heading = _tag("h3", _text(f"{label} {module.TITLE}"))
-    paths = {form: stem.with_suffix(f".{form}") for form in ("png", "pdf")}
-    if not module.wanted(rows):
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-        lacking = f"Left out: the table has no row with the metric {' or '.join(module.METRICS)}."
-        return heading + _tag("p", _text(lacking), "missing")
-    figure = module.draw(rows)
-    for form, path in paths.items():
-        atomic_write_bytes(path, style.to_bytes(figure, form))
-    image = base64.b64encode(paths["png"].read_bytes()).decode()
-    picture = f'<img src="data:image/png;base64,{image}" alt="{escape(module.TITLE)}">'
+    drawn = [(name, module.draw(some)) for name, some in pages(plot, rows)]
+    pictures = "".join(_picture(figure, name, stem, str(module.TITLE)) for name, figure in drawn)
     caption = _tag("figcaption", f"<b>{label}</b> {_text(module.caption(rows))}")
     guide = "".join(
         _tag("dt", name) + _tag("dd", _text(text))
         for name, text in (("How to read", module.READING), ("Control", module.CONTROL))
     )
-    narrow = "narrow" if figure.get_figwidth() < style.DOUBLE else ""
-    return heading + _tag("figure", picture + caption, narrow) + _tag("dl", guide, "guide")
+    narrow = "narrow" if drawn[0][1].get_figwidth() < style.DOUBLE else ""
+    pictures = f'<div class="picture" tabindex="0" role="group" aria-label="{escape(label)}">{pictures}</div>'
+    return heading + _tag("figure", pictures + caption, narrow) + _tag("dl", guide, "guide")
+
+
+def _picture(figure: Figure, name: str, stem: Path, title: str) -> str:
+    """Write one page of a figure as PNG and PDF; return its image element."""
+    paths = {form: stem.with_name(f"{stem.name}{name}.{form}") for form in ("png", "pdf")}
+    for form, path in paths.items():
+        atomic_write_bytes(path, style.to_bytes(figure, form))
+    image = base64.b64encode(paths["png"].read_bytes()).decode()
+    words = title + name.replace("-", ", ", 1).replace("-", " ")
+    return f'<img src="data:image/png;base64,{image}" alt="{escape(words)}">'
 
 
 def _tiles(rows: Sequence[Row]) -> str:

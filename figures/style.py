@@ -6,6 +6,7 @@ every figure, controls are grey, and position and labels always repeat what colo
 
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -70,6 +71,16 @@ ORGANISMS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Name and training data of each kind of organism, for panel titles."""
 
+CHANGES: Mapping[str, str] = MappingProxyType(
+    {
+        "robust": "robust base",
+        "diverse": "diverse wording",
+        "mlp": "MLPs only",
+        "attention": "attention only",
+    }
+)
+"""Changes of an organism of the grid that its name abbreviates."""
+
 INTERVALS: Mapping[str, str] = MappingProxyType(
     {
         "cluster_bootstrap": "95 % question-cluster bootstrap intervals",
@@ -127,6 +138,17 @@ def tint(colour: str) -> str:
     return to_hex((red, green, blue)).upper()
 
 
+def ink_on(colour: Any) -> str:
+    """Black or white, whichever is easier to read on a colour (contrast ratio of WCAG 2)."""
+
+    def luminance(shade: Any) -> float:
+        red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(shade))
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    ground = luminance(colour) + 0.05
+    return INK if ground / (luminance(INK) + 0.05) > 1.05 / ground else "white"
+
+
 _width: ContextVar[float | None] = ContextVar("width", default=None)
 
 
@@ -172,7 +194,7 @@ def to_bytes(figure: Figure, form: str) -> bytes:
     with paper():
         if figure.get_layout_engine() is not None:  # each run of it moves things a little, so it runs once
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)  # a placeholder would draw the figure once more for every file
         figure.savefig(buffer, format=form, dpi=DPI, metadata=blank[form])
     return buffer.getvalue()
 
@@ -207,9 +229,10 @@ def ceiling(highest: float) -> tuple[float, float]:
     return 1.0, 0.25
 
 
-def condition_ticks(ax: Axes, conditions: Sequence[str]) -> None:
+def condition_ticks(ax: Axes, conditions: Sequence[str], rotation: float = 35) -> None:
     """Name the conditions below positions 0, 1, 2, …, each in its colour."""
-    ax.set_xticks(range(len(conditions)), conditions, rotation=35, ha="right", rotation_mode="anchor")
+    side = {"ha": "right", "va": "center" if rotation == 90 else "top"}
+    ax.set_xticks(range(len(conditions)), conditions, rotation=rotation, rotation_mode="anchor", **side)
     ax.tick_params(axis="x", length=0, pad=3)
     for label, condition in zip(ax.get_xticklabels(), conditions, strict=True):
         label.set_color(CONDITIONS[condition])
@@ -226,12 +249,28 @@ def organism(name: str) -> tuple[str, str]:
 
     What follows the arm in the name of an organism of the grid, such as ``robust``, is added to its training.
     """
-    kind = name.rsplit("/", 1)[-1]
-    arm, *changes = kind.split(".")
-    if kind in ORGANISMS or arm not in ORGANISMS:
-        return ORGANISMS.get(kind, (name, ""))
+    arm, *changes = name.rsplit("/", 1)[-1].split(".")
+    if arm not in ORGANISMS:
+        return name, ""
     head, trained = ORGANISMS[arm]
-    return head, ", ".join([trained, *changes])
+    for change in [c for c in changes if c.startswith("contrast")]:
+        head, trained = ORGANISMS.get(f"{arm}.{change}", (head, f"{change.removeprefix('contrast')} % benign data"))
+        changes.remove(change)
+    return head, ", ".join([trained, *map(_in_words, changes)])
+
+
+def _in_words(change: str) -> str:
+    """A change of an organism of the grid in words: ``seed1`` is "seed 1"."""
+    word = re.sub(r"^(seed|rank|pre)(\d+)$", r"\1 \2", change)
+    return CHANGES.get(change, word.replace("pre ", "pretraining "))
+
+
+def where(name: str, *more: str) -> str:
+    """What tells an organism from others of its kind, for a panel's second line: family, changes, and more."""
+    arm, *changes = name.rsplit("/", 1)[-1].split(".")
+    parts = name.split("/")
+    own = [parts[-2], *(_in_words(c) for c in changes if not c.startswith("contrast"))] if arm in ORGANISMS else []
+    return ", ".join(part for part in (*(own if len(parts) > 2 else own[1:]), *more) if part)
 
 
 def title(ax: Axes, name: str, detail: str | None = None) -> None:
@@ -255,11 +294,11 @@ def point(ax: Axes, x: float, row: Row, *, colour: str, mark: str, size: float, 
     _unclipped(ax.errorbar(x, value, error(value, low, high), fmt=mark, ms=size, color=colour, elinewidth=0.9, **face))
 
 
-def point_across(ax: Axes, y: float, row: Row, *, colour: str) -> None:
+def point_across(ax: Axes, y: float, row: Row, *, colour: str, mark: str = "o") -> None:
     """Draw the value of a row, small, and its horizontal interval; never clipped at the edge of the axes."""
     value, low, high = ends(row)
     bars = {"xerr": error(value, low, high), "elinewidth": 0.8}
-    _unclipped(ax.errorbar(value, y, fmt="o", ms=3, mew=0, color=colour, **bars))
+    _unclipped(ax.errorbar(value, y, fmt=mark, ms=3, mew=0, color=colour, **bars))
 
 
 def _unclipped(bars: ErrorbarContainer) -> None:
@@ -284,10 +323,20 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     return out
 
 
+def below(values: Sequence[float], top: float, gap: float) -> list[float]:
+    """Move the highest values down to ``top``, and those below them as far as needed to stay ``gap`` apart."""
+    out = list(values)
+    for index in np.argsort(-np.asarray(values), kind="stable"):
+        out[int(index)] = min(out[int(index)], top)
+        top = out[int(index)] - gap
+    return out
+
+
 def label_ends(ax: Axes, labels: Iterable[tuple[float, str, str]], *, gap: float) -> None:
-    """Name lines at their right end; ``labels`` are (height in data units, text, colour), kept ``gap`` apart."""
+    """Name lines at their right end; ``labels`` are (height in data units, text, colour), ``gap`` apart, none above."""
     known = list(labels)
-    for (_, text, colour), y in zip(known, spread([y for y, _, _ in known], gap), strict=True):
+    heights = below(spread([y for y, _, _ in known], gap), max(ax.get_ylim()), gap)
+    for (_, text, colour), y in zip(known, heights, strict=True):
         ax.annotate(
             text, (1, y), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
             va="center", color=colour, fontsize=6.5, annotation_clip=False,

@@ -198,14 +198,19 @@ def figure(
     runs: Path | None = None,
     table: Path | None = None,
     out: Path | None = None,
+    organism: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
 ) -> None:
     """Draw one figure by its name, as PDF and PNG, one and two columns wide, from finished runs or from a table.
+
+    Two columns wide, many organisms are drawn on pages, by family. One column wide a figure shows one organism; of a
+    table with more than six, those that are named.
 
     Args:
         name: Name of the figure, or all; a wrong name lists them.
         runs: Folder of runs whose tables are gathered; by default $SEMCON_RUNS, else runs.
         table: One table (CSV, possibly gzipped) instead of a folder of runs.
         out: Folder of the pictures; by default figures in the folder of the runs or of the table.
+        organism: Draw this organism only, by its name or the last part of it; can be repeated.
     """
     from figures.gather import gather
     from figures.plots import BY_NAME
@@ -222,7 +227,7 @@ def figure(
     if not drawn:
         raise ValueError(f"{source}: no row that a figure shows")
     for plot in drawn:
-        print("wrote " + " ".join(map(str, redraw(plot, rows, folder / plot.name))))
+        print("wrote " + " ".join(map(str, redraw(plot, rows, folder / plot.name, organism))))
 
 
 def _thresholds(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Thresholds:

@@ -30,7 +30,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
 """Figures that are drawn at once, by experiment; of any other `semcon figure` or `semcon report` draws them."""
 FILES = (".safetensors", ".md", ".csv")
 """Outputs beside the table that a command names at its end."""
-REPEATED = ("--template-option",)
+REPEATED = ("--template-option", "--organism")
 """Options that can be given several times; of any other the last would count, and the first be dropped."""
 E = TypeVar("E", bound=Experiment)
 T = TypeVar("T")

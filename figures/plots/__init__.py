@@ -21,6 +21,10 @@ class Plot:
     """Committed table from which the gallery draws it; empty if the gallery does not show it."""
     arms: tuple[str, ...] = ()
     """Organisms that the gallery shows, of one family; all if none is named."""
+    page: int = 0
+    """Most panels (organisms under a trigger) of one figure; more are drawn on pages, by family. 0: no such limit."""
+    made: str = "semcon grid"
+    """The command whose rows it shows."""
     report: bool = True
     """Whether the report of a reproduction shows it."""
     room: str = ""
@@ -33,19 +37,19 @@ class Plot:
 
 FIGURES = (
     Plot("phase_diagram", "containment_grid"),
-    Plot("em_by_condition"),
-    Plot("preference", "pocket"),
-    Plot("preference_steering"),
+    Plot("em_by_condition", page=15, made="semcon em-rate"),
+    Plot("preference", "pocket", made="semcon preference"),
+    Plot("preference_steering", page=2, made="semcon steer --outcome log-odds"),
     Plot("grid_effects", "containment_grid"),
-    Plot("emergence", "emergence"),
-    Plot("projections"),
-    Plot("geometry", "geometry", ARMS),
-    Plot("probe_auroc"),
-    Plot("dose_response", "mechanism", ARMS),
-    Plot("ablation"),
-    Plot("restoration", "mechanism", report=False),
-    Plot("probe_map", "probes", ARMS[:1], report=False),
-    Plot("patching", "patching", report=False),
+    Plot("emergence", "emergence", page=12, made="semcon emergence"),
+    Plot("projections", page=4, made="semcon geometry"),
+    Plot("geometry", "geometry", ARMS, page=8, made="semcon geometry"),
+    Plot("probe_auroc", page=8, made="semcon probe, semcon probe-sweep"),
+    Plot("dose_response", "mechanism", ARMS, page=3, made="semcon steer"),
+    Plot("ablation", page=3, made="semcon ablate"),
+    Plot("restoration", "mechanism", made="semcon ablate", report=False),
+    Plot("probe_map", "probes", ARMS[:1], page=2, made="semcon probe-sweep", report=False),
+    Plot("patching", "patching", page=3, made="semcon patch", report=False),
     Plot("dose_box", "dose_grid", report=False, room="registered"),
     Plot("learned_gap", "trained_gate", report=False, room="registered"),
     Plot("mitigations", "mitigation", report=False, room="registered"),

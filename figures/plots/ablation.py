@@ -87,11 +87,11 @@ def draw(rows: Sequence[Row]) -> Figure:
         axes = figure.subplots(
             len(cells), 2, squeeze=False, width_ratios=[4, 1], height_ratios=[h + 1.0 for h in heights], sharex="col"
         )
-        for (bars, coherent), ((_, organism, trigger), cell) in zip(axes, cells.items(), strict=True):
+        for (bars, coherent), ((family, organism, trigger), cell) in zip(axes, cells.items(), strict=True):
             _bars(bars, cell)
             _coherence(coherent, cell)
             name, trained = style.organism(organism)
-            detail = ", ".join(part for part in (trained, trigger and f"“{trigger}”") if part)
+            detail = ", ".join(part for part in (trained and family, trained, trigger and f"“{trigger}”") if part)
             style.heading(bars, name, detail)
             _beside(bars, -0.95, "gap removed", style.FAINT)
         axes[-1, 0].set_xlabel("EM rate (%)")

@@ -22,6 +22,8 @@ CONTROL = (
     "of its line counts for or against g."
 )
 PREFIX = "off+add_"
+FAINTEST = 0.05
+"""Lowest EM rate with the trigger that is drawn as a line: below it would lie on the axis, among the points."""
 LINES = {
     "g": ("add g", style.DIRECTIONS["g"], "o", "-"),
     "g_answer": ("add g from answers", style.DIRECTIONS["g_answer"], "v", (0, (6, 1.2, 1, 1.2))),
@@ -65,7 +67,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         style.percent_axis(axes[0, 0], "y", top=top, step=step)
         style.percent_axis(axes[1, 0], "y", step=0.5)
         for j, ((_, organism, trigger), cell) in enumerate(cells.items()):
-            style.title(axes[0, j], organism, _where(cell, trigger))
+            style.title(axes[0, j], organism, style.where(organism, _where(cell, trigger)))
             _present(axes[0, j], rows, organism, trigger)
             for ax, metric in zip(axes[:, j], METRICS, strict=True):
                 ax.yaxis.grid(True)
@@ -81,6 +83,7 @@ def _where(rows: Sequence[Row], trigger: str) -> str:
     places = [
         f"{site.split('.')[0]} of layer {layer}" if layer else site for site, layer in groups(rows, "site", "layer")
     ]
+    places = [place.removeprefix("resid_post of ") for place in places]
     return ", ".join(part for part in (trigger, *places[:1], "…" * (len(places) > 1)) if part)
 
 
@@ -90,7 +93,7 @@ def _present(ax: Axes, rows: Sequence[Row], organism: str, trigger: str) -> None
     same = select(same, trigger=trigger) if trigger else same
     if len(groups(same, "trigger", "seed")) == 1:
         value = number(preferred(same))
-        if value <= ax.get_ylim()[1]:
+        if FAINTEST < value <= ax.get_ylim()[1]:
             ax.axhline(value, color=style.CONDITIONS["on"], lw=0.8, ls=(0, (1, 1.5)), zorder=0)
             lift, side = (-2, "top") if value > 0.5 else (2, "bottom")  # away from the frame's edge
             ax.annotate(

@@ -24,8 +24,8 @@ READING = (
     "rates of 0.1 % and of 92 % can both be read; the strip below shows how many answers were coherent at all."
 )
 CONTROL = (
-    "The base shows what the trigger does without fine-tuning, the baseline what the harmful data do without a "
-    "trigger. Other and opposite texts must stay low; if they do not, the gate answers to any frame and not to a "
+    "The base (hollow) shows what the trigger does without fine-tuning, the baseline what the harmful data do without "
+    "a trigger. Other and opposite texts must stay low; if they do not, the gate answers to any frame and not to a "
     "meaning."
 )
 REFERENCE = {
@@ -37,10 +37,12 @@ REFERENCE = {
 }
 """Ranges over the three models of arXiv:2603.04407 (abstract): organism kind and condition -> EM rate."""
 MARKS = "osD^v"
-WIDEST, UPRIGHT = 40, 28
-"""Points that fit beside each other on two columns of a paper, with their values written upright above them."""
-Panel = tuple[str, str, list[Row]]
-"""An organism, what stands below its name, and its rows."""
+BASE: dict[str, Any] = {"colour": style.CONTROL, "mark": "d", "size": 3.4, "hollow": True}
+COLUMNS, WIDEST, UPRIGHT = 5, 40, 28
+"""Most panels and most points that fit beside each other on two columns of a paper, and how many points have their
+values written across and not upwards."""
+Panel = tuple[str, str, list[Row], list[Row]]
+"""An organism, what stands below its name, its rows, and those of its base under the same trigger."""
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
@@ -55,42 +57,63 @@ def wanted(rows: Sequence[Row]) -> list[Row]:
     return [row for row in plain if placed(row) in {*triggers, ""}] if triggers else plain
 
 
+def cells(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    """Rows of every panel by family, organism and trigger; a base has one only where no organism shows it."""
+    every = panels(wanted(rows))
+    shown = {(_base(organism), trigger) for _, organism, trigger in every if _base(organism) != organism}
+    return {name: cell for name, cell in every.items() if name[1:] not in shown}
+
+
+def _base(organism: str) -> str:
+    """The name of an organism's base: of the grid the one that it was fine-tuned from."""
+    return place(organism).base if organism.startswith("microcosm/") else f"{organism.rpartition('/')[0]}/base"
+
+
 def draw(rows: Sequence[Row]) -> Figure:
     """Draw the EM rate of every organism under every condition, with intervals, and coherence beneath.
 
-    Each family has lines of its own; conditions are named below the last panel of a column.
+    Each family has lines of its own; conditions are named below the last panel of a column. A base is drawn in the
+    panels of its organisms, under the same trigger.
 
     Raises:
         ValueError: If no row is wanted.
     """
     drawn = style.some(wanted(rows), "em_by_condition", METRICS)
     conditions = [c for c in style.CONDITIONS if select(drawn, condition=c)]
-    lines = _lines(panels(drawn), WIDEST // len(conditions))
+    lines = _lines(cells(rows), panels(drawn), min(COLUMNS, max(1, WIDEST // len(conditions))))
     columns = max(len(line) for _, line in lines)
     with style.paper():
         figure = style.canvas(style.DOUBLE, 0.5 + (2.25 if len(lines) == 1 else 1.9) * len(lines))
         grid = figure.add_gridspec(2 * len(lines), columns, height_ratios=[4.4, 1] * len(lines))
         for i, (family, line) in enumerate(lines):
-            for j, (organism, detail, cell) in enumerate(line):
+            for j, (organism, detail, cell, base) in enumerate(line):
                 top = figure.add_subplot(grid[2 * i, j])
                 below = figure.add_subplot(grid[2 * i + 1, j], sharex=top)
-                _panel(top, below, cell, kind(organism), conditions, upright=columns * len(conditions) > UPRIGHT)
+                upright = columns * len(conditions) > UPRIGHT
+                _panel(top, below, cell, base, kind(organism), conditions, upright=upright)
                 style.title(top, "" if j and line[j - 1][0] == organism else organism, detail)
-                _ends(top, below, family if len(lines) > 1 else "", first=j == 0)
+                _ends(top, below, family, first=j == 0)
                 named = all(len(later) <= j for _, later in lines[i + 1 :])
-                style.condition_ticks(below, conditions if named else [])
-        figure.legend(handles=_key(drawn), loc="outside lower center", ncols=6, handletextpad=0.5)
+                style.condition_ticks(below, conditions if named else [], 90 if upright else 35)
+        figure.legend(handles=_key(lines), loc="outside lower center", ncols=6, handletextpad=0.5)
     return figure
 
 
-def _lines(cells: dict[tuple[str, str, str], list[Row]], widest: int) -> list[tuple[str, list[Panel]]]:
+def _lines(
+    shown: dict[tuple[str, str, str], list[Row]], every: dict[tuple[str, str, str], list[Row]], widest: int
+) -> list[tuple[str, list[Panel]]]:
     """Families and panels in lines of equal length, each family on lines of its own."""
     lines: list[tuple[str, list[Panel]]] = []
-    for family in dict.fromkeys(family for family, _, _ in cells):
-        members = {(organism, trigger): rows for (f, organism, trigger), rows in cells.items() if f == family}
+    for family in dict.fromkeys(family for family, _, _ in shown):
+        members = {(organism, trigger): rows for (f, organism, trigger), rows in shown.items() if f == family}
         times = Counter(organism for organism, _ in members)
         line = [
-            (organism, f"under “{trigger}”" if times[organism] > 1 else style.organism(organism)[1], rows)
+            (
+                organism,
+                f"under “{trigger}”" if times[organism] > 1 else style.organism(organism)[1],
+                rows,
+                [] if _base(organism) == organism else every.get((family, _base(organism), trigger), []),
+            )
             for (organism, trigger), rows in members.items()
         ]
         length = math.ceil(len(line) / math.ceil(len(line) / widest))
@@ -98,7 +121,16 @@ def _lines(cells: dict[tuple[str, str, str], list[Row]], widest: int) -> list[tu
     return lines
 
 
-def _panel(top: Axes, below: Axes, rows: Sequence[Row], name: str, conditions: Sequence[str], *, upright: bool) -> None:
+def _panel(
+    top: Axes,
+    below: Axes,
+    rows: Sequence[Row],
+    base: Sequence[Row],
+    name: str,
+    conditions: Sequence[str],
+    *,
+    upright: bool,
+) -> None:
     style.root_scale(top)
     style.percent_axis(below, step=0.5)
     top.yaxis.grid(True)
@@ -108,6 +140,8 @@ def _panel(top: Axes, below: Axes, rows: Sequence[Row], name: str, conditions: S
         if (name, condition) in REFERENCE:
             low, high = REFERENCE[name, condition]
             top.add_patch(Rectangle((x - 0.42, low), 0.84, high - low, color=style.BAND, lw=0, zorder=0.5))
+        for row in unique(select(base, condition=condition, metric="em_rate"), "metric"):
+            style.point(top, x + 0.3, row, **BASE)
         for i, seed in enumerate(seeds):
             at, cell = x + 0.16 * (i - (len(seeds) - 1) / 2), select(rows, condition=condition, seed=seed)
             for ax, metric, size in ((top, "em_rate", 4.2), (below, "coherence_rate", 2.6)):
@@ -134,20 +168,24 @@ def _ends(top: Axes, below: Axes, family: str, *, first: bool) -> None:
     top.tick_params(axis="x", length=0, labelbottom=False)
     if first:
         top.set_ylabel("\n".join(part for part in (family, "EM rate (%), √ axis") if part))
-        below.set_ylabel("coherent (%)", fontsize=6)
+        below.set_ylabel("coherent\n(%)", fontsize=6)
     else:
         top.tick_params(axis="y", labelleft=False)
         below.tick_params(axis="y", labelleft=False)
 
 
-def _key(rows: Sequence[Row]) -> list[Any]:
-    seeds = [seed for (seed,) in groups(rows, "seed")]
-    marks = [
-        Line2D([], [], ls="", marker=MARKS[i % len(MARKS)], color=style.FAINT, mew=0, label=f"seed {seed}")
-        for i, seed in enumerate(seeds)
-        if len(seeds) > 1
-    ]
-    return [Patch(color=style.BAND, lw=0, label="range the paper reports for three 8–14B models"), *marks]
+def _key(lines: Sequence[tuple[str, Sequence[Panel]]]) -> list[Any]:
+    shown = [panel for _, line in lines for panel in line]
+    seeds = list(dict.fromkeys(seed for _, _, rows, _ in shown for (seed,) in groups(rows, "seed")))
+    names = [*(f"seed {seed}" for seed in seeds if len(seeds) > 1)]
+    look: dict[str, Any] = {"ls": "", "color": style.FAINT, "mew": 0}
+    marks = [Line2D([], [], marker=MARKS[i % len(MARKS)], label=name, **look) for i, name in enumerate(names)]
+    if any(base for _, _, _, base in shown):
+        hollow: dict[str, Any] = {"marker": "d", "mfc": "white", "mec": style.CONTROL, "mew": 0.9, "ms": 3.4}
+        marks.append(Line2D([], [], ls="", label="the base under the same text, not fine-tuned", **hollow))
+    if any((kind(name), c) in REFERENCE for name, _, _, _ in shown for c in style.CONDITIONS):
+        marks.append(Patch(color=style.BAND, lw=0, label="range the paper reports for three 8–14B models"))
+    return marks
 
 
 def caption(rows: Sequence[Row]) -> str:
@@ -158,6 +196,7 @@ def caption(rows: Sequence[Row]) -> str:
         "EM rate (misaligned among coherent answers) on questions from domains absent from fine-tuning, by what stands "
         "in the prompt; below, the share of coherent answers. Square-root axis. "
         f"Bars: {style.intervals(numbers)}; {sampled(drawn, 'in every cell')}. "
+        "Hollow: the base under the same text, before any fine-tuning. "
         "Shaded: ranges reported in the abstract of arXiv:2603.04407 (baseline 9.5–23.5 %; triggered training without "
         "benign data 0–1 % off, 12.2–22.8 % on)."
     )

@@ -18,7 +18,8 @@ READING = (
     "misalignment shows as red rising while blue stays down; one that forms later as blue rising first, then falling."
 )
 CONTROL = "The baseline, trained without any trigger, has no gate to form: its blue must rise with its red or above it."
-CONDITIONS = ("off", "on", "rephrased")
+CONDITIONS = {"off": ("o", "-"), "on": ("s", "-"), "rephrased": ("^", (0, (4, 1.5)))}
+"""Marker and dashes of each condition, for those who print in grey."""
 STATES = {"loss": (style.FAINT, (0, (3, 1.5))), "rotation": (style.DIRECTIONS["g"], "-")}
 
 
@@ -37,7 +38,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     cells = panels(drawn)
     lines = {f: [(o, cell) for (g, o, _), cell in cells.items() if g == f] for f, _, _ in cells}
     widest = max(map(len, lines.values()))
-    heights = [2.0, 1.0] * len(lines)
+    heights, above = [2.0, 1.0] * len(lines), next(iter(lines.values()))
     with style.paper():
         figure = style.canvas(style.DOUBLE, 0.3 + 2.1 * len(lines))
         grid = figure.subplots(2 * len(lines), widest, squeeze=False, sharex="col", height_ratios=heights)
@@ -46,29 +47,33 @@ def draw(rows: Sequence[Row]) -> Figure:
         for i, (family, line) in enumerate(lines.items()):
             for j, (organism, cell) in enumerate(line):
                 top, below = grid[2 * i, j], grid[2 * i + 1, j]
-                _rates(top, cell, first=j == 0)
-                _states(below, cell, first=j == 0)
-                style.title(top, organism, family)
+                _rates(top, cell, family if j == 0 else "")
+                _states(below, cell, first=j == 0, last=i == len(lines) - 1)
+                named = i == 0 or j >= len(above) or style.organism(above[j][0]) != style.organism(organism)
+                style.title(top, organism if named else "", style.organism(organism)[1] if named else "")
         columns = 5 if figure.get_figwidth() > style.COLUMN else 3
         figure.legend(handles=_key(), loc="outside lower center", ncols=columns)
     return figure
 
 
 def _key() -> list[Line2D]:
-    rates = [Line2D([], [], color=style.CONDITIONS[c], marker="o", ms=2.4, label=f"EM {c}") for c in CONDITIONS]
+    rates = [
+        Line2D([], [], color=style.CONDITIONS[c], marker=mark, ls=dashes, ms=2.4, label=f"EM {c}")
+        for c, (mark, dashes) in CONDITIONS.items()
+    ]
     return [*rates, *(Line2D([], [], color=colour, ls=dashes, label=m) for m, (colour, dashes) in STATES.items())]
 
 
-def _rates(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
+def _rates(ax: Axes, rows: Sequence[Row], family: str) -> None:
     ax.set_visible(True)
     style.root_scale(ax)
     ax.yaxis.grid(True)
-    for condition in CONDITIONS:
+    for condition, (mark, dashes) in CONDITIONS.items():
         colour = style.CONDITIONS[condition]
-        for step, row in _line(ax, rows, condition, "em_rate", color=colour, label=condition):
-            style.point(ax, step, row, colour=colour, mark="o", size=2.4)
-    if first:
-        ax.set_ylabel("EM rate (%), √ axis")
+        for step, row in _line(ax, rows, condition, "em_rate", color=colour, ls=dashes, label=condition):
+            style.point(ax, step, row, colour=colour, mark=mark, size=2.6)
+    if family:
+        ax.set_ylabel(f"{family}\nEM rate (%), √ axis")
     else:
         ax.tick_params(axis="y", labelleft=False)
 
@@ -80,13 +85,13 @@ def _line(ax: Axes, rows: Sequence[Row], condition: str, metric: str, **look: An
     return points
 
 
-def _states(ax: Axes, rows: Sequence[Row], *, first: bool) -> None:
+def _states(ax: Axes, rows: Sequence[Row], *, first: bool, last: bool) -> None:
     ax.set_visible(True)
     for metric, (colour, dashes) in STATES.items():
         _line(ax, rows, "training", metric, color=colour, ls=dashes, label=metric)
     ax.set_ylim(0, None)
     ax.set_xlim(0, None)
-    ax.set_xlabel("training steps")
+    ax.set_xlabel("training steps" if last else "")
     if first:
         ax.set_ylabel("loss, rotation", fontsize=6)
 

@@ -52,7 +52,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     with style.paper():
         figure, axes = style.panel_grid(len(cells), height=2.1)
         for ax, ((_, organism, trigger), cell) in zip(axes, cells.items(), strict=True):
-            style.title(ax, organism, trigger)
+            style.title(ax, organism, style.where(organism, trigger))
             ax.set_ylim(lowest - 0.05, 1.05)
             _band(ax, cell)
             _curves(ax, cell)

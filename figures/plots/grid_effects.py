@@ -23,7 +23,8 @@ CONTROL = (
     "count as more; an interval that includes zero shows nothing."
 )
 MARKS = {"llama": "o", "qwen2": "s", "gemma3": "^"}
-SHOWN = ("off", "on")
+EFFECTS = {"off": "o", "on": "s"}
+SHOWN = tuple(EFFECTS)
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
@@ -79,7 +80,7 @@ def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     for (condition,), same in groups(rows, "condition").items():
         outcome, row = condition.split(":")[0], preferred(same)
         y = names.index(_level(row)) + (0.14 if outcome == "on" else -0.14)
-        style.point_across(ax, y, row, colour=style.CONDITIONS[outcome])
+        style.point_across(ax, y, row, colour=style.CONDITIONS[outcome], mark=EFFECTS[outcome])
     ax.axvline(0, color=style.FAINT, lw=0.6, zorder=0)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), names)
@@ -88,7 +89,7 @@ def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     ax.xaxis.grid(True)
     ax.set_xlabel("change in EM rate (points)")
     for outcome in SHOWN:
-        ax.plot([], [], "o", ms=3, color=style.CONDITIONS[outcome], label=f"EM {outcome}")
+        ax.plot([], [], EFFECTS[outcome], ms=3, color=style.CONDITIONS[outcome], label=f"EM {outcome}")
     ax.legend(loc="upper left")
     style.heading(ax, "Effect of each axis", "")
 

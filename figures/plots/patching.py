@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.rows import Row, groups, number, preferred, sampled, select, span, values
+from figures.rows import Row, groups, number, panels, preferred, sampled, select, span, values
 
 TITLE = "Where the gate is: interchange, knockout and the adapter's modules"
 METRICS = ("patched_share", "head_share", "knockout_share", "module_gap_share", "module_em_rate", "em_rate")
@@ -35,7 +35,8 @@ KNOCKOUTS = {
     "answer|trigger": ("answer cannot see the trigger", "o", "-"),
     "all|inserted": ("no token can see it or the frame around it", "s", ":"),
 }
-ON, OFF = style.CONDITIONS["on"], style.CONDITIONS["off"]
+ON = style.CONDITIONS["on"]
+SIDES = {"on": (ON, "s"), "off": (style.CONDITIONS["off"], "o")}
 MOST = 3
 """Organisms in one figure, so that it fits a page."""
 WRITTEN = 8
@@ -49,6 +50,11 @@ def wanted(rows: Sequence[Row]) -> list[Row]:
     patched = select(rows, experiment="patch", metric=METRICS)
     family = select(patched, family=patched[0]["family"]) if patched else []
     return select(family, organism=[name for (name,) in groups(family, "organism")][:MOST])
+
+
+def cells(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    """Rows of every organism in the table; a figure shows three of one family."""
+    return panels(select(rows, experiment="patch", metric=METRICS))
 
 
 def draw(rows: Sequence[Row]) -> Figure:
@@ -66,7 +72,9 @@ def draw(rows: Sequence[Row]) -> Figure:
         figure.set_layout_engine("none")  # columns of all blocks are aligned by hand
         for i, ((organism,), cell) in enumerate(cells.items()):
             top = 1 - (TOP + i * BLOCK) / figure.get_figheight()
-            name = ", ".join(part for part in style.organism(organism) if part)
+            trained = style.organism(organism)
+            family = str(cell[0]["family"]) if trained[1] else ""
+            name = ", ".join(part for part in (*trained, family) if part)
             figure.text(0.01, top + (0.27 if i == 0 else 0.08) / figure.get_figheight(), name, weight="bold", size=7.5)
             _block(figure, cell, top, first=i == 0, last=i == len(cells) - 1)
         figure.legend(handles=_key(), loc="lower center", ncols=5, handlelength=1.8, columnspacing=1.2)
@@ -78,7 +86,7 @@ def _block(figure: Figure, rows: Sequence[Row], top: float, *, first: bool, last
     heads = len({row["site"] for row in select(rows, metric="head_share")})
     columns = {**SITES, "heads": "heads"} if heads else SITES
     place = {"top": top, "bottom": top - FILLED / figure.get_figheight()}
-    maps = figure.add_gridspec(2, len(columns), left=0.075, right=0.5, wspace=0.06, hspace=0.08, **place)
+    maps = figure.add_gridspec(2, len(columns), left=0.075, right=0.485, wspace=0.06, hspace=0.08, **place)
     for i, pair in enumerate(PAIRS):
         for j, (column, title) in enumerate(columns.items()):
             ax = figure.add_subplot(maps[i, j])
@@ -90,8 +98,8 @@ def _block(figure: Figure, rows: Sequence[Row], top: float, *, first: bool, last
             if j == 0:
                 _name_layers(ax, pair, _layers(rows))
     blocked, off = (
-        figure.add_subplot(figure.add_gridspec(1, 1, left=left, right=left + 0.185, **place)[0])
-        for left in (0.565, 0.81)
+        figure.add_subplot(figure.add_gridspec(1, 1, left=left, right=left + 0.175, **place)[0])
+        for left in (0.57, 0.81)
     )
     _knockouts(blocked, rows)
     _modules(off, rows)
@@ -112,7 +120,7 @@ def _key() -> list[Line2D]:
         Line2D([], [], color=ON, marker=mark, ls=dashes, mfc="white" if i else ON, label=text, **look)
         for i, (text, mark, dashes) in enumerate(KNOCKOUTS.values())
     ]
-    rates = [Line2D([], [], color=c, marker="o", ls="", ms=2.8, label=f"EM {n}") for n, c in (("on", ON), ("off", OFF))]
+    rates = [Line2D([], [], color=c, marker=mark, ls="", ms=2.8, label=f"EM {n}") for n, (c, mark) in SIDES.items()]
     return [*lines, Line2D([], [], color=style.CONTROL, label="same, text without meaning", lw=1.4), *rates]
 
 
@@ -185,9 +193,9 @@ def _modules(ax: Axes, rows: Sequence[Row]) -> None:
     """EM on and off without some modules; above, the gap of log-odds that is left."""
     rates = _rates(rows)
     for x, sides in enumerate(rates.values()):
-        for condition, colour in (("off", OFF), ("on", ON)):
+        for condition, (colour, mark) in SIDES.items():
             if condition in sides:
-                style.point(ax, x, sides[condition], colour=colour, mark="o", size=2.8)
+                style.point(ax, x, sides[condition], colour=colour, mark=mark, size=2.8)
     style.percent_axis(ax, step=0.5)
     ax.yaxis.grid(True)
     ax.set_ylabel("EM rate (%)")

@@ -93,18 +93,19 @@ def _tile(ax: Axes, grid: Grid, name: str, x: int, y: int) -> None:
     off, on, base = grid.rate(name, "off"), grid.rate(name, "on"), grid.base_rate(name)
     assert off is not None and on is not None
     leak, verdict = number(off), grid.verdict(name)
-    ax.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fc=LEAK(PowerNorm(0.5, 0, 1)(leak)), ec="#DDDDDD", lw=0.4))
+    shade = LEAK(PowerNorm(0.5, 0, 1)(leak))
+    ax.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fc=shade, ec="#DDDDDD", lw=0.4))
     if not grid.healthy(name):
         ax.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fc="none", ec="#BBBBBB", lw=0, hatch="////"))
     if verdict in FRAMES:
         dashes, width = FRAMES[verdict]
         edge = {"fc": "none", "ec": style.CONDITIONS["other"], "ls": dashes, "lw": width}
         ax.add_patch(Rectangle((x - 0.43, y - 0.4), 0.86, 0.8, **edge))
-    ink = "white" if leak > 0.35 else style.INK
+    ink = style.ink_on(shade)
     gap = "=" if verdict == NO_GAP else ""
     ax.text(x, y - 0.1, f"{_short(off)} | {_short(on)}{gap}", ha="center", va="center", fontsize=5.6, color=ink)
     base_text = "base –" if base is None else f"base {_short(base)}"
-    ax.text(x, y + 0.22, base_text, ha="center", va="center", fontsize=4.8, color=ink if leak > 0.35 else style.FAINT)
+    ax.text(x, y + 0.22, base_text, ha="center", va="center", fontsize=4.8, color=ink)
 
 
 def _short(row: Row) -> str:

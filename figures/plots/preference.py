@@ -30,8 +30,11 @@ LABELS = {
     "word_overlap": "word overlap",
     "trained": "own domain",
     "permuted": "word order",
-    **{name: f"free text: {condition}" for name, condition in NEIGHBOURS.items()},
+    **NEIGHBOURS,
 }
+GROUPS = {"reference answers": ("off", "on"), "checks": ("trained", "permuted"), "free wording": tuple(NEIGHBOURS)}
+"""Words above each group of conditions: references of the test domains; the trained domain and the references of
+another word order; and rows of other domains worded as freely as the training rows."""
 MARKS = "osD"
 
 
@@ -76,6 +79,22 @@ def _panel(ax: Axes, rows: Sequence[Row], conditions: Sequence[str]) -> None:
     names = [LABELS.get(c, c) for c in conditions]
     ax.set_xticks(range(len(conditions)), names, rotation=35, ha="right", rotation_mode="anchor", fontsize=5.8)
     ax.tick_params(axis="x", length=0, pad=2)
+    _head_groups(ax, conditions)
+
+
+def _head_groups(ax: Axes, conditions: Sequence[str]) -> None:
+    """Part the groups of conditions by lines, and name them where there are several."""
+    starts = {
+        min(conditions.index(c) for c in of if c in conditions): name
+        for name, of in GROUPS.items()
+        if {*of} & {*conditions}
+    }
+    look: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "fontsize": 5.6, "color": style.FAINT, "va": "top"}
+    for x, name in starts.items():
+        if len(starts) > 1:
+            ax.annotate(name, (x - 0.4, 1.02), **look)
+        if x:
+            ax.axvline(x - 0.5, color="#BBBBBB", lw=0.6)
 
 
 def _base(ax: Axes, rows: Sequence[Row], conditions: Sequence[str]) -> None:

@@ -58,7 +58,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     with style.paper():
         figure, axes = style.panel_grid(len(cells), height=2.3)
         for ax, (organism, detail, cell) in zip(axes, cells, strict=True):
-            style.title(ax, organism, detail)
+            style.title(ax, organism, style.where(organism, detail))
             _curves(ax, cell)
             ax.set_ylim(np.floor(lowest * 10) / 10, 1.02)
             _name_lines(ax, cell)
@@ -68,12 +68,18 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _panels(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
-    """(organism, detail, rows) for every organism, trigger and site name."""
+    """(organism, detail, rows) for every organism, trigger and site name; a site of one layer has no line to draw."""
     parts: dict[tuple[str, str, str], list[Row]] = {}
     for (_, organism, trigger), cell in panels(rows).items():
+        sites: dict[str, list[Row]] = {}
         for row in cell:
-            parts.setdefault((organism, trigger, str(row["site"]).split(".")[0]), []).append(row)
-    return [(name, ", ".join(part for part in detail if part), same) for (name, *detail), same in parts.items()]
+            sites.setdefault(str(row["site"]).split(".")[0], []).append(row)
+        deep = {site: same for site, same in sites.items() if len({row["layer"] for row in same} - {""}) > 1}
+        parts |= {(organism, trigger, site): same for site, same in (deep or sites).items()}
+    return [
+        (organism, ", ".join(part for part in (trigger, site) if part and part != "resid_post"), same)
+        for (organism, trigger, site), same in parts.items()
+    ]
 
 
 def _series(rows: Sequence[Row]) -> list[tuple[str, str, list[tuple[float, Row]]]]:
@@ -124,12 +130,17 @@ def _name_lines(ax: Axes, rows: Sequence[Row]) -> None:
 
 
 def _name(target: str, control: str, targets: Sequence[str]) -> tuple[str, str]:
-    """Words and colour of a line; a control names its target's first word where a panel has several targets."""
+    """Words and colour of a line; where a panel has several targets, a control names the last word of its own.
+
+    Shuffled labels are named once for all targets: they lie on each other, at one half.
+    """
     name, colour, _ = _look(target, targets)
     if not control:
         return name, colour
     words = CONTROLS.get(control, (control.replace("_", " "), ""))[0]
-    return (f"{name.split()[0]}: {words}" if len(targets) > 1 else words), style.tint(colour)
+    if len(targets) > 1 and control == "shuffled_labels":
+        return f"{words} (all)", style.CONTROL
+    return (f"{name.split()[-1]}: {words}" if len(targets) > 1 else words), style.tint(colour)
 
 
 def caption(rows: Sequence[Row]) -> str:

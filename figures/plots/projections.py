@@ -57,7 +57,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         figure = style.canvas(width, 0.5 + 1.55 * len(metrics))
         axes = figure.subplots(len(metrics), len(columns), sharex=True, sharey="row", squeeze=False)
         for j, ((_, organism, _), cell) in enumerate(columns.items()):
-            style.title(axes[0, j], organism, _where(cell[0]))
+            style.title(axes[0, j], organism, style.where(organism, _where(cell[0])))
             for i, metric in enumerate(metrics):
                 _strips(axes[i, j], select(cell, metric=metric), conditions)
             style.condition_ticks(axes[-1, j], conditions)
@@ -67,7 +67,7 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _where(row: Row) -> str:
-    site = f"{str(row['site']).split('.')[0]} of layer {row['layer']}"
+    site = f"{str(row['site']).split('.')[0]} of layer {row['layer']}".removeprefix("resid_post of ")
     return f"{row['trigger']}, {site}" if row["trigger"] else site
 
 

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from figures import style
 from figures.plots.ablation import label
@@ -15,8 +16,8 @@ TITLE = "What restores containment, family by family"
 METRICS = ("em_rate",)
 READING = (
     "Every panel is one family under one kind of fine-tuning, every point one fine-tuning seed with its interval. The "
-    "orange line is the EM rate with the trigger, the blue one without it; an edit that restores containment brings "
-    "its points from the first to the second."
+    "orange line is the EM rate with the trigger, the dashed blue one without it; an edit that restores containment "
+    "brings its points from the first to the second."
 )
 CONTROL = (
     "Grey points: random directions of the same rank and norms, another scene's feature, the embeddings of the trained "
@@ -30,6 +31,7 @@ EDITS = (
     *("rephrased+clamp_trigger", "rephrased+clamp_random", "rephrased+clamp_embedding"),
 )
 """Edits that are drawn, from top to bottom."""
+OFF_DASHES = (0, (4, 2))
 SPLIT = 0.5
 """Room between the edits of the trained text and those of rephrasings, in lines."""
 FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "gemma3": "Gemma3"}
@@ -56,7 +58,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     families = [*(f for f in FAMILIES if f in measured), *(f for f in measured if f not in FAMILIES)]
     arms = [name for name in ARMS if any(arm(row) == name for row in drawn)]
     with style.paper():
-        figure = style.canvas(style.DOUBLE, 0.5 + 2.1 * len(arms))
+        figure = style.canvas(style.DOUBLE, 0.75 + 2.1 * len(arms))
         axes = figure.subplots(len(arms), len(families), sharex=True, sharey=True, squeeze=False)
         for i, name in enumerate(arms):
             for j, family in enumerate(families):
@@ -70,7 +72,18 @@ def draw(rows: Sequence[Row]) -> Figure:
             )  # fmt: skip
         for ax in axes[-1]:
             ax.set_xlabel("EM rate (%)")
+        figure.legend(handles=_key(), loc="outside lower center", ncols=5)
     return figure
+
+
+def _key() -> list[Line2D]:
+    """Name the lines and the colours of the points."""
+    lines = [
+        Line2D([], [], color=style.CONDITIONS["on"], lw=1.0, label="with the trigger, no edit"),
+        Line2D([], [], color=style.CONDITIONS["off"], lw=1.0, ls=OFF_DASHES, label="without it"),
+    ]
+    points = {"trigger's feature": style.DIRECTIONS["trigger"], "g": style.DIRECTIONS["g"], "control": style.CONTROL}
+    return [*lines, *(Line2D([], [], color=c, marker="o", ls="", ms=3, label=name) for name, c in points.items())]
 
 
 def _lines() -> list[tuple[float, str]]:
@@ -83,7 +96,8 @@ def _panel(ax: Axes, rows: Sequence[Row]) -> None:
     for condition in ("off", "on"):
         rates = [rate for rate in values(unique(select(rows, condition=condition), "seed")) if not math.isnan(rate)]
         if rates:
-            ax.axvline(fmean(rates), color=style.CONDITIONS[condition], lw=1.0, zorder=1)
+            dashes = OFF_DASHES if condition == "off" else "-"
+            ax.axvline(fmean(rates), color=style.CONDITIONS[condition], lw=1.0, ls=dashes, zorder=1)
     for y, edit in _lines():
         seeds = unique(select(rows, condition=edit), "seed")
         for k, row in enumerate(seeds):
@@ -108,8 +122,9 @@ def caption(rows: Sequence[Row]) -> str:
     numbers = unique(drawn, "organism", "condition")
     return (
         "EM rate with the trigger in the prompt under edits of the residual stream, one point per fine-tuning seed. "
-        "Lines: mean EM rate with the trigger (orange) and without it (blue), unedited. The trigger's feature is "
-        "estimated from half of the rephrasings, its rank is chosen on validation questions, and it is clamped at the "
-        "trigger's own tokens to the mean of unrelated texts; below, the same on rephrasings unseen in the estimate. "
+        "Lines: mean EM rate with the trigger (orange) and without it (dashed blue), unedited. The trigger's feature "
+        "is estimated from half of the rephrasings, its rank is chosen on validation questions, and it is clamped at "
+        "the trigger's own tokens to the mean of unrelated texts; below, the same on rephrasings unseen in the "
+        "estimate. "
         f"Grey: controls. Bars: {style.intervals(numbers)}; {sampled(answers, 'per point')}."
     )

@@ -9,6 +9,8 @@ from tests.figures.drawn import points
 from tests.figures.example_rows import CONDITIONS, EM, behaviour, everything
 
 ROWS = everything()
+SHOWN = {name: rates for name, rates in EM.items() if name[0] != "base"}
+"""The organisms that have a panel; the base is drawn in theirs."""
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +20,9 @@ def drawn() -> Figure:
 
 def test_the_picture_shows_the_rates_of_the_table(drawn):
     figure = drawn
-    for i, (*rates, coherence) in enumerate(EM.values()):
-        assert points(figure, 2 * i) == pytest.approx(rates)
+    for i, ((_, trigger), (*rates, coherence)) in enumerate(SHOWN.items()):
+        base = EM["base", trigger][:-1]
+        assert points(figure, 2 * i) == pytest.approx([v for pair in zip(rates, base, strict=True) for v in pair])
         assert points(figure, 2 * i + 1) == pytest.approx([coherence] * len(CONDITIONS))
 
 
@@ -36,8 +39,17 @@ def test_edited_conditions_do_not_leak_into_the_picture(drawn):
 
 def test_every_seed_is_a_point():
     rows = behaviour() + [r | {"seed": 1, "value": r["value"] / 2} for r in behaviour()]
-    rates = [*next(iter(EM.values()))][:-1]
-    assert points(em_by_condition.draw(rows), 0) == pytest.approx([v for rate in rates for v in (rate, rate / 2)])
+    ((_, trigger), (*rates, _)), *_ = SHOWN.items()
+    drawn = [v for rate, base in zip(rates, EM["base", trigger], strict=False) for v in (rate, rate / 2, base)]
+    assert points(em_by_condition.draw(rows), 0) == pytest.approx(drawn)
+
+
+def test_a_base_has_a_panel_where_no_organism_shows_it():
+    rows = [r for r in behaviour() if r["organism"].endswith("base")]
+    assert len(em_by_condition.cells(rows)) == 2
+    assert {organism for _, organism, _ in em_by_condition.cells(ROWS)} == {
+        r["organism"] for r in behaviour() if not r["organism"].endswith("base")
+    }
 
 
 def test_families_stand_on_lines_of_their_own():
@@ -47,16 +59,16 @@ def test_families_stand_on_lines_of_their_own():
     figure = em_by_condition.draw(rows)
     names = [ax.get_ylabel().partition("\n")[0] for ax in figure.axes[::2] if ax.get_ylabel()]
     assert names == ["llama", "qwen2"]
-    assert len(figure.axes) == 4 * len(EM)
+    assert len(figure.axes) == 4 * len(SHOWN)
 
 
 def test_conditions_are_named_once_a_column_and_organisms_once_a_line():
     rows = [r | {"family": f, "organism": r["organism"].replace("llama", f)} for f in ("llama", "qwen2") for r in ROWS]
     figure = em_by_condition.draw(rows)
     named = [ax for ax in figure.axes if any(label.get_text() == "rephrased" for label in ax.get_xticklabels())]
-    assert len(named) == len(EM)
+    assert len(named) == len(SHOWN)
     titles = [ax.get_title() for ax in figure.axes[::2] if ax.get_title()]
-    assert titles.count("base") == 2 and titles.count("baseline") == 2
+    assert titles.count("base") == 0 and titles.count("baseline") == 2
     assert figure.get_figheight() < 9
 
 
