@@ -49,7 +49,8 @@ semcon("em-rate", "--organism", base, "--questions", own / "questions.yaml", *si
 # ## A figure by its name
 #
 # `--runs` gathers the tables of all finished runs of a folder, `--table` reads one table. `semcon figure all` draws
-# every figure that the rows allow. A wrong name lists the right ones.
+# every figure that the rows allow. A wrong name lists the right ones. A table of many organisms becomes pages;
+# `--organism NAME` draws the ones that are named.
 
 # %%
 semcon("figure", "em_by_condition", "--runs", runs)

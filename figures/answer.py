@@ -53,6 +53,8 @@ def _next(panel: Panel) -> str:
     """The command that answers the question which these rates leave open."""
     if not panel.has_gap():
         return f"is there a gap at another dose? semcon emergence --organism {panel.organism}"
+    if panel.organism.startswith("own/"):
+        return "does the base do it too? the same command on a YAML file of base and trigger alone; then semcon ablate"
     base = panel.organism.rpartition("/")[0] + "/base"
     return f"does the base do it too? semcon em-rate --organism {base} --trigger ...; then semcon ablate"
 

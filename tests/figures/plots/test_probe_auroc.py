@@ -30,7 +30,7 @@ def test_a_bag_of_tokens_is_level_across_all_layers_and_every_line_is_named(draw
         level = [line for line in ax.lines[1:] if len(heights(line)) == 2]
         assert [across(line) for line in level] == [[0, 3]] * len(BAGS)
         said = {text.get_text() for text in ax.texts}
-        assert {"answer: bag of tokens", "category: bag of tokens", "shuffled labels (all)"} <= said
+        assert {"answer: bag of tokens", "present: bag of tokens", "shuffled labels (all)"} <= said
         targets = sum(text in {"misaligned answer", "trigger present", "trigger category"} for text in said)
         assert len(ax.lines[1:]) == len(said) - 1 + targets - 1  # less the panel's detail; shuffled labels share a name
 
