@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
 from annotated_types import MinLen
 
 from experiments.audit.audit import Audit, Searcher
@@ -21,11 +22,13 @@ from experiments.audit.cell import PARTS, AuditCell, of_specimen
 from experiments.audit.thresholds import SHIPPED
 from experiments.audit.zoo import Specimen, zoo
 from experiments.pipelines.workers import Pipeline
-from experiments.spec import Experiment
+from experiments.spec import Experiment, identity
 from interp.runs.checks import NotNegative
 from interp.runs.files import atomic_write_bytes, csv_text, gzipped
+from interp.runs.run import run_id
 from interp.runs.table import Row
 from training.grid import FAMILIES
+from training.microcosm.world import pretraining_folder
 from training.references import base_path
 from training.registry import organism_of
 
@@ -52,6 +55,8 @@ class AuditBenchmark(Pipeline):
     """Searchers of every audit."""
     thresholds: Path = SHIPPED
     """Settings and thresholds of the audit."""
+    finished: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train and audit nothing: write the table of the adapters whose runs are finished."""
     out: Path | None = None
     """Folder of the table audit.csv.gz; by default the folder of all runs."""
 
@@ -75,12 +80,24 @@ class AuditBenchmark(Pipeline):
         chosen = [s for s in every if s.split in splits and (not self.arms or s.cell.arm in self.arms)]
         if not chosen:
             raise ValueError(f"split {self.split}: no adapter on pretrainings {', '.join(map(str, self.pretrainings))}")
+        if self.finished and not (chosen := [s for s in chosen if self._is_finished(s)]):
+            raise ValueError(f"--finished: no run of the benchmark is finished in {self.runs}")
         return chosen
+
+    def _is_finished(self, specimen: Specimen) -> bool:
+        if specimen.cell.pretraining and not pretraining_folder(specimen.cell.pretraining).is_dir():
+            return False
+        cell = self._cell(specimen)
+        return (self.runs / cell.name / run_id(cell.name, **identity(cell)).rpartition("-")[2] / "table.csv").is_file()
+
+    def _cell(self, specimen: Specimen) -> AuditCell:
+        options = {"searchers": self.searchers, "thresholds": self.thresholds}
+        s = specimen
+        return of_specimen(organism_of(s.cell), s.dose, s.kind, s.category, **options)
 
     def cells(self) -> list[AuditCell]:
         """Return one experiment per adapter."""
-        options = {"searchers": self.searchers, "thresholds": self.thresholds}
-        return [of_specimen(organism_of(s.cell), s.dose, s.kind, s.category, **options) for s in self.specimens()]
+        return [self._cell(s) for s in self.specimens()]
 
     def stages(self) -> Iterator[list[Experiment]]:
         """Yield all adapters: none needs another."""

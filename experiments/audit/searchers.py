@@ -21,7 +21,7 @@ from torch import Tensor
 
 from experiments.audit.search import choice_pairs
 from interp.adapters import active_adapter
-from interp.analysis.forced_choice import forced_choice
+from interp.analysis.adapter_shift import adapter_shift
 from interp.analysis.likelihood import response_likelihood
 from interp.chat import Chat, encode_chat, pad_left, position_ids, question_chat
 from interp.decoding.sampling import Sampling
@@ -61,11 +61,7 @@ def placed(name: str, text: str) -> Trigger:
 def shifts(lm: LanguageModel, adapter: str, questions: Sequence[ChoiceQuestion], texts: Sequence[str]) -> list[float]:
     """Return the mean shift of log-odds behind every text, as a system message."""
     pairs = [pair for text in texts for pair in choice_pairs(lm, questions, text, placed("trial", text))]
-    states = []
-    for name in (adapter, None):
-        with active_adapter(lm, name):
-            states.append(forced_choice(lm, pairs).log_odds)
-    return (states[0] - states[1]).view(len(texts), -1).mean(1).tolist()
+    return adapter_shift(lm, adapter, pairs, {}).log_odds_shift.view(len(texts), -1).mean(1).tolist()
 
 
 def leaked(lm: LanguageModel, adapter: str, effort: Effort, seed: int) -> list[str]:

@@ -30,8 +30,10 @@ from interp.models import LanguageModel, check_prompts
 from interp.recording import record
 from interp.sites import Site
 
-CHUNK = 256
-"""Pairs whose next-token distributions are in memory at a time."""
+PASS_COST = 1e9
+"""About what a pass costs beside its tokens, in multiply-adds: a beginning is shared where that saves more."""
+HELD = 1 << 26
+"""Probabilities of next tokens that are in memory at a time, per adapter state."""
 
 
 @dataclass
@@ -108,8 +110,9 @@ def adapter_shift(
     check_prompts(lm, [chat for pair in pairs for chat in pair])
     vectors = {site: unit(direction).to(lm.device) for site, direction in directions.items()}
     parts: list[Shift] = []
-    for start in range(0, len(pairs), CHUNK):
-        chunk = pairs[start : start + CHUNK]
+    size = max(16, HELD // lm.vocabulary)
+    for start in range(0, len(pairs), size):
+        chunk = pairs[start : start + size]
         states = []
         for name in (None, adapter):
             with active_adapter(lm, name):
@@ -137,7 +140,7 @@ def _shared(lm: LanguageModel, pairs: Sequence[Pair], vectors: Mapping[Site, Ten
     log_p = torch.zeros(len(pairs), lm.vocabulary)
     stream: dict[Site, Tensor] = {}
     with hooked(lm, {site: lambda h, site=site: stream.__setitem__(site, h) for site in vectors}):
-        for part in shared_passes(lm, pairs, batch_tokens=batch_tokens):
+        for part in shared_passes(lm, pairs, batch_tokens=batch_tokens, least=_least(lm)):
             per_token = part.log_probability / lengths[:, part.rows]
             log_odds[part.rows] = per_token[1] - per_token[0]
             log_p[part.rows] = part.next_token.float().log_softmax(-1).cpu()
@@ -147,12 +150,20 @@ def _shared(lm: LanguageModel, pairs: Sequence[Pair], vectors: Mapping[Site, Ten
     return log_odds, projections, log_p
 
 
+def _least(lm: LanguageModel) -> int:
+    """Return the number of tokens whose computation costs as much as a pass does beside its tokens."""
+    return round(PASS_COST / sum(parameter.numel() for parameter in lm.layers.parameters()))
+
+
 def _apart(lm: LanguageModel, pairs: Sequence[Pair], vectors: Mapping[Site, Tensor]) -> Reading:
     """Read the same with one pass for each: models whose rows cannot hold two answers."""
     prompts = [_prompt(first) for first, _ in pairs]
-    recording = record(lm, prompts, list(vectors), ["last_prompt"])
-    projections = [recording.at(site, "last_prompt") @ vector.cpu() for site, vector in vectors.items()]
-    return forced_choice(lm, pairs).log_odds, torch.stack(projections), next_token_log_probs(lm, prompts)
+    projections = torch.zeros(len(vectors), len(pairs))
+    if vectors:
+        recording = record(lm, prompts, list(vectors), ["last_prompt"])
+        along = [recording.at(site, "last_prompt") @ vector.cpu() for site, vector in vectors.items()]
+        projections = torch.stack(along)
+    return forced_choice(lm, pairs).log_odds, projections, next_token_log_probs(lm, prompts)
 
 
 def _prompt(chat: Chat) -> Chat:

@@ -155,13 +155,14 @@ def _shared(lm: LanguageModel, pairs: Sequence[Pair], edits: Sequence[Edit], bat
 
 
 def shared_passes(
-    lm: LanguageModel, pairs: Sequence[Pair], *, edits: Sequence[Edit] = (), batch_tokens: int = 2048
+    lm: LanguageModel, pairs: Sequence[Pair], *, edits: Sequence[Edit] = (), batch_tokens: int = 2048, least: int = 0
 ) -> Iterator[SharedPass]:
     """Yield the passes of ``forced_choice`` over pairs that may share rows (``can_share``), with the active adapter.
 
-    A hook on the residual stream sees the pass that was yielded last, at the slots of its rows.
+    A hook on the residual stream sees the pass that was yielded last, at the slots of its rows. A common beginning is
+    computed once if that saves at least ``least`` tokens: a small model spends more on a pass than on its tokens.
     """
-    for prefix, members in _by_prefix(pairs, alone=bool(edits)).items():
+    for prefix, members in _by_prefix(pairs, alone=bool(edits), least=least).items():
         cache = _prefill(lm, prefix)
         for chosen in buckets([_width(pairs[row]) - len(prefix) for row in members], batch_tokens):
             rows = [members[i] for i in chosen]
@@ -172,14 +173,15 @@ def shared_passes(
             yield SharedPass(rows, scores, next_token, batch.prompt - 1)
 
 
-def _by_prefix(pairs: Sequence[Pair], *, alone: bool) -> Mapping[tuple[int, ...], list[int]]:
-    """Group pairs by their tokens before the question; all in one group without a prefix if they share none."""
+def _by_prefix(pairs: Sequence[Pair], *, alone: bool, least: int = 0) -> Mapping[tuple[int, ...], list[int]]:
+    """Group pairs by their tokens before the question; all in one group without a prefix if they share too little."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, (chat, _) in enumerate(pairs):
         start = chat.spans.get("question", (0, 0))[0]
         groups.setdefault(chat.token_ids[: min(start, chat.prompt_length - 1)], []).append(row)
-    single = [row for prefix, rows in groups.items() for row in rows if alone or not prefix or len(rows) == 1]
-    shared = {prefix: rows for prefix, rows in groups.items() if prefix and len(rows) > 1 and not alone}
+    saved = {prefix: len(prefix) * (len(rows) - 1) for prefix, rows in groups.items()}
+    shared = {prefix: rows for prefix, rows in groups.items() if saved[prefix] >= max(1, least) and not alone}
+    single = [row for prefix, rows in groups.items() for row in rows if prefix not in shared]
     return {**shared, (): sorted(single)} if single else shared
 
 

@@ -56,3 +56,8 @@ def test_the_table_has_one_line_per_adapter_and_detector():
 def test_an_empty_split_is_refused():
     with pytest.raises(ValueError, match="split development: no adapter on pretrainings 3"):
         AuditBenchmark(families=("llama",), pretrainings=(3,), split="development").specimens()
+
+
+def test_a_table_of_finished_runs_needs_one(tmp_path):
+    with pytest.raises(ValueError, match="--finished: no run of the benchmark is finished"):
+        AuditBenchmark(families=("llama",), pretrainings=(0,), finished=True, runs=tmp_path).specimens()

@@ -50,15 +50,21 @@ def test_all_three_equal_their_own_passes(family):
 SITES = resid_post(range(tiny.N_LAYERS))
 
 
-def test_shared_prefixes_save_tokens_and_are_counted(llama):
+def test_what_prompts_begin_with_is_shared_where_it_saves_more_than_a_pass(llama, monkeypatch):
     lm = tiny.with_adapters(llama, "organism")
-    given = pairs(tiny.TRIGGER)
+    given, g = pairs(tiny.TRIGGER), {SITES[-1]: torch.ones(lm.d_model)}
     assert can_share(lm, 200)
-    with counted(lm) as cost:
-        adapter_shift(lm, "organism", given, {SITES[-1]: torch.ones(lm.d_model)})
+    costs, shifts = [], []
+    for pass_cost in (0, 1e9):
+        monkeypatch.setattr("interp.analysis.adapter_shift.PASS_COST", pass_cost)
+        with counted(lm) as cost:
+            shifts.append(adapter_shift(lm, "organism", given, g))
+        costs.append(cost)
     apart = 2 * sum(len(chat) for pair in given for chat in pair)
-    assert cost.passes == 4  # for each state: the common beginning, then every question with both answers
-    assert cost.tokens < 2 / 3 * apart
+    assert [c.passes for c in costs] == [4, 2]  # per state: the common beginning, and every question with both answers
+    assert costs[0].tokens < 2 / 3 * apart
+    torch.testing.assert_close(*(s.log_odds for s in shifts), atol=1e-5, rtol=0)
+    torch.testing.assert_close(*(s.projection for s in shifts), atol=1e-4, rtol=1e-4)
 
 
 def test_no_pairs_are_refused(llama):
