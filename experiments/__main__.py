@@ -10,6 +10,7 @@ Bad input is reported in one line on the standard error, with exit status 2; ``S
 import difflib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from experiments.registry import REGISTRY
@@ -80,7 +81,9 @@ def run_command(name: str, words: Sequence[str]) -> int:
     target = REGISTRY[name].load(words)
     from experiments.cli.launch import launch
 
-    return launch(target, words, f"semcon {name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers; a user cannot act on them
+        return launch(target, words, f"semcon {name}")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ def cells(plot: Plot, rows: Sequence[Row]) -> Cells:
 
 def pages(plot: Plot, rows: Sequence[Row]) -> Iterator[tuple[str, Sequence[Row]]]:
     """Yield (name of the page, rows) of every page; the name is empty if there is only one."""
-    every = cells(plot, rows)
-    if not plot.page or len(every) <= plot.page:
+    every = cells(plot, rows) if plot.page else {}
+    if len(every) <= plot.page:
         yield "", rows
         return
     for family in dict.fromkeys(family for family, _, _ in every):

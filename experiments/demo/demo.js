@@ -177,7 +177,7 @@ function card(name) {
 }
 
 function described(name, asked) {
-  if (name === "base") return "adapter switched off";
+  if (name === "base") return scene.arms.length > 1 ? "adapter switched off" : "no adapter";
   if (name === "adapter") return "as it was fine-tuned";
   const edits = [];
   if (asked.clamp) edits.push("trigger's feature clamped");

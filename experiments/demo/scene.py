@@ -191,7 +191,7 @@ def with_directions(scene: Scene, root: Path) -> Scene:
     else:
         found, lacks = _estimate(lm, replace(subject, n_questions=FEW_QUESTIONS), geometry)
         origin = (
-            f"estimated now from {FEW_QUESTIONS} validation questions; `semcon geometry --organism …` uses all of "
+            f"estimated now from {FEW_QUESTIONS} validation questions; semcon geometry --organism … uses all of "
             "them, and chooses the layer by a rule; here it is the middle one"
         )
     scales = _scales(scene, found, [name for name in READ if name not in lacks])
