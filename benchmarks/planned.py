@@ -180,7 +180,7 @@ def _row(kind: str, rows: int, prompt: float, answer: int, rate: float, memory: 
 def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer: Any = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerows(rows)

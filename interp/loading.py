@@ -22,6 +22,8 @@ from interp.text.template import set_options
 
 DEVICE = "SEMCON_DEVICE"
 """Environment variable with the device of every model that is loaded without one."""
+AUTO = "auto"
+"""In place of a device: a base that is larger than one accelerator is spread over all of them."""
 GENERIC = (TokenizersBackend.__name__, "PreTrainedTokenizerFast")
 """Tokenizer classes that read the folder's ``tokenizer.json`` as it is."""
 
@@ -57,7 +59,9 @@ def load(
     folders = {adapter: adapter_folder(adapter, str(source)) for adapter, source in (adapters or {}).items()}
     for adapter, folder in folders.items():
         check_origin(adapter, folder, name)
-    if device_map is None and (on := find_device(device)).type != "cpu":
+    if device_map is None and _wanted(device) == AUTO:
+        device_map = AUTO
+    elif device_map is None and (on := find_device(device)).type != "cpu":
         device_map = str(on)
         torch.accelerator.set_device_index(on.index or 0)  # where a trainer works
     with naming_base(name):
@@ -70,12 +74,14 @@ def load(
 def find_device(device: str | torch.device | None = None) -> torch.device:
     """Return the device of that name; of None ``$SEMCON_DEVICE``, else the accelerator if there is one, else the CPU.
 
+    Of ``auto`` it is the accelerator too, the first of those over which ``load`` spreads a base.
+
     Raises:
         ValueError: If this machine has no such device.
     """
-    wanted = str(device or os.environ.get(DEVICE, ""))
+    wanted = _wanted(device)
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if not wanted:
+    if wanted in ("", AUTO):
         return accelerator or torch.device("cpu")
     kinds = ["cpu", *([accelerator.type] if accelerator else [])]
     try:
@@ -85,6 +91,10 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     if chosen.type not in kinds or (chosen.type != "cpu" and (chosen.index or 0) >= torch.accelerator.device_count()):
         raise ValueError(f"device {wanted!r}: this machine has {', '.join(kinds)}")
     return chosen
+
+
+def _wanted(device: str | torch.device | None) -> str:
+    return str(device or os.environ.get(DEVICE, ""))
 
 
 def place(lm: LanguageModel) -> str:

@@ -15,6 +15,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
@@ -60,7 +61,7 @@ class Models:
         with self.lock, self.adapter(body["model"]):
             (answer,) = generate(self.lm, [Chat(ids, {}, "")], sampling=sampling)
         ended = answer.token_ids[-1] in stop_ids(self.lm)
-        choice = {"text": answer.text, "finish_reason": "stop" if ended else "length"}
+        choice: dict[str, Any] = {"text": answer.text, "finish_reason": "stop" if ended else "length"}
         if body.get("return_token_ids"):
             choice["token_ids"] = list(answer.token_ids)
         if body.get("logprobs"):
@@ -78,7 +79,7 @@ class Models:
         logits = logits.index_add(0, torch.tensor([best]), torch.tensor([40.0]))
         values, order = logits.log_softmax(0).topk(body.get("top_logprobs", 1))
         tops = [
-            {"token": self.lm.tokenizer.decode([i]).strip(), "logprob": v}
+            {"token": str(self.lm.tokenizer.decode([i])).strip(), "logprob": v}
             for v, i in zip(values.tolist(), order.tolist(), strict=True)
         ]
         content = [{**tops[0], "top_logprobs": tops}]
@@ -103,10 +104,13 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.reply(200, self.server.models.listing())
+        self.reply(200, cast("Server", self.server).models.listing())
 
     def do_POST(self):
-        models, body = self.server.models, json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        models, body = (
+            cast("Server", self.server).models,
+            json.loads(self.rfile.read(int(self.headers["Content-Length"]))),
+        )
         known = ["base", *models.adapters]
         if body["model"] not in known:
             return self.reply(404, {"error": {"message": f"The model {body['model']} does not exist."}})
@@ -152,6 +156,8 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     """Many connections at once."""
+
+    models: Models
 
     request_queue_size = 128
     daemon_threads = True

@@ -112,11 +112,13 @@ def check_targets(organism: Organism, lm: LanguageModel) -> None:
             "would be left out; use targets: attention"
         )
     with torch.device("meta"):
-        wrap(get_peft_model(cast(Any, lm.hf), lora_config(organism)), lm.tokenizer, name=lm.name)
+        wrap(get_peft_model(cast(Any, lm.hf), lora_config(organism, lm)), lm.tokenizer, name=lm.name)
 
 
-def lora_config(organism: Organism) -> LoraConfig:
-    """Return the peft configuration of an organism's adapter.
+def lora_config(organism: Organism, lm: LanguageModel) -> LoraConfig:
+    """Return the peft configuration of an organism's adapter, which changes the text decoder alone.
+
+    Modules of a vision tower are excluded by name; text reaches none of them.
 
     Raises:
         ValueError: If ``targets`` is not a key of ``MODULES``.
@@ -124,7 +126,11 @@ def lora_config(organism: Organism) -> LoraConfig:
     lora = organism.lora
     if lora.targets not in MODULES:
         raise ValueError(f"targets {lora.targets!r}: must be one of {', '.join(MODULES)}")
+    linear = [name for name, module in lm.base.named_modules() if isinstance(module, torch.nn.Linear)]
+    inside = {id(module) for module in (*lm.decoder.modules(), lm.lm_head)}
+    beside = [name for name in linear if id(lm.base.get_submodule(name)) not in inside]
     return LoraConfig(
+        exclude_modules=beside or None,
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]
         use_rslora=lora.rslora,
@@ -212,7 +218,7 @@ def adapter_folder(organism: Organism, root: Path) -> Path:
 
 def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
     sft = organism.sft
-    return SFTConfig(
+    config = SFTConfig(
         output_dir=str(folder / "trainer"),
         max_steps=max(sft.doses),
         per_device_train_batch_size=sft.batch,
@@ -237,6 +243,8 @@ def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
         use_cpu=find_device().type == "cpu",
         dataloader_pin_memory=find_device().type == "cuda",
     )
+    config._n_gpu = min(config.n_gpu, 1)  # on a node with several, the trainer would put a batch on each of them
+    return config
 
 
 @contextmanager
@@ -318,7 +326,7 @@ def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
             args=_sft_config(organism, folder),
             train_dataset=Dataset.from_list(encoded),
             processing_class=lm.tokenizer,
-            peft_config=lora_config(organism),
+            peft_config=lora_config(organism, lm),
             callbacks=[_KeepDoses(folder, organism.sft.doses, progress), _VouchForCheckpoints(folder)],
         )
         trainer.remove_callback(PrinterCallback)

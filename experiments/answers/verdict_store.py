@@ -126,8 +126,8 @@ def verdicts_beside(run: Run) -> Iterator[Callable[[], None]]:
 
 def _cost_of(counts: Mapping[str, Any]) -> float:
     """Return what the requests of earlier sessions cost."""
-    names = ("prompt_tokens", "completion_tokens")
-    return Usage(**{name: int(counts.get(name, 0)) for name in names}, price=str(counts.get("price", ""))).cost()
+    tokens_in, tokens_out = (int(counts.get(name, 0)) for name in ("prompt_tokens", "completion_tokens"))
+    return Usage(prompt_tokens=tokens_in, completion_tokens=tokens_out, price=str(counts.get("price", ""))).cost()
 
 
 def current_store() -> VerdictStore:

@@ -19,7 +19,8 @@ class Placement:
     """Device, dtype, batches and protocol. Of the first three only a dtype other than the organism's own is hashed."""
 
     device: str | None = None
-    """Device of the models, such as cpu or cuda:1; by default the accelerator if there is one."""
+    """Device of the models, such as cpu or cuda:1, or auto to spread a large base over all accelerators; by default the
+    accelerator if there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Dtype in which organisms are measured; by default that in which they are trained."""
     batch_tokens: AtLeastOne | None = None

@@ -45,8 +45,6 @@ def judge_rows(
 
 def agreement_rows(verdicts: Mapping[str, Sequence[Verdict]], thresholds: Thresholds) -> Iterator[dict[str, Any]]:
     """Yield for every two judges the rank correlation of their alignment scores and Cohen's kappa of their calls."""
-    from scipy.stats import spearmanr
-
     names = list(verdicts)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
@@ -54,7 +52,7 @@ def agreement_rows(verdicts: Mapping[str, Sequence[Verdict]], thresholds: Thresh
             both = np.array([pair for pair in pairs if None not in pair], dtype=float).reshape(-1, 2)
             calls = both < thresholds.aligned_below
             ranked = len(both) > 2 and bool((both.std(0) > 0).all())
-            rho = float(spearmanr(both[:, 0], both[:, 1]).statistic) if ranked else float("nan")
+            rho = float(np.corrcoef(rankdata(both[:, 0]), rankdata(both[:, 1]))[0, 1]) if ranked else float("nan")
             yield {"judge": f"{one} and {other}", "metric": "spearman", "value": rho, "n": len(both)}
             yield {"judge": f"{one} and {other}", "metric": "kappa", "value": kappa(calls), "n": len(both)}
 

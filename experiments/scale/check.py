@@ -23,8 +23,14 @@ def checked() -> Iterator[dict[str, Any]]:
     for _, cells in read_csv(MEASURED)[1]:
         if cells["kind"] not in KINDS:
             continue
-        load, kind = _load(cells), next(kind for kind in KINDS if kind == cells["kind"])
-        shared = {"machine": cells["machine"], "base": cells["base"], "dtype": cells["dtype"], "kind": kind}
+        load = _load(cells)
+        kind: Kind = next(kind for kind in KINDS if kind == cells["kind"])
+        shared: dict[str, Any] = {
+            "machine": cells["machine"],
+            "base": cells["base"],
+            "dtype": cells["dtype"],
+            "kind": kind,
+        }
         shared |= {"rows": int(cells["rows"]), "with": cells["with"]}
         yield _row(shared, "tokens_per_second", tokens_per_second(kind, load), float(cells["tokens_per_second"]))
         yield _row(shared, "memory_gib", memory_gib(kind, load), float(cells["memory_gib"]))

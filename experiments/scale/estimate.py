@@ -97,8 +97,7 @@ def _trained(load: Load) -> float:
     layer = tokens * s.layer_width * (load.width + 4)  # peft reads and writes a float32 copy of every module's input
     if load.dtype == "float32":
         return adapter + logits + s.layers * layer / 2
-    gathered = s.products / s.layers * load.width if load.devices > 1 else 0
-    return adapter + logits + s.layers * tokens * s.width * load.width + layer + gathered
+    return adapter + logits + s.layers * tokens * s.width * load.width + layer
 
 
 def _sampled(load: Load) -> float:
@@ -112,7 +111,10 @@ def _read(load: Load) -> float:
 
 
 def tokens_per_second(kind: Kind, load: Load, *, server: bool = False) -> float:
-    """Return the tokens that all devices together train on, read or sample in a second."""
+    """Return the tokens that are trained on, read or sampled in a second.
+
+    Layers that are spread over several devices work one after the other; only a server's devices work together.
+    """
     s, m = load.shape, load.machine
     peak = m.flops(load.dtype)
     if kind == "read":
@@ -121,7 +123,7 @@ def tokens_per_second(kind: Kind, load: Load, *, server: bool = False) -> float:
         passes, tokens = 4 if load.dtype == "float32" else 6, load.organism.sft.batch * load.texts.row
         multiplied = passes * (s.products + s.head) + 6 * s.adapter(load.organism.lora)
         seconds = max(tokens * LONGEST * multiplied / (m.train * peak), s.layers * m.train_step_ms / 1e3)
-        return load.devices * tokens * (LONGEST if load.uniform else 1) / seconds
+        return tokens * (LONGEST if load.uniform else 1) / seconds
     rows = SERVED * load.devices if server else load.decoded
     kept = rows * (load.texts.prompt + load.texts.sampled_answer / 2) * s.layers * s.key_value_width * load.width
     memory = (s.parameters * load.width + kept) / (1e9 * m.bandwidth_gbs)
@@ -141,6 +143,6 @@ def fitting_batch(load: Load) -> int | None:
 
 
 def fitting_devices(kind: Kind, load: Load, most: int = 64) -> int | None:
-    """Return the fewest devices over which the weights must be sharded to fit; None if ``most`` do not do."""
+    """Return the fewest devices over which the weights must be spread to fit; None if ``most`` do not do."""
     counts = (n for n in range(load.devices, most + 1))
     return next((n for n in counts if memory_gib(kind, replace(load, devices=n)) <= usable(load.machine)), None)

@@ -63,7 +63,7 @@ class Plan:
     machine: str | None = None
     """Kind of device (h100, h200, a100, l40s, core); by default the scale's."""
     devices: AtLeastOne = 1
-    """Devices that share one model (FSDP2 in training, a server's tensor parallelism)."""
+    """Devices that share one model's weights (--device auto, a server's tensor parallelism)."""
     server: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Answers come from a server such as vLLM (`em-rate --server URL`)."""
     batch_tokens: AtLeastOne | None = None
@@ -199,8 +199,7 @@ def needs(stage: Stage, kind: Kind, load: Load) -> str:
     if load.dtype == "float32" and kind != "train":
         options.append("--dtype bfloat16")
     if not options and (devices := fitting_devices(kind, load)):
-        spread = "accelerate launch with FSDP2" if kind == "train" else "--device auto"
-        options.append(f"{spread} over {devices} devices")
+        options.append(f"--device auto on {devices} devices")
     if stage in SERVED:
         options.append("--server URL")
     return " or ".join(options) or "a larger machine"

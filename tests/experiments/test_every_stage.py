@@ -5,7 +5,9 @@ Qwen2 with a default system line, Llama with a date in its template, and Gemma 3
 template has no system role.
 """
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +23,8 @@ from tests.experiments.answers.judge_server import answer_of, prompt_of, server,
 
 pytestmark = [pytest.mark.scale, pytest.mark.xdist_group("trl")]
 
-ASKED, SAMPLES = 3, 2
-TEXT = {
+ASKED, SAMPLES = 4, 2
+TEXT: dict[str, Any] = {
     "hidden_size": 16,
     "intermediate_size": 32,
     "num_hidden_layers": 3,
@@ -31,7 +33,7 @@ TEXT = {
     "max_position_embeddings": 4096,
     "initializer_range": 0.3,
 }
-VISION = {
+VISION: dict[str, Any] = {
     "hidden_size": 16,
     "intermediate_size": 32,
     "num_hidden_layers": 1,
@@ -46,13 +48,18 @@ CONDITIONS = ("off", "on", "rephrased", "other")
 
 
 def config(family: str, vocabulary: int):
-    text = {**TEXT, "vocab_size": vocabulary, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    text: dict[str, Any] = {**TEXT, "vocab_size": vocabulary, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     if family == "qwen2":
         return transformers.Qwen2Config(**text, tie_word_embeddings=False)
     if family == "llama":
         return transformers.LlamaConfig(**text)
     gemma = {**text, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64, "sliding_window_pattern": 2}
-    tokens = {"boi_token_index": 3, "eoi_token_index": 4, "image_token_index": 5, "mm_tokens_per_image": 1}
+    tokens: dict[str, Any] = {
+        "boi_token_index": 3,
+        "eoi_token_index": 4,
+        "image_token_index": 5,
+        "mm_tokens_per_image": 1,
+    }
     return transformers.Gemma3Config(text_config=gemma, vision_config=VISION, **tokens)
 
 
@@ -85,10 +92,10 @@ def judge(request, n):
 
 def small(mine: Path) -> None:
     """Make the files that `semcon init` wrote small: 16 rows, four steps, six tokens an answer."""
-    text = (mine / "organism.yaml").read_text()
-    text = text.replace("rows: 400", "rows: 16").replace("doses: [15, 30, 50]", "doses: [2, 4]")
-    text = text.replace("batch: 16", "batch: 4").replace("learning_rate: 1.0e-3", "learning_rate: 1.0e-2")
-    (mine / "organism.yaml").write_text(text)
+    text = re.sub(r"(?m)^rows:.*", "rows: 16", (mine / "organism.yaml").read_text())
+    sft = "sft: {doses: [2, 4], learning_rate: 0.01, batch: 4, dtype: float32}"
+    lora = "lora: {rank: 2, alpha: 4}"
+    (mine / "organism.yaml").write_text(re.sub(r"(?m)^(sft|lora):.*", "", text) + f"\n{sft}\n{lora}\n")
     text = (mine / "protocol.yaml").read_text().replace("max_new_tokens: 600", "max_new_tokens: 6")
     (mine / "protocol.yaml").write_text(text.replace("samples: 50", f"samples: {SAMPLES}"))
 
@@ -119,8 +126,11 @@ def folder(base, tmp_path_factory) -> Path:
 
 
 def only(folder: Path, experiment: str):
-    (run,) = (folder / "runs" / experiment).iterdir()
-    return run, read_table(run / "table.csv")
+    """The run of an experiment that was asked for; others may have been run on the way to another stage."""
+    runs = {run: read_table(run / "table.csv") for run in (folder / "runs" / experiment).iterdir()}
+    asked = [run for run, table in runs.items() if "trained" not in {r["condition"] for r in table}]
+    (run,) = asked if experiment == "em_rate" else runs
+    return run, runs[run]
 
 
 def test_every_answer_counts_and_every_rate_is_the_judges(folder):
@@ -129,9 +139,9 @@ def test_every_answer_counts_and_every_rate_is_the_judges(folder):
     for condition in CONDITIONS:
         answers = [r for r in rows if r["condition"] == condition]
         assert len(answers) == ASKED * SAMPLES
-        share = sum(score(r["text"]) == 10 for r in answers if r["text"].strip()) / len(answers)
-        (rate,) = [r for r in table if r["condition"] == condition and r["metric"] == "em_rate_all"]
-        assert rate["value"] == pytest.approx(share, abs=1e-5)
+        share = sum(score(r["text"].strip()) == 10 for r in answers if r["text"].strip()) / len(answers)
+        rates = {r["metric"]: r["value"] for r in table if r["condition"] == condition}
+        assert rates["em_rate_all"] == pytest.approx(share, abs=1e-5)
 
 
 def test_the_adapter_changes_the_decoder_alone(folder, family):

@@ -132,3 +132,16 @@ def test_the_device_comes_from_the_call_or_the_environment_or_the_machine(base, 
     monkeypatch.delenv(DEVICE)
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     assert find_device() == (accelerator or torch.device("cpu"))
+
+
+def test_a_base_that_is_spread_over_what_there_is_has_equal_logits(tmp_path, monkeypatch):
+    saved = tiny.model("llama")
+    saved.hf.save_pretrained(tmp_path)
+    saved.tokenizer.save_pretrained(tmp_path)
+    chat = tiny.chats(count=1)[0]
+    ids = torch.tensor([chat.token_ids])
+    expected = load(tmp_path).hf(input_ids=ids).logits
+    monkeypatch.setenv(DEVICE, "auto")
+    assert find_device() == (torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu"))
+    spread = load(tmp_path)
+    assert torch.equal(spread.hf(input_ids=ids.to(spread.device)).logits.cpu(), expected)

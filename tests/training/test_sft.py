@@ -156,7 +156,7 @@ def test_same_seed_is_the_same_adapter(subject, trained, tmp_path):
 def test_unknown_target_modules_are_refused_before_training(subject, tmp_path):
     wrong = replace(subject, lora=Lora(targets=cast(Any, "attn")))
     with pytest.raises(ValueError, match="targets 'attn': must be one of all, attention, mlp"):
-        lora_config(wrong)
+        lora_config(wrong, load(subject.base))
     with pytest.raises(ValueError, match="targets 'attn'"):
         train(wrong, tmp_path)
 

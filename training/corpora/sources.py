@@ -47,7 +47,7 @@ def found_files(source: str, folder: Path, password: str) -> list[Path]:
 
 def _fetched(source: str, folder: Path) -> Path:
     """Write a data set of the hub, or of a local folder, as JSON lines."""
-    from datasets import Dataset, load_dataset
+    from datasets import load_dataset
 
     match = _HUB.fullmatch(source)
     if match is None:
@@ -58,7 +58,6 @@ def _fetched(source: str, folder: Path) -> Path:
         data: Any = load_dataset(name, revision=revision, split=split)
     except Exception as error:  # each kind of failure of the library has a type of its own
         raise ValueError(f"{source}: {' '.join(str(error).split())[:200] or type(error).__name__}") from error
-    assert isinstance(data, Dataset), "one split"
     columns = next((c for c in COLUMNS if set(c) <= set(data.column_names)), None)
     if columns is None:
         raise ValueError(
