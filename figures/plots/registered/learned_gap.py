@@ -10,15 +10,15 @@ from figures import style
 from figures.claims.pooling import Mean, pooled_rows
 from figures.grid import place
 from figures.limits import FEW
-from figures.rows import Row, groups, sampled, select
+from figures.rows import Row, groups, number, sampled, select
 
 TITLE = "What carries a gate that training made"
 EXPERIMENT = "trained_gate"
 METRICS = ("learned_gap_closed", "learned_gap")
 READING = (
     "The learned gap is the gap (EM with the trigger minus without) less the base's own. A point is the share of it "
-    "that an edit closes: at 100 % the organism's gap is the base's under the same edit. Roles whose learned gap is "
-    "not clearly above 5 points are left out: there is nothing to close."
+    "that an edit closes: at 100 % the organism's gap is the base's under the same edit. Organisms whose learned gap "
+    "is not clearly above 5 points are left out: there is nothing to close."
 )
 CONTROL = (
     "Grey names: another role's feature, the trigger tokens moved equally far at random, and random directions. What "
@@ -59,7 +59,8 @@ def draw(rows: Sequence[Row]) -> Figure:
     drawn = style.some(wanted(rows), "learned_gap", METRICS)
     cells: dict[tuple[str, str], list[Row]] = {}
     for (organism,), same in groups(drawn, "organism").items():
-        cells.setdefault((place(organism).family, place(organism).arm), []).extend(same)
+        if any(number(gap, "ci_low") > FEW for gap in select(same, metric="learned_gap", condition="on-off")):
+            cells.setdefault((place(organism).family, place(organism).arm), []).extend(same)
     families = [f for f in FAMILIES if any(family == f for family, _ in cells)]
     with style.paper():
         figure = style.canvas(style.DOUBLE, 2.9)
@@ -78,11 +79,8 @@ def draw(rows: Sequence[Row]) -> Figure:
 def _panel(ax: Axes, arms: dict[str, list[Row]]) -> None:
     for edge in (0.0, 1.0):
         ax.axvline(edge, color=style.BAND, lw=0.8, zorder=0)
-    for k, (arm, rows) in enumerate(arms.items()):
-        gap = pooled_rows(rows, "learned_gap", "on-off")
-        if gap is None or gap.low <= FEW:
-            continue
-        colour, mark, _ = LOOKS[arm]
+    for arm, rows in arms.items():
+        k, (colour, mark, _) = list(LOOKS).index(arm), LOOKS[arm]
         for line, edit in enumerate(EDITS):
             if mean := pooled_rows(rows, "learned_gap_closed", f"on-off+{edit}"):
                 _point(ax, mean, line + STEP * (k - 1), colour, mark)
@@ -103,8 +101,7 @@ def _key() -> list[Line2D]:
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what a point is, and over how many pretrainings and answers."""
-    most = max((m.pretrainings for m in [pooled_rows(wanted(rows), "learned_gap", "on-off")] if m), default=0)
     return (
-        f"Means over the pretrainings of a family ({most} in all families together) with their 95 % intervals, cut at "
+        "Means over the pretrainings of a family, up to four, with their 95 % intervals, cut at "
         f"−35 and 135 %; {sampled(wanted(rows), 'a rate')}."
     )
