@@ -142,7 +142,7 @@ def findings(
     from collections import Counter
 
     from figures.markdown import documents
-    from figures.markdown.documents import TABLES, draw_gallery, every_finding, read_tables, write_findings
+    from figures.markdown.documents import TABLES, draw_gallery, every_finding, read_tables, registered, write_findings
     from figures.markdown.table import renew
 
     if lacking := [name for name in TABLES if not (data / f"{name}.csv.gz").is_file()]:
@@ -159,7 +159,7 @@ def findings(
         write_findings(out, tables)  # after renew, which refuses pages without markers
     if gallery is not None:
         draw_gallery(gallery, tables)
-    verdicts = Counter(finding.verdict for part in every_finding(tables) for finding in part)
+    verdicts = Counter(finding.verdict for part in (*every_finding(tables), registered(tables)) for finding in part)
     print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
     if written := [*([out] if out else []), *changed, *([gallery] if gallery else [])]:
         print(f"wrote {', '.join(map(str, written))}")

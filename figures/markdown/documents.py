@@ -108,9 +108,15 @@ def _axis_without_effect(finding: Finding) -> bool:
 
 
 def write_findings(path: Path, tables: Mapping[str, Sequence[Row]]) -> None:
-    """Write every finding as CSV."""
+    """Write every finding as CSV, those of the registered experiments too."""
     about_behaviour, about_mechanism = every_finding(tables)
-    atomic_write_text(path, findings_csv([*about_behaviour, *about_mechanism]))
+    atomic_write_text(path, findings_csv([*about_behaviour, *about_mechanism, *registered(tables)]))
+
+
+def registered(tables: Mapping[str, Sequence[Row]]) -> list[Finding]:
+    """Hold the hypotheses of the Microcosm's registered experiments, and of the pocket scale, against the tables."""
+    pocket = _registered_again(tables["pocket"]) if "pocket" in tables else []
+    return [*microcosm_hypotheses(tables), *pocket]
 
 
 def draw_gallery(folder: Path, tables: Mapping[str, Sequence[Row]]) -> None:
