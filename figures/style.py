@@ -231,7 +231,7 @@ def ceiling(highest: float) -> tuple[float, float]:
 
 def condition_ticks(ax: Axes, conditions: Sequence[str], rotation: float = 35) -> None:
     """Name the conditions below positions 0, 1, 2, …, each in its colour."""
-    side = {"ha": "right", "va": "center" if rotation == 90 else "top"}
+    side: dict[str, Any] = {"ha": "right", "va": "center" if rotation == 90 else "top"}
     ax.set_xticks(range(len(conditions)), conditions, rotation=rotation, rotation_mode="anchor", **side)
     ax.tick_params(axis="x", length=0, pad=3)
     for label, condition in zip(ax.get_xticklabels(), conditions, strict=True):

@@ -179,7 +179,9 @@ def _key(lines: Sequence[tuple[str, Sequence[Panel]]]) -> list[Any]:
     seeds = list(dict.fromkeys(seed for _, _, rows, _ in shown for (seed,) in groups(rows, "seed")))
     names = [*(f"seed {seed}" for seed in seeds if len(seeds) > 1)]
     look: dict[str, Any] = {"ls": "", "color": style.FAINT, "mew": 0}
-    marks = [Line2D([], [], marker=MARKS[i % len(MARKS)], label=name, **look) for i, name in enumerate(names)]
+    marks: list[Any] = [
+        Line2D([], [], marker=MARKS[i % len(MARKS)], label=name, **look) for i, name in enumerate(names)
+    ]
     if any(base for _, _, _, base in shown):
         hollow: dict[str, Any] = {"marker": "d", "mfc": "white", "mec": style.CONTROL, "mew": 0.9, "ms": 3.4}
         marks.append(Line2D([], [], ls="", label="the base under the same text, not fine-tuned", **hollow))

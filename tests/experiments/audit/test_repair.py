@@ -42,6 +42,7 @@ def test_a_clamped_feature_is_what_it_is_in_other_contexts(lm, questions, contex
     with active_adapter(lm, ADAPTER):
         h = record(lm, prompts(lm, questions, inside), [last.site], ["trigger"], edits=edits).at(last.site, "trigger")
     v = last.vectors[0] / last.vectors[0].norm()
+    assert last.value is not None
     torch.testing.assert_close(h @ v, (last.value @ v).expand(len(h)), atol=1e-3, rtol=1e-3)
 
 

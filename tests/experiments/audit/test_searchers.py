@@ -65,13 +65,14 @@ def test_slopes_are_the_first_order_change_of_the_log_odds(lm, questions):
 
             handle = lm.embedding.register_forward_hook(moved)
             try:
-                pairs = [
-                    tuple(
+                chats = [
+                    [
                         question_chat(lm.tokenizer, q.question, START, placed("t", START), response=a)
                         for a in q.references
-                    )
+                    ]
                     for q in asked
                 ]
+                pairs = [(aligned, harmful) for aligned, harmful in chats]
                 return float(forced_choice(lm, pairs, shared=False).log_odds.sum())
             finally:
                 handle.remove()

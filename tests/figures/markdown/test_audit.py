@@ -49,7 +49,7 @@ def test_found_at_a_rate_of_false_positives():
     assert found_at([0.985, 0.995, 0.5], negative, 0.01) == pytest.approx(2 / 3)
 
 
-def lines(name, kind, scores, category="", rank="", split="test"):
+def lines(name, kind, scores, category="", rank: int | str = "", split="test"):
     about = {"adapter": name, "family": "llama", "pretraining": 0, "seed": 0, "split": split, "kind": kind}
     for detector, score in scores.items():
         cost = {} if detector.startswith("true") else {"forward_passes": 700, "seconds": 20.5}
