@@ -30,8 +30,9 @@ FIGURES: dict[str, tuple[str, ...]] = {
 """Figures that are drawn at once, by experiment; of any other `semcon figure` or `semcon report` draws them."""
 FILES = (".safetensors", ".md", ".csv")
 """Outputs beside the table that a command names at its end."""
-REPEATED = ("--template-option", "--organism")
-"""Options that can be given several times; of any other the last would count, and the first be dropped."""
+REPEATED = (("", "--template-option"), ("semcon figure", "--organism"))
+"""Options that can be given several times, in any command or in one; of any other the last would count, and the first
+be dropped."""
 E = TypeVar("E", bound=Experiment)
 T = TypeVar("T")
 
@@ -142,7 +143,8 @@ def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: A
     """
     description = (inspect.getdoc(about) or "").split("\n\nArgs:")[0]
     names = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
-    if twice := next((n for i, n in enumerate(names) if n in names[:i] and n not in REPEATED), None):
+    once = [name for name in names if not {("", name), (prog, name)} & {*REPEATED}]
+    if twice := next((name for i, name in enumerate(once) if name in once[:i]), None):
         raise ValueError(f"{twice}: given twice")
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors):
