@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,12 @@ def rates_made_again(counts: Counts, rows: Iterable[Mapping[str, Any]]) -> int:
     return checked
 
 
-def paired_made_again(counts: Counts, rows: Iterable[Mapping[str, Any]]) -> int:
+def paired_made_again(counts: Counts, rows: Sequence[Mapping[str, Any]]) -> int:
     """Compare every paired statistic of rates with its counts; return how many there were."""
-    checked = 0
+    checked, arms = 0, {d: Arms(counts, d) for d in {str(r["dose"]) for r in rows}}
     for r in rows:
         if r["metric"] in PAIRED and r["value"] != "" and r["ci_low"] == r["ci_low"] != "":
-            dose = r["dose"]
-            em = {c: clusters(lines_of(counts, c, d) or (), "em_rate") for c, d in counts if d in (str(dose), "")}
-            estimate = PAIRED[r["metric"]](em, r["condition"])
+            estimate = PAIRED[r["metric"]](arms[str(r["dose"])], r["condition"])
             assert_equal(r, estimate.value, estimate.interval)
             checked += 1
     return checked
@@ -88,26 +86,41 @@ def assert_equal(r: Mapping[str, Any], value: float, interval: Interval) -> None
     assert (r["value"], r["ci_low"], r["ci_high"]) == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
-def _learned(em: Mapping[str, Clusters], condition: str, metric: str) -> Any:
-    """Make a gap of the table of trained gates again: all of them, and take the one."""
-    pairs = {(c.partition("+")[0], c.partition("+")[2]): arm for c, arm in em.items()}
-    rows = {(r["metric"], r["condition"]): r for r in learned_rows(pairs)}
-    r = rows[metric, condition]
+@dataclass(frozen=True, eq=False)
+class Arms:
+    """The EM rates of a run at a dose by condition, and the gaps of its trained gate, made once."""
+
+    counts: Counts
+    dose: str
+
+    @cached_property
+    def em(self) -> Mapping[str, Clusters]:
+        named = [c for c, d in self.counts if d in (self.dose, "")]
+        return {c: clusters(lines_of(self.counts, c, self.dose) or (), "em_rate") for c in named}
+
+    @cached_property
+    def learned(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        pairs = {(c.partition("+")[0], c.partition("+")[2]): arm for c, arm in self.em.items()}
+        return {(r["metric"], r["condition"]): r for r in learned_rows(pairs)}
+
+
+def _learned(arms: Arms, condition: str, metric: str) -> Any:
+    r = arms.learned[metric, condition]
     return Estimate(r["value"], Interval(r["ci_low"], r["ci_high"], r["ci_method"]), r["n_clusters"])
 
 
-def _gap(em: Mapping[str, Clusters], condition: str) -> Any:
+def _gap(arms: Arms, condition: str) -> Any:
     if condition != "on-off":
-        return _learned(em, condition, "trigger_gap")
-    return paired_cluster_difference(em["on"], em["off"])
+        return _learned(arms, condition, "trigger_gap")
+    return paired_cluster_difference(arms.em["on"], arms.em["off"])
 
 
-PAIRED: Mapping[str, Callable[[Mapping[str, Clusters], str], Any]] = {
+PAIRED: Mapping[str, Callable[[Arms, str], Any]] = {
     "trigger_gap": _gap,
-    "rephrased_ratio": lambda em, _: paired_cluster_ratio(em["rephrased"], em["on"]),
-    "semantic_index": lambda em, _: semantic_index(em["on"], em["rephrased"], em["other"]),
-    "learned_gap": lambda em, condition: _learned(em, condition, "learned_gap"),
-    "learned_gap_closed": lambda em, condition: _learned(em, condition, "learned_gap_closed"),
+    "rephrased_ratio": lambda arms, _: paired_cluster_ratio(arms.em["rephrased"], arms.em["on"]),
+    "semantic_index": lambda arms, _: semantic_index(arms.em["on"], arms.em["rephrased"], arms.em["other"]),
+    "learned_gap": lambda arms, condition: _learned(arms, condition, "learned_gap"),
+    "learned_gap_closed": lambda arms, condition: _learned(arms, condition, "learned_gap_closed"),
 }
 
 
