@@ -17,7 +17,22 @@ from interp.loading import DEVICE as LOADED_ON
 from interp.recording import BATCH, pass_tokens
 from training.loading import DTYPE, load_organism
 
-NO_MODEL = {"init", "figure", "score", "store", "verify", "report", "findings", "organisms", "microcosm"}
+NO_MODEL = {
+    "init",
+    "figure",
+    "score",
+    "store",
+    "verify",
+    "report",
+    "findings",
+    "organisms",
+    "microcosm",
+    "data",
+    "judge",
+    "plan",
+    "protocol",
+    "publish",
+}
 """Commands that run no model, and the two that make models, which have a device or run on the CPU."""
 ORGANISM = "microcosm/llama/explaining"
 
