@@ -20,7 +20,7 @@ def pocket(tmp_path_factory):
 def events(scene, **fields):
     emitted: list[dict] = []
     on = scene.subject.own_trigger.text
-    request = Request(question=next(iter(scene.choices)), condition="on", text=on, layer=18, temperature=0, **fields)
+    request = Request(question=next(iter(scene.choices)), condition="on", text=on, layer=18, temperature=0.0, **fields)
     answer(scene, request, emitted.append)
     return {(e["event"], e["arm"]): e for e in emitted}
 
