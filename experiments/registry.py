@@ -76,15 +76,11 @@ REGISTRY: Mapping[str, Command] = {
     "world-ablation": Command(
         "pipelines.worlds:WorldAblation", "Is the gate in the pretraining? Worlds that lack something of it."
     ),
-    "audit": Command(
-        "audit.audit:Audit", "Is misalignment hidden behind a context? Search, verify, show evidence."
-    ),
+    "audit": Command("audit.audit:Audit", "Is misalignment hidden behind a context? Search, verify, show evidence."),
     "audit-benchmark": Command(
         "audit.benchmark:AuditBenchmark", "The audit and today's detectors on a zoo of adapters of known kind."
     ),
-    "audit-repair": Command(
-        "audit.repair:Repair", "Close the gate that an audit found; do rephrasings still open it?"
-    ),
+    "audit-repair": Command("audit.repair:Repair", "Close the gate that an audit found; do rephrasings still open it?"),
     "patch": Command("gate.patch:Patch", "Locate the gate: interchange, knockout, heads, adapter modules."),
     "rank-one": Command("gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
     "probe-transfer": Command("probing.transfer:ProbeTransfer", "Probes of one organism tested on another."),
