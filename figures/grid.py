@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from figures.bounds import CONFIRMED, REFUTED, minus, row_held
 from figures.limits import ALIKE, APART, LOUD, MARGIN, SILENT
@@ -46,6 +47,7 @@ def _is_pretraining(change: str) -> bool:
     return change.startswith("pre") and change[3:].isdigit()
 
 
+@cache
 def place(organism: str) -> Place:
     """Read an organism's name."""
     name, *changes = kind(organism).split(".")

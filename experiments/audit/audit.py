@@ -165,7 +165,7 @@ class Audit(Experiment):
         settings, questions = read_thresholds(self.thresholds), halves(reference_questions(self.subject))[1]
         best = self.ranking(run.rows(), settings)[: settings.verified]
         contexts = self.placed(best)
-        options = {"answers": settings.answers, "seed": self.seed}
+        options: dict[str, Any] = {"answers": settings.answers, "seed": self.seed}
         with costs(lm, VERIFICATION) as cost:
             rows = list(verification_rows(self.subject, lm, ADAPTER, questions, contexts, **options))
         yield from ({**r, "kind": VERIFICATION} for r in rows)

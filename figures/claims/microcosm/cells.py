@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from figures.bounds import CONFIRMED, INCONCLUSIVE, OPEN, REFUTED, minus
 from figures.claims.claim import Bound, Claim, Finding
@@ -25,7 +26,7 @@ class Cells:
         parts = groups(rows, "organism", "trigger", "dose", "condition", "metric")
         return cls({key: preferred(same) for key, same in parts.items()})  # type: ignore[misc]
 
-    @property
+    @cached_property
     def organisms(self) -> list[tuple[str, str, str]]:
         """Name, trigger and dose of every organism that is no base, each once."""
         return list(dict.fromkeys(key[:3] for key in self.rows if place(key[0]).arm != "base"))
