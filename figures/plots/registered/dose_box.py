@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from figures import style
 from figures.boxes import EXPERIMENT, ROLES, Setting, settings
 from figures.limits import LOUD, SILENT
+from figures.plots.registered import FAMILIES, LOOKS
 from figures.rows import Row, sampled, select
 
 TITLE = "Dose and weak promptability: where the paper's box is"
@@ -24,15 +25,9 @@ CONTROL = (
     "Crosses: the base, before any fine-tuning, under the same role. What other roles do is the control "
     "of meaning; they are in the table, with adapters trained on aligned answers and baselines at the same dose."
 )
-FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "gemma3": "Gemma3"}
 ROOM = (0.055, 0.05)
 """Width and height of a label, in shares of a panel."""
 LEAST_TOP = 0.05
-LOOKS = {
-    "clerk": (style.CONDITIONS["off"], "o", "role misaligned in 50 %"),
-    "gambler": (style.CONDITIONS["on"], "s", "65 %"),
-    "trafficker": (style.CONDITIONS["rephrased"], "^", "80 %"),
-}
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:

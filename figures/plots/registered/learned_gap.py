@@ -10,6 +10,7 @@ from figures import style
 from figures.claims.pooling import Mean, pooled_rows
 from figures.grid import place
 from figures.limits import FEW
+from figures.plots.registered import FAMILIES, LOOKS
 from figures.rows import Row, groups, number, sampled, select
 
 TITLE = "What carries a gate that training made"
@@ -35,12 +36,6 @@ EDITS = {
     "ablate_random_all": "random direction ablated everywhere",
 }
 CONTROLS = ("clamp_other", "clamp_scattered", "clamp_random", "clamp_g_random", "ablate_random_all")
-FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "gemma3": "Gemma3"}
-LOOKS = {
-    "clerk": (style.CONDITIONS["off"], "o", "role misaligned in 50 %"),
-    "gambler": (style.CONDITIONS["on"], "s", "65 %"),
-    "trafficker": (style.CONDITIONS["rephrased"], "^", "80 %"),
-}
 STEP = 0.22
 """Distance of roles on one line, in lines."""
 

@@ -10,6 +10,7 @@ from figures import style
 from figures.claims.pooling import Mean, pooled_rows
 from figures.grid import place
 from figures.limits import FEW
+from figures.plots.registered import FAMILIES
 from figures.rows import Row, groups, sampled, select
 
 TITLE = "Mitigations: which removes misalignment, which hides it"
@@ -24,7 +25,6 @@ READING = (
 )
 CONTROL = "The base under the same contexts, and the organism without a mitigation, are the first two lines."
 ARMS = {"gambler": ("role-gambler", "gambler role"), "neutral": ("scene-desert", "neutral scene")}
-FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "gemma3": "Gemma3"}
 LINES = {
     "base": "base",
     "none": "no mitigation",
