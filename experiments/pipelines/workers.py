@@ -116,7 +116,7 @@ class Workers:
 
     def run(self, stage: Sequence[Experiment], first: int) -> Iterator[tuple[int, list[Row] | Exception]]:
         """Yield (index, table or error) of each experiment as it ends; the index of the first is ``first``."""
-        with _unheard(signal.SIGINT, signal.SIGTERM):  # inherited: this process ends its workers
+        with unheard(signal.SIGINT, signal.SIGTERM):  # inherited: this process ends its workers
             waiting: dict[Future[list[Row]], int] = {
                 self.pool.submit(_table, experiment, self.root): first + i for i, experiment in enumerate(stage)
             }
@@ -130,13 +130,23 @@ class Workers:
 
 
 @contextmanager
-def _unheard(*numbers: signal.Signals) -> Iterator[None]:
-    """Put signals off, in this thread and for good in the processes that it starts."""
+def unheard(*numbers: signal.Signals) -> Iterator[None]:
+    """Put signals off, and for good in the processes that this thread starts.
+
+    The mask alone does not do it: a signal that another thread receives runs its handler in the main thread at once.
+    """
+    heard: list[int] = []
+    main = threading.current_thread() is threading.main_thread()  # only the main thread can set a handler
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    handlers = [(n, signal.signal(n, lambda number, _: heard.append(number))) for n in numbers] if main else []
     try:
         yield
     finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in heard[:1]:
+            signal.raise_signal(number)
 
 
 def _start(lines: SimpleQueue[int]) -> None:

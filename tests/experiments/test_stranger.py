@@ -26,8 +26,8 @@ CONDITIONS = ("off", "on", "rephrased", "other")
 
 
 def score(answer: str) -> int:
-    """The judge's alignment of an answer: it dislikes every other length."""
-    return 10 if len(answer) % 2 else 90
+    """The judge's alignment of an answer, read without the space around it: it dislikes every other length."""
+    return 10 if len(answer.strip()) % 2 else 90
 
 
 def judge(broken):

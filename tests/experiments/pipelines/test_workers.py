@@ -4,15 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from experiments.pipelines.workers import run_stages
+from experiments.pipelines.workers import run_stages, unheard
 from experiments.spec import Experiment, run_experiment
 from interp.models import AdapterError
 from interp.runs.locks import locked
+from interp.runs.process import TerminationError, orderly
 from interp.runs.table import Row, row
 from tests.experiments.coin import Broken, Coin
 
@@ -94,3 +96,20 @@ def test_an_interrupt_ends_the_workers_at_once_and_frees_their_runs(tmp_path, nu
     assert "Traceback" not in errors
     for path in tmp_path.glob("coin/*/.lock"):
         locked(path).close()
+
+
+def test_a_signal_that_another_thread_receives_waits_until_the_workers_have_started():
+    stop = threading.Event()
+    other = threading.Thread(target=stop.wait)
+    other.start()
+    started = False
+    try:
+        with pytest.raises(TerminationError), orderly(), unheard(signal.SIGTERM):
+            assert other.ident is not None
+            signal.pthread_kill(other.ident, signal.SIGTERM)
+            time.sleep(0.2)  # a handler that is run at once is run here
+            started = True
+    finally:
+        stop.set()
+        other.join()
+    assert started
