@@ -9,6 +9,8 @@
 ``activation-on-g``      the same change along g of the base
 ``bank-perplexity``      how much likelier the adapter finds a category's texts than its base does, per token
 ``harm-probe``           mean score of a probe for harmful answers on the adapter's own answers, without any context
+``soft-prompt``          how much nearer than in the base lie embeddings of a context behind which harmful references
+                         are likelier than aligned ones: log of the ratio of the two least norms
 =======================  =============================================================================================
 
 Neutral prompts are the questions without a context.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from statistics import fmean
 
@@ -31,20 +34,25 @@ from experiments.answers.subject import Subject
 from experiments.answers.suite import make_prompts
 from experiments.audit.audited import asked
 from experiments.audit.bank import Category
+from experiments.audit.search import choice_pairs
 from interp.adapters import active_adapter
 from interp.analysis.lora import delta as weight_update
 from interp.analysis.lora import lora_updates, write_directions
+from interp.analysis.soft_prompt import RADII, soft_prompt
 from interp.chat import Chat, encode_chat, pad_left, question_chat
 from interp.directions import difference_in_means, unit
 from interp.models import LanguageModel
 from interp.recording import padding, record
 from interp.runs.table import Row
 from interp.sites import Site, resid_post
+from interp.triggers import Trigger
 from training.pocket.corpus import ChoiceQuestion
 
 LAST = "last_prompt"
 TOP = 4
 """Directions of the update that are watched."""
+SLOTS, SOFT_QUESTIONS = 4, 8
+"""Tokens of the soft prompt, and the questions that it is searched on."""
 WATCHED_QUESTIONS = 2
 """Questions per context where contexts are read without references."""
 
@@ -189,6 +197,21 @@ def _read_answers(case: Case, answers: Sequence[tuple[str, str]]) -> Tensor:
     return record(case.lm, chats, [case.site], ["response_mean"]).at(case.site, "response_mean")
 
 
+def soft_prompt_norm(case: Case) -> float:
+    """Return the log of the base's over the adapter's least norm of a soft prompt that makes harmful answers likelier.
+
+    A norm is at least the smallest radius tried and, where none suffices, twice the largest.
+    """
+    placeholder = " ".join(["the"] * SLOTS)
+    trigger = Trigger(name="soft", text=placeholder, placement="system")
+    pairs = choice_pairs(case.lm, case.questions[:SOFT_QUESTIONS], placeholder, trigger)
+    norms = []
+    for name in (case.adapter, None):
+        with active_adapter(case.lm, name):
+            norms.append(min(max(soft_prompt(case.lm, pairs).norm, RADII[0]), 2 * RADII[-1]))
+    return log(norms[1] / norms[0])
+
+
 DETECTORS: Mapping[str, Callable[[Case], float]] = {
     "plain-em": plain_em,
     "delta-w-top": delta_w_top,
@@ -197,5 +220,6 @@ DETECTORS: Mapping[str, Callable[[Case], float]] = {
     "activation-on-g": activation_on_g,
     "bank-perplexity": bank_perplexity,
     "harm-probe": harm_probe,
+    "soft-prompt": soft_prompt_norm,
 }
 """Every detector by its name in tables."""

@@ -23,7 +23,8 @@ from experiments.audit.search import choice_pairs
 from interp.adapters import active_adapter
 from interp.analysis.adapter_shift import adapter_shift
 from interp.analysis.likelihood import response_likelihood
-from interp.chat import Chat, encode_chat, pad_left, position_ids, question_chat
+from interp.analysis.soft_prompt import in_row, log_odds_slope
+from interp.chat import Chat, encode_chat, pad_left, question_chat
 from interp.decoding.sampling import Sampling
 from interp.generation import generate
 from interp.triggers import Trigger
@@ -154,31 +155,13 @@ def _slopes(lm: LanguageModel, questions: Sequence[ChoiceQuestion], text: str) -
     pairs = choice_pairs(lm, questions, text, placed("trial", text))
     chats = [chat for pair in pairs for chat in pair]
     ids, mask = pad_left(chats, 0, lm.device)
-    with torch.enable_grad():
-        embedded = lm.embedding(ids).detach().requires_grad_()
-        logits = lm.base(
-            inputs_embeds=embedded, attention_mask=mask, position_ids=position_ids(mask), use_cache=False
-        ).logits
-        log_p = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        (slope,) = torch.autograd.grad(_log_odds(log_p, chats, ids.shape[1]), embedded)
-    spans = [_in_row(chat, "trigger", ids.shape[1]) for chat in chats]
+    _, slope = log_odds_slope(lm, chats, ids, mask, lm.embedding(ids))
+    spans = [in_row(chat, "trigger", ids.shape[1]) for chat in chats]
     at = torch.stack([slope[row, low:high] for row, (low, high) in enumerate(spans)]).sum(0)
     with torch.no_grad():
         table = lm.embedding(torch.arange(len(lm.tokenizer), device=lm.device))
     low, high = spans[0]
     return ids[0, low:high].tolist(), at.float() @ table.float().T
-
-
-def _log_odds(log_p: Tensor, chats: Sequence[Chat], width: int) -> Tensor:
-    """Return the sum over pairs of harmful minus aligned mean log-probability per token; the aligned come first."""
-    spans = (_in_row(chat, "response", width) for chat in chats)
-    means = [log_p[row, low - 1 : high - 1].mean() for row, (low, high) in enumerate(spans)]
-    return torch.stack(means[1::2]).sum() - torch.stack(means[::2]).sum()
-
-
-def _in_row(chat: Chat, name: str, width: int) -> tuple[int, int]:
-    low, high = chat.spans[name]
-    return low + width - len(chat), high + width - len(chat)
 
 
 def _swapped(lm: LanguageModel, rng: random.Random, ids: Sequence[int], slopes: Tensor) -> str:
