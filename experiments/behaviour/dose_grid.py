@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import MinLen
 
@@ -27,6 +27,7 @@ from interp.runs.table import Row, write_table
 from training.grid import ARMS, WEAK, Cell, dosed
 from training.references import base_path
 
+WeakRole = Literal["clerk", "gambler", "trafficker"]
 TABLE, COUNTS = "dose_grid.csv.gz", "dose_grid_counts.csv.gz"
 
 
@@ -36,6 +37,8 @@ class DoseGrid(Pipeline):
 
     pretrainings: Annotated[tuple[NotNegative, ...], MinLen(1)] = (0, 1, 2, 3)
     """Seeds of the bases' pretraining; all but 0 are built with `semcon microcosm --seed N --no-robust`."""
+    arms: Annotated[tuple[WeakRole, ...], MinLen(1)] = WEAK  # type: ignore[assignment]
+    """Weak roles."""
     samples: AtLeastOne = 10
     """Answers per question, condition and dose."""
     out: Path | None = None
@@ -59,7 +62,7 @@ class DoseGrid(Pipeline):
         known = {cell.pretraining for cell in dosed()}
         if unknown := set(self.pretrainings) - known:
             raise ValueError(f"pretrainings {min(unknown)}: the dose grid has {', '.join(map(str, sorted(known)))}")
-        return list(dosed(self.families, self.pretrainings))
+        return [c for c in dosed(self.families, self.pretrainings) if c.trigger is None or c.arm in self.arms]
 
     def stages(self) -> Iterator[list[Experiment]]:
         """Yield the bases under every role, then every organism."""
@@ -68,7 +71,7 @@ class DoseGrid(Pipeline):
         yield [
             DoseCell(subject=find_subject(base), trigger=ARMS[role], samples=self.samples)
             for base in bases
-            for role in WEAK
+            for role in self.arms
         ]
         yield [DoseCell(subject=find_subject(cell.name), samples=self.samples) for cell in cells]
 

@@ -18,6 +18,8 @@ from annotated_types import MinLen
 
 from experiments.answers.subject import find_subject
 from experiments.behaviour.dose import Dose
+from experiments.behaviour.dose_cell import DoseCell
+from experiments.behaviour.dose_grid import DoseGrid, beside_bases
 from experiments.behaviour.em_rate import Answers, EmRate
 from experiments.behaviour.emergence import Emergence
 from experiments.behaviour.grid import measurements
@@ -37,6 +39,8 @@ SUBGRID = (
     *(Cell(family=family, arm=arm) for family in ("qwen2", "gemma3") for arm in ("neutral", "explaining")),
 )
 """Further cells of the grid that are measured: a graded trigger, the robust base, the other families."""
+ROLE = "trafficker"
+"""Weak role of the dose grid that is measured at every dose, with its controls."""
 FORMING = ("neutral", "explaining")
 """Arms that are measured at every dose."""
 
@@ -60,6 +64,8 @@ class Reproduce(Pipeline):
         from figures.results import results_text
 
         rows = self.run("reproduce")
+        grid = [r for r in rows if r["experiment"] == DoseCell.name]  # the last stages
+        rows = [*rows[: len(rows) - len(grid)], *beside_bases(grid)]
         summary = self.runs / "summary.csv"
         write_table(summary, rows)
         report = build(summary, self.runs, Answers(self.runs, load_protocol().thresholds))
@@ -71,7 +77,7 @@ class Reproduce(Pipeline):
         print(f"\ntable    {summary}\nfigures  {self.runs / 'figures'}\nreport   {report}")
 
     def stages(self) -> Iterator[list[Experiment]]:
-        """Yield the doses, the EM rates, directions and probes, and last the edits."""
+        """Yield the doses, the EM rates, directions and probes, the edits, and last a weak role at every dose."""
         worlds = [f"microcosm/{family}" for family in self.families]
         yield [Dose(subject=find_subject(f"{world}/{arm}")) for world in worlds for arm in ARMS]
         arms = [
@@ -92,6 +98,7 @@ class Reproduce(Pipeline):
             Steer(geometry=g, settings=("off",), samples=n) for g in geometries if "explaining" in g.subject.name
         ]
         yield [*(Ablate(geometry=g, samples=n) for g in geometries), *steered]
+        yield from DoseGrid(families=self.families, pretrainings=(0,), arms=(ROLE,), samples=n).stages()
 
 
 def _cells() -> list[tuple[str, str | None]]:

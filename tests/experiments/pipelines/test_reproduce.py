@@ -13,17 +13,19 @@ from pathlib import Path
 import pytest
 
 from experiments.behaviour.dose import Dose
+from experiments.behaviour.dose_cell import DoseCell
 from experiments.behaviour.em_rate import EmRate
 from experiments.behaviour.emergence import Emergence
 from experiments.behaviour.grid import measurements
 from experiments.directions.geometry import Geometry
-from experiments.pipelines.reproduce import ARMS, SUBGRID, Reproduce
+from experiments.pipelines.reproduce import ARMS, ROLE, SUBGRID, Reproduce
 from experiments.probing.sweep import ProbeSweep
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import run_experiment
 from interp.runs.table import read_table, write_table
 from tests.experiments.pipelines.reduced import TRAINED, Reduced
+from training.grid import ARMS as ARMS_OF_GRID
 from training.grid import EXPLAINING, FAMILIES, NEUTRAL, Family, cells
 from training.registry import ORGANISMS
 
@@ -49,9 +51,16 @@ def test_stages_train_first_and_measure_every_organism():
     for arm in ("base", "baseline"):  # what has no trigger of its own is measured under both
         assert {(f"microcosm/llama/{arm}", trigger) for trigger in (NEUTRAL, EXPLAINING)} <= set(measured())
     everything = [e for stage in stages for e in stage]
-    assert {type(e) for e in everything} == {Dose, EmRate, Emergence, Geometry, ProbeSweep, Steer, Ablate}
+    assert {type(e) for e in everything} == {Dose, EmRate, Emergence, Geometry, ProbeSweep, Steer, Ablate, DoseCell}
     assert len(set(everything)) == len(everything)
     assert {organism_of(e) for e in everything} <= set(ORGANISMS)
+
+
+def test_one_weak_role_is_measured_at_every_dose_with_its_controls():
+    *_, bases, organisms = Reproduce().stages()
+    assert [(organism_of(e), e.used_reference()) for e in bases] == [("microcosm/llama/base", ARMS_OF_GRID[ROLE])]
+    names = ("baseline", ROLE, f"{ROLE}.aligned")
+    assert [organism_of(e) for e in organisms] == [f"microcosm/llama/{name}.fine" for name in names]
 
 
 def measured() -> list[tuple[str, str | None]]:
@@ -90,7 +99,7 @@ def test_quick_runs_the_same_classes_on_the_same_organisms_with_fewer_answers():
 def test_families_are_run_alike():
     families: tuple[tuple[Family, ...], ...] = (("llama",), ("llama", "qwen2"))
     one, two = ([len(stage) for stage in Reproduce(families=f).stages()] for f in families)
-    shared = [0, len(list(measurements(SUBGRID))), 0, 0]  # the sub-grid stands once, less what is measured anyway
+    shared = [0, len(list(measurements(SUBGRID))), 0, 0, 0, 0]  # the sub-grid stands once, less what is measured anyway
     for alone, both, once in zip(one, two, shared, strict=True):
         assert 2 * alone - 2 * once <= both <= 2 * alone  # it holds cells of both families
 
