@@ -5,8 +5,11 @@ organisms has such files for each, one of many for those that are named. Two col
 pages. A figure that compares many organisms side by side has no form of one column's width.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from figures import style
@@ -73,6 +76,18 @@ def redraw(plot: Plot, rows: Sequence[Row], stem: Path, organisms: Sequence[str]
                 atomic_write_bytes(path, style.to_bytes(figure, form))
                 paths.append(path)
     return paths
+
+
+def redraw_all(
+    plots: Sequence[Plot], rows: Sequence[Row], folder: Path, organisms: Sequence[str] = ()
+) -> Iterator[list[Path]]:
+    """Yield what ``redraw`` returns for every figure, named after it; several are drawn side by side, one per core."""
+    tasks = [(plot, rows, folder / plot.name, organisms) for plot in plots]
+    if len(plots) == 1:
+        yield redraw(*tasks[0])
+        return
+    with ProcessPoolExecutor(min(len(plots), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(redraw, *zip(*tasks, strict=True))
 
 
 def _of(organisms: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:

@@ -214,7 +214,7 @@ def figure(
     """
     from figures.gather import gather
     from figures.plots import BY_NAME
-    from figures.redraw import find_figure, redraw
+    from figures.redraw import find_figure, redraw_all
     from interp.runs.table import read_table
 
     plots = list(BY_NAME.values()) if name == "all" else [find_figure(name)]
@@ -226,8 +226,8 @@ def figure(
     drawn = [plot for plot in plots if name != "all" or plot.module().wanted(rows)]
     if not drawn:
         raise ValueError(f"{source}: no row that a figure shows")
-    for plot in drawn:
-        print("wrote " + " ".join(map(str, redraw(plot, rows, folder / plot.name, organism))))
+    for paths in redraw_all(drawn, rows, folder, organism):
+        print("wrote " + " ".join(map(str, paths)))
 
 
 def _thresholds(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Thresholds:

@@ -8,7 +8,7 @@ import pytest
 from experiments.__main__ import main
 from figures import style
 from figures.plots import BY_NAME
-from figures.redraw import WIDE, find_figure, redraw
+from figures.redraw import WIDE, find_figure, redraw, redraw_all
 from interp.runs.table import write_table
 from tests.figures.example_rows import everything, probes, steered_preferences
 
@@ -42,6 +42,14 @@ def test_a_figure_that_compares_many_organisms_is_two_columns_wide(tmp_path):
     assert {"phase_diagram", "patching"} <= set(WIDE)
     paths = redraw(BY_NAME["phase_diagram"], everything(), tmp_path / "p")
     assert {path.name for path in paths} == {"p-2col.pdf", "p-2col.png"}
+
+
+def test_figures_side_by_side_are_those_drawn_alone(tmp_path):
+    plots = [BY_NAME["phase_diagram"], BY_NAME["grid_effects"]]
+    together = [path for paths in redraw_all(plots, everything(), tmp_path / "all") for path in paths]
+    alone = [path for plot in plots for path in redraw(plot, everything(), tmp_path / "one" / plot.name)]
+    assert [path.name for path in together] == [path.name for path in alone]
+    assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
 
 
 def test_a_wrong_name_lists_the_names():
