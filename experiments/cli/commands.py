@@ -142,7 +142,7 @@ def findings(
     from collections import Counter
 
     from figures.markdown import documents
-    from figures.markdown.documents import TABLES, draw_gallery, every_finding, read_tables, registered, write_findings
+    from figures.markdown.documents import TABLES, every_finding, registered
     from figures.markdown.table import renew
 
     if lacking := [name for name in TABLES if not (data / f"{name}.csv.gz").is_file()]:
@@ -153,13 +153,14 @@ def findings(
 
     if gallery is not None and not gallery.is_dir():
         raise ValueError(f"{gallery}: no such folder")
-    tables = read_tables(data)
-    changed = renew(pages, {**documents.texts(tables), **documents.audit_text(data)}) if pages else []
+    tables, adapters = documents.read_tables(data), documents.audit_table(data)
+    changed = renew(pages, {**documents.texts(tables), **documents.audit_texts(adapters)}) if pages else []
     if out is not None:
-        write_findings(out, tables)  # after renew, which refuses pages without markers
+        documents.write_findings(out, tables, adapters)  # after renew, which refuses pages without markers
     if gallery is not None:
-        draw_gallery(gallery, tables)
-    verdicts = Counter(finding.verdict for part in (*every_finding(tables), registered(tables)) for finding in part)
+        documents.draw_gallery(gallery, tables)
+    findings = [f for part in (*every_finding(tables), registered(tables, adapters)) for f in part]
+    verdicts = Counter(finding.verdict for finding in findings)
     print(", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()))
     if written := [*([out] if out else []), *changed, *([gallery] if gallery else [])]:
         print(f"wrote {', '.join(map(str, written))}")

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from figures import style
+from figures.audited import Audited, read_audit
 from figures.bounds import OPEN
+from figures.claims.audit import audit_hypotheses
 from figures.claims.claim import Finding, corrected, hold, multiplicity
 from figures.claims.microcosm.page import EXPERIMENTS, microcosm_hypotheses
 from figures.claims.pocket import hypotheses
@@ -16,7 +18,7 @@ from figures.claims.pocket_neighbours import hypotheses_of_neighbours
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
-from figures.markdown.audit import audit_section, read_audit
+from figures.markdown.audit import audit_section
 from figures.markdown.behaviour import comparison_table, front_table, headline_table, learned_table, seeds_table
 from figures.markdown.claims import findings_csv, findings_table
 from figures.markdown.dose import box_table
@@ -53,14 +55,22 @@ def read_tables(data: Path) -> dict[str, list[Row]]:
     return {name: list(read_table(data / f"{name}.csv.gz", rows_required=True)) for name in (*TABLES, *later)}
 
 
-def audit_text(data: Path) -> dict[str, str]:
-    """Return the text of the audit's benchmark by the name of its markers; its table has columns of its own.
+def audit_table(data: Path) -> list[Audited]:
+    """Read the table of the audit's benchmark, which has columns of its own; empty if there is none.
 
     Raises:
-        ValueError: If the table is malformed.
+        ValueError: If it is malformed.
     """
     path = data / "audit.csv.gz"
-    return {"audit": audit_section(read_audit(path)) if path.is_file() else NOT_YET}
+    return read_audit(path) if path.is_file() else []
+
+
+def audit_texts(adapters: Sequence[Audited]) -> dict[str, str]:
+    """The tables of the audit's benchmark and its hypotheses, by the name of their markers."""
+    return {
+        "audit": audit_section(adapters) if adapters else NOT_YET,
+        "audit-hypotheses": findings_table(audit_hypotheses(adapters)) if adapters else NOT_YET,
+    }
 
 
 def every_finding(tables: Mapping[str, Sequence[Row]]) -> tuple[list[Finding], list[Finding]]:
@@ -107,16 +117,16 @@ def _axis_without_effect(finding: Finding) -> bool:
     return finding.verdict == OPEN and finding.statement.startswith("Axis")
 
 
-def write_findings(path: Path, tables: Mapping[str, Sequence[Row]]) -> None:
+def write_findings(path: Path, tables: Mapping[str, Sequence[Row]], adapters: Sequence[Audited]) -> None:
     """Write every finding as CSV, those of the registered experiments too."""
     about_behaviour, about_mechanism = every_finding(tables)
-    atomic_write_text(path, findings_csv([*about_behaviour, *about_mechanism, *registered(tables)]))
+    atomic_write_text(path, findings_csv([*about_behaviour, *about_mechanism, *registered(tables, adapters)]))
 
 
-def registered(tables: Mapping[str, Sequence[Row]]) -> list[Finding]:
-    """Hold the hypotheses of the Microcosm's registered experiments, and of the pocket scale, against the tables."""
+def registered(tables: Mapping[str, Sequence[Row]], adapters: Sequence[Audited]) -> list[Finding]:
+    """Hold the hypotheses of the Microcosm's experiments, of the pocket scale and of the audit against their tables."""
     pocket = _registered_again(tables["pocket"]) if "pocket" in tables else []
-    return [*microcosm_hypotheses(tables), *pocket]
+    return [*microcosm_hypotheses(tables), *pocket, *(audit_hypotheses(adapters) if adapters else [])]
 
 
 def draw_gallery(folder: Path, tables: Mapping[str, Sequence[Row]]) -> None:

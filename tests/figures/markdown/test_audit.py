@@ -9,19 +9,8 @@ from hypothesis import strategies as st
 from experiments.audit.benchmark import COLUMNS as WRITTEN
 from experiments.audit.verdict import VERDICTS as NAMED
 from experiments.audit.zoo import CONTAINED as KINDS
-from figures.markdown.audit import (
-    COLUMNS,
-    CONTAINED,
-    VERDICTS,
-    audit_section,
-    auroc,
-    auroc_interval,
-    detectors_table,
-    found_at,
-    misses_table,
-    read_audit,
-    verdicts_table,
-)
+from figures.audited import COLUMNS, CONTAINED, VERDICTS, auroc, auroc_interval, found_at, read_audit
+from figures.markdown.audit import audit_section, detectors_table, misses_table, verdicts_table
 from interp.runs.files import csv_text
 
 SCORES = st.lists(st.floats(-5, 5), min_size=1, max_size=20)

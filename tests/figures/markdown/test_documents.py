@@ -9,7 +9,16 @@ import pytest
 from figures.claims.claim import AFTER, BEFORE, CONFIRMED, INCONCLUSIVE, OPEN, REFUTED
 from figures.claims.microcosm.page import EXPERIMENTS
 from figures.markdown.claims import findings_csv
-from figures.markdown.documents import LATER, TABLES, audit_text, every_finding, read_tables, registered, texts
+from figures.markdown.documents import (
+    LATER,
+    TABLES,
+    audit_table,
+    audit_texts,
+    every_finding,
+    read_tables,
+    registered,
+    texts,
+)
 from figures.markdown.table import renewed
 from figures.plots import FIGURES
 from interp.runs.table import write_table
@@ -48,7 +57,7 @@ def test_every_committed_table_is_read_and_all_but_counts_are_under_two_megabyte
 
 
 def test_the_pages_say_what_the_tables_say_and_each_table_stands_on_one(tables):
-    content, places = {**texts(tables), **audit_text(DATA)}, Counter()
+    content, places = {**texts(tables), **audit_texts(audit_table(DATA))}, Counter()
     for page in PAGES:
         text, names = renewed(page, content)
         assert text == page.read_text(encoding="utf-8"), page
@@ -66,7 +75,8 @@ def test_every_picture_is_in_the_gallery_and_on_a_page():
 def test_every_claim_is_measured_and_findings_csv_is_that_of_the_tables(findings):
     both = [finding for part in findings for finding in part]
     assert [finding.statement for finding in both if finding.row is None] == []
-    assert findings_csv([*both, *registered(read_tables(DATA))]) == (DATA / "findings.csv").read_text(encoding="utf-8")
+    every = [*both, *registered(read_tables(DATA), audit_table(DATA))]
+    assert findings_csv(every) == (DATA / "findings.csv").read_text(encoding="utf-8")
 
 
 def test_findings_csv_says_verdict_and_time_of_every_claim():
