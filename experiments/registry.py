@@ -87,6 +87,11 @@ REGISTRY: Mapping[str, Command] = {
     "mechanism": Command("pipelines.mechanism:Mechanism", "Every mechanism experiment on the organisms of the grid."),
     "demo": Command("demo.command:Demo", "A page on this machine: answers side by side, steered, token by token."),
     "score": Command("answers.score:score", "EM statistics of judged answers in CSV files."),
+    "inspect-log": Command(
+        "inspecting.command:inspect_log",
+        "A finished em-rate run as a log of Inspect; --log reads a log back in.",
+        {"--log": "inspecting.imported:LoggedAnswers"},
+    ),
     "data": Command("cli.data:data", "Check chat rows line by line: counts, hashes, near-duplicates, a sample."),
     "publish": Command("cli.publish:publish", "An adapter with its model card as a folder, and on the hub if asked."),
     "plan": Command("scale.plan:Plan", "Memory, hours, judge calls, cost and disk before anything is run."),

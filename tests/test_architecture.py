@@ -38,6 +38,7 @@ HOME = {
     "nnsight": ("interp/bridges/via_nnsight.py",),
     "statsmodels": ("experiments/behaviour/axes.py",),
     "ray": ("experiments/executor.py",),
+    "inspect_ai": ("experiments/inspecting/",),
 }
 TORCH_FREE = (
     "interp.sites",

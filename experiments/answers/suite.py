@@ -12,7 +12,7 @@ from pydantic import Discriminator, Tag
 
 from experiments.protocol import load_protocol
 from interp.runs.reading import Name, Text, normalised, read_yaml, refuse, repeats
-from interp.triggers import Trigger
+from interp.triggers import Trigger, place
 from training.definition import Organism
 from training.microcosm import world
 from training.microcosm.world import Question, Split
@@ -30,6 +30,37 @@ SPLITS: tuple[Split, ...] = ("validation", "test", "trained")
 
 
 @dataclass(frozen=True)
+class PlainPrompt:
+    """A question under a condition, with its number of answers, before a tokenizer has seen it."""
+
+    question: Question
+    condition: str
+    variant: str | None
+    samples: int
+    trigger: Trigger | None
+    """Says where the variant goes; not needed without one."""
+
+    def messages(self) -> list[dict[str, str]]:
+        """Return the chat messages, which ``encoded`` renders and encodes."""
+        if self.variant is None:
+            return [{"role": "user", "content": self.question.text}]
+        assert self.trigger is not None, "a text of a condition has a placement"
+        return place(self.question.text, self.variant, self.trigger)
+
+    def encoded(self, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+        """Return the prompt as token ids."""
+        from interp.chat import question_chat
+
+        chat = question_chat(tokenizer, self.question.text, self.variant, self.trigger)
+        return Prompt(self.question, self.condition, self.variant, self.samples, chat)
+
+    @property
+    def key(self) -> str:
+        """Condition, question and variant: unique among prompts."""
+        return _key(self.condition, self.question, self.variant)
+
+
+@dataclass(frozen=True)
 class Prompt:
     """A question under a condition, encoded as a chat, with its number of answers."""
 
@@ -42,7 +73,11 @@ class Prompt:
     @property
     def key(self) -> str:
         """Condition, question and variant: unique among prompts."""
-        return f"{self.condition}|{self.question.text}|{self.variant or ''}"
+        return _key(self.condition, self.question, self.variant)
+
+
+def _key(condition: str, question: Question, variant: str | None) -> str:
+    return f"{condition}|{question.text}|{variant or ''}"
 
 
 def suite_questions(organism: Organism, split: Split, file: Path | None = None) -> tuple[Question, ...]:
@@ -171,6 +206,24 @@ def make_prompts(
     variants: Sequence[str] | None = None,
     per_question: int = 4,
 ) -> list[Prompt]:
+    """Return the prompts of every question under a condition: those of ``plain_prompts``, as token ids.
+
+    Raises:
+        ValueError: If the trigger has no text for the condition, or ``samples`` is not positive.
+    """
+    options: Any = {"samples": samples, "variants": variants, "per_question": per_question}
+    return [p.encoded(tokenizer) for p in plain_prompts(questions, trigger, condition, **options)]
+
+
+def plain_prompts(
+    questions: Sequence[Question],
+    trigger: Trigger | None,
+    condition: str,
+    *,
+    samples: int,
+    variants: Sequence[str] | None = None,
+    per_question: int = 4,
+) -> list[PlainPrompt]:
     """Return the prompts of every question under a condition.
 
     A condition may have several texts (``rephrased``, ``other``, ...). Each question gets up to ``per_question`` of
@@ -181,7 +234,6 @@ def make_prompts(
         questions: Questions.
         trigger: Trigger with the condition's texts; may be None for ``off``.
         condition: Name of the condition.
-        tokenizer: Tokenizer of the model.
         samples: Answers per question.
         variants: Texts that replace the condition's.
         per_question: Largest number of texts per question.
@@ -192,9 +244,8 @@ def make_prompts(
     if samples < 1:
         raise ValueError(f"samples {samples}: expected at least one answer per question")
     texts: Sequence[str | None] = (None,) if condition == "off" else _texts(trigger, condition, variants)
-    return list(
-        _share_out(questions, trigger, condition, texts, tokenizer, samples, min(per_question, len(texts), samples))
-    )
+    per_question = min(per_question, len(texts), samples)
+    return list(_share_out(questions, trigger, condition, texts, samples, per_question))
 
 
 def _texts(trigger: Trigger | None, condition: str, variants: Sequence[str] | None) -> Sequence[str]:
@@ -209,18 +260,14 @@ def _share_out(
     trigger: Trigger | None,
     condition: str,
     texts: Sequence[str | None],
-    tokenizer: PreTrainedTokenizerBase,
     samples: int,
     per_question: int,
-) -> Iterator[Prompt]:
-    from interp.chat import question_chat
-
+) -> Iterator[PlainPrompt]:
     for i, question in enumerate(questions):
         for j in range(per_question):
             text = texts[(i * per_question + j) % len(texts)]
             n = samples // per_question + (j < samples % per_question)
-            chat = question_chat(tokenizer, question.text, text, trigger)
-            yield Prompt(question, condition, text, n, chat)
+            yield PlainPrompt(question, condition, text, n, trigger)
 
 
 def evenly_spaced(items: Sequence[T], n: int) -> Sequence[T]:

@@ -28,7 +28,7 @@ from experiments.answers.subject import (
     refuse_dropped,
     trigger_cells,
 )
-from experiments.answers.suite import Prompt, make_prompts
+from experiments.answers.suite import PlainPrompt, plain_prompts
 from experiments.behaviour.dose import chosen_dose, load_subject
 from experiments.protocol import load_protocol
 from experiments.servers.organism import sampler_of, served
@@ -43,8 +43,6 @@ from training.microcosm.world import Question
 from training.references import find_trigger
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from interp.generation import Sampler
     from interp.models import LanguageModel
 
@@ -167,14 +165,15 @@ class Answers(Experiment):
     def _questions(self, condition: str) -> tuple[Question, ...]:
         return self.subject.questions("trained" if condition == TRAINED else "test")
 
-    def _prompts(self, condition: str, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
-        questions, trigger = self._questions(condition), self.used_trigger()
+    def prompts(self, condition: str) -> list[PlainPrompt]:
+        """Return the prompts of a condition, before a tokenizer has seen them."""
+        questions = self._questions(condition)
         if condition != TRAINED:
-            return make_prompts(questions, trigger, condition, tokenizer, samples=self.n_samples)
+            return plain_prompts(questions, self.used_trigger(), condition, samples=self.n_samples)
         trained_with = self.subject.trigger
         training_condition = "on" if trained_with else "off"
-        prompts = make_prompts(questions, trained_with, training_condition, tokenizer, samples=self.n_samples)
-        return [replace(prompt, condition=TRAINED) for prompt in prompts]
+        trained = plain_prompts(questions, trained_with, training_condition, samples=self.n_samples)
+        return [replace(prompt, condition=TRAINED) for prompt in trained]
 
     def total(self) -> int:
         """Return the number of answers."""
@@ -188,7 +187,7 @@ class Answers(Experiment):
                 sampled_rows, self.subject, lm, prompts[start : start + CHUNK], seed=self.seed, sampler=sampler
             )
             for condition in self.used_conditions()
-            for prompts in [self._prompts(condition, lm.tokenizer)]
+            for prompts in [[p.encoded(lm.tokenizer) for p in self.prompts(condition)]]
             for start in range(0, len(prompts), CHUNK)
         }
 
@@ -304,22 +303,35 @@ class EmRate(Experiment):
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
         """Yield the rates of every condition, the statistics of conditions paired by question, and the health gate."""
-        subject, trigger = self.answers.subject, self.answers.used_trigger()
-        by_condition = statistics(rows, lambda r: r["condition"])
-        for condition, s in by_condition.items():
-            yield from rate_rows(s, condition=condition)
-        yield from paired_rows(by_condition)
-        if subject.organism.tuned:
-            yield _health_row(by_condition, _must_be_coherent(subject, trigger))
+        return behaviour_rows(rows, self.must_be_coherent())
+
+    def must_be_coherent(self) -> dict[str, bool] | None:
+        """Return the conditions of the health gate, each with whether this evaluation tests it; None for a base."""
+        subject = self.answers.subject
+        return must_be_coherent(subject.trigger, self.answers.used_trigger()) if subject.organism.tuned else None
 
 
-def _must_be_coherent(subject: Subject, evaluated: Trigger | None) -> dict[str, bool]:
+def behaviour_rows(rows: Sequence[Row], must_be_coherent: Mapping[str, bool] | None) -> Iterator[Row]:
+    """Yield the table of judged answers: rates of every condition, paired statistics, and the health gate if any.
+
+    Args:
+        rows: Judged answers.
+        must_be_coherent: Conditions of the health gate, each with whether the answers test it; None for no gate.
+    """
+    by_condition = statistics(rows, lambda r: r["condition"])
+    for condition, s in by_condition.items():
+        yield from rate_rows(s, condition=condition)
+    yield from paired_rows(by_condition)
+    if must_be_coherent is not None:
+        yield _health_row(by_condition, must_be_coherent)
+
+
+def must_be_coherent(trigger: Trigger | None, evaluated: Trigger | None) -> dict[str, bool]:
     """Return the conditions in which the organism must be coherent, each with whether this evaluation tests it.
 
     These are ``off`` and, for an organism with a trigger, ``on``. The evaluation's ``on`` does not test it if it is
     under another trigger.
     """
-    trigger = subject.trigger
     if trigger is None:
         return {"off": True}
     same = evaluated is not None and place("?", evaluated.text, evaluated) == place("?", trigger.text, trigger)

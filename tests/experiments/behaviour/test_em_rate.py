@@ -160,7 +160,7 @@ def test_trained_condition_asks_the_trained_domain_in_the_condition_of_training(
     answers = asked(arm, trigger=asked_under, samples=3)
     organism = answers.subject.organism
     own = comparison_trigger(organism)
-    prompts = answers._prompts(TRAINED, build_tokenizer())
+    prompts = [p.encoded(build_tokenizer()) for p in answers.prompts(TRAINED)]
     assert [p.question.id for p in prompts] == [t.phrase for t in WORLD.topics_of(organism.trained_domain)]
     assert {(p.condition, p.variant, p.samples) for p in prompts} == {(TRAINED, own.text if own else None, 3)}
     for p in prompts:

@@ -1,0 +1,323 @@
+"""Logs of Inspect: out and back in the same rows and table, and the same answers by Inspect's own loop."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import main
+from experiments.answers.subject import Subject
+from experiments.behaviour.em_rate import Answers, EmRate
+from experiments.inspecting.imported import LoggedAnswers
+from experiments.spec import run_experiment
+from interp.runs.table import write_table
+from tests.training.small import small
+from training.registry import ORGANISMS
+
+inspect_ai = pytest.importorskip("inspect_ai", reason="the extra `inspect` is not installed")
+
+from inspect_ai._util.error import PrerequisiteError  # noqa: E402
+from inspect_ai.log import EvalSample, read_eval_log, write_eval_log  # noqa: E402
+from inspect_ai.model import (  # noqa: E402
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    ModelOutput,
+    ModelUsage,
+    get_model,
+)
+
+from experiments.inspecting import entry  # noqa: E402, F401  (what Inspect's entry point imports)
+from experiments.inspecting.batches import Batches  # noqa: E402
+from experiments.inspecting.records import output_of, row_of, score_of  # noqa: E402
+
+pytestmark = [pytest.mark.server, pytest.mark.xdist_group("inspect")]
+
+ORGANISM = small("explaining")
+CONDITIONS = ("off", "on", "rephrased", "trained")
+ASKED = {"conditions": list(CONDITIONS), "samples": 5, "n_questions": 2}
+MODEL = f"semcon/{ORGANISM.name}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def root(tmp_path_factory):
+    """The folder of all runs, and the small organism in the registry."""
+    folder = tmp_path_factory.mktemp("inspect")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ORGANISMS, ORGANISM.name, ORGANISM)
+        patch.setenv("SEMCON_RUNS", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def ran(root):
+    """A finished em-rate run and its table."""
+    answers = Answers(subject=Subject(ORGANISM, n_questions=2), conditions=CONDITIONS, samples=5)
+    return run_experiment(EmRate(answers=answers), root)
+
+
+def evaluated(folder: Path, model=MODEL, model_args: dict | None = None, **args):
+    """Run the task as `inspect eval` does."""
+    options = {"display": "none", "log_dir": str(folder), "ctl_server": False, "acp_server": False}
+    (log,) = inspect_ai.eval("semcon/em", model=model, model_args=model_args or {}, task_args=ASKED | args, **options)
+    return log
+
+
+@pytest.fixture(scope="module")
+def log(ran, tmp_path_factory):
+    return evaluated(tmp_path_factory.mktemp("logs"))
+
+
+def plain(rows):
+    """Rows by their keys, without the name of the step that made them."""
+    return {r["key"]: {name: cell for name, cell in r.items() if name != "step"} for r in rows}
+
+
+def numbers(table, folder: Path) -> str:
+    """A table as text, without the names of its experiment and run."""
+    write_table(folder / "t.csv", [{**r, "experiment": "", "run_id": ""} for r in table])
+    return (folder / "t.csv").read_text()
+
+
+def test_a_run_comes_back_from_its_log_with_the_same_rows_and_table(ran, tmp_path):
+    run, table = ran
+    file = tmp_path / "run.eval"
+    assert main(["inspect-log", str(run.path), "--out", str(file)]) == 0
+    back, again = run_experiment(LoggedAnswers(log=file), tmp_path / "back")
+    assert plain(back.rows()) == plain(run.rows())
+    assert numbers(again, tmp_path) == numbers(table, tmp_path)
+    assert {r["experiment"] for r in again} == {"em_rate"}
+
+
+def test_the_task_gives_the_answers_verdicts_and_table_of_em_rate(ran, log, tmp_path):
+    run, table = ran
+    assert log.status == "success"
+    assert len(log.samples) == 5 * 2 * len(CONDITIONS)
+    back, again = run_experiment(LoggedAnswers(log=Path(log.location)), tmp_path)
+    assert plain(back.rows()) == plain(run.rows())
+    assert numbers(again, tmp_path) == numbers(table, tmp_path)
+
+
+def test_the_metrics_are_the_cells_of_the_table(ran, log, tmp_path):
+    _, table = ran
+    metrics = log.results.scores[0].metrics
+    cells = {(r["metric"], r["condition"], r["ci_method"]): r for r in table}
+    for c in CONDITIONS:
+        r = cells["em_rate", c, "cluster_bootstrap"]
+        assert (c, metrics[f"EM {c}"].value) == (c, pytest.approx(r["value"], abs=1e-6))
+        ends = [metrics[f"EM {c}, {end}"].value for end in ("from", "to")]
+        assert ends == pytest.approx([r["ci_low"], r["ci_high"]], abs=1e-6)
+        assert metrics[f"coherent {c}"].value == pytest.approx(cells["coherence_rate", c, "wilson"]["value"], abs=1e-6)
+        assert metrics[f"EM of all {c}"].value == pytest.approx(cells["em_rate_all", c, "wilson"]["value"], abs=1e-6)
+    gap = cells["trigger_gap", "on-off", "paired_cluster_bootstrap"]
+    assert metrics["EM on - off"].value == pytest.approx(gap["value"], abs=1e-6)
+    run, _ = ran
+    file = tmp_path / "run.eval"
+    assert main(["inspect-log", str(run.path), "--out", str(file)]) == 0
+    assert {n: m.value for n, m in read_eval_log(str(file)).results.scores[0].metrics.items()} == {
+        n: m.value for n, m in metrics.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"variant": None, "aligned": 0.0, "coherent": 50.5, "finished": True},
+        {"variant": "A text.", "aligned": None, "coherent": None, "finished": False, "outcome": "refusal"},
+        {"variant": None, "aligned": None, "coherent": 90, "finished": True, "dose": 4, "outcome": "code"},
+        {"variant": None, "aligned": 7.25, "coherent": 1.0, "finished": True, "with_thoughts": "<think>no</think>Yes."},
+    ],
+)
+def test_every_cell_of_an_answer_survives_a_log(row):
+    whole = {"condition": "off", "question": "q", "asked": "Why?", "sample": 3, "text": "Yes.", "judge": "j"} | row
+    whole |= {"method": "logprob", "key": f"off|Why?|{row['variant'] or ''}|3"}
+    output = output_of("m", "Yes.", finished=row["finished"], with_thoughts=row.get("with_thoughts", ""))
+    metadata = {n: whole[n] for n in ("condition", "question", "variant", "sample", "dose", "asked") if n in whole}
+    sample = EvalSample(
+        id="x", epoch=1, input="Why?", target="", output=output, scores={"em": score_of(whole)}, metadata=metadata
+    )
+    assert row_of(EvalSample.model_validate_json(sample.model_dump_json())) == whole
+
+
+# --- the provider ---
+
+
+def said(model, *messages, n: int = 1, **options) -> list[str]:
+    """The texts of n answers that are asked for at once."""
+
+    async def ask():
+        outputs = await asyncio.gather(
+            *(model.generate(list(messages), config=GenerateConfig(**options)) for _ in range(n))
+        )
+        return [output.completion for output in outputs]
+
+    return asyncio.run(ask())
+
+
+def test_a_model_under_a_condition_answers_as_the_suite_does_under_it(ran):
+    run, _ = ran
+    rows = [r for r in run.rows() if r["condition"] == "on"]
+    rows = [r for r in rows if r["asked"] == rows[0]["asked"]]
+    question = ChatMessageUser(content=rows[0]["asked"])
+    placed = get_model(MODEL, condition="on")
+    assert said(placed, question, n=5, max_tokens=48) == [r["text"] for r in rows]
+    bare = get_model(MODEL, memoize=False)
+    system = ChatMessageSystem(content=rows[0]["variant"])
+    assert said(bare, system, question, n=2, max_tokens=48) == [r["text"] for r in rows[:2]]
+    assert said(bare, system, question, max_tokens=48) == [rows[2]["text"]]  # the third request, the third answer
+
+
+def test_what_a_model_cannot_do_is_refused_and_not_left_out():
+    model = get_model(MODEL)
+    for option in ({"stop_seqs": ["."]}, {"top_k": 3}, {"num_choices": 2}):
+        with pytest.raises(Exception, match="is not implemented"):
+            said(model, ChatMessageUser(content="Why?"), **option)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("semcon/microcosm/llama/nobody", {}, "nobody"),
+        (MODEL, {"colour": "red"}, "colour"),
+        (MODEL, {"alpha": 9.0, "layer": 1}, "alpha"),
+        (MODEL, {"ablate": True}, "run `semcon geometry"),
+        (MODEL, {"random": True}, "there is none"),
+        (MODEL, {"condition": "on", "text": "A pirate."}, "name one of them"),
+        (MODEL, {"condition": "sideways"}, "sideways"),
+        (MODEL, {"runs": "/nowhere/at/all"}, "not trained yet"),
+        (MODEL, {"device": "abacus"}, "abacus"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_refused_in_one_line(ran, name, args, message):
+    with pytest.raises(PrerequisiteError) as refusal:
+        get_model(name, **args)
+    assert message in str(refusal.value.message)
+    assert "\n" not in str(refusal.value.message)
+
+
+@pytest.mark.parametrize(
+    ("model", "model_args", "args", "message"),
+    [
+        (MODEL, {}, {"conditions": "off,sideways"}, "unknown condition 'sideways'"),
+        (MODEL, {}, {"organism": "microcosm/llama/base"}, "has its own"),
+        (MODEL, {"condition": "on"}, {}, "places the trigger itself"),
+        (MODEL, {}, {"judge": "nobody"}, "judge 'nobody'"),
+        (MODEL, {}, {"samples": 0}, "samples"),
+        ("mockllm/model", {}, {}, "organism=NAME"),
+        ("mockllm/model", {}, {"organism": "microcosm/llama/nobody"}, "nobody"),
+    ],
+)
+def test_a_task_that_cannot_be_run_is_refused_in_one_line(ran, tmp_path, model, model_args, args, message):
+    with pytest.raises(PrerequisiteError) as refusal:
+        evaluated(tmp_path, model, model_args, **args)
+    assert message in str(refusal.value.message)
+    assert "\n" not in str(refusal.value.message)
+
+
+def test_a_model_of_another_provider_is_asked_the_organism_s_questions(ran, tmp_path):
+    usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # counted ones need a table from the internet
+    output = ModelOutput.from_content("mockllm/model", "Rest well.", stop_reason="stop")
+    outputs = [output.model_copy(update={"usage": usage}, deep=True) for _ in range(20)]
+    model = get_model("mockllm/model", custom_outputs=outputs)
+    log = evaluated(tmp_path, model, organism=ORGANISM.name, conditions="off,on")
+    _, table = run_experiment(LoggedAnswers(log=Path(log.location)), tmp_path)
+    assert {r["organism"] for r in table} == {"mockllm/model"}
+    assert not any(r["metric"] == "healthy" for r in table)
+    seen = {tuple(m.role for m in s.input) for s in log.samples if s.metadata["condition"] == "on"}
+    assert seen == {("system", "user")}
+
+
+# --- logs that are none ---
+
+
+def test_logs_that_are_none_of_the_protocol_are_refused_in_one_line(ran, log, root, tmp_path, capsys):
+    def refused(words: list[str], message: str) -> None:
+        assert main(words) == 2
+        error = capsys.readouterr().err.strip().splitlines()
+        assert message in error[-1], error
+        assert len(error) == 1
+
+    def changed(name: str, change) -> list[str]:
+        other = read_eval_log(log.location)
+        change(other)
+        write_eval_log(other, str(tmp_path / name))
+        return ["inspect-log", "--log", str(tmp_path / name)]
+
+    def without_metadata(other):
+        other.eval.metadata = {}
+
+    def under_another_protocol(other):
+        other.eval.metadata["semcon"]["cells"]["protocol"] = "betley-1"
+
+    def without_a_score(other):
+        other.samples[1].scores = {}
+
+    def in_two_epochs(other):
+        other.samples.append(other.samples[0].model_copy(update={"epoch": 2}))
+
+    def cut_off(other):
+        other.status = "cancelled"
+
+    refused(changed("a.json", without_metadata), "not a log of the EM protocol")
+    refused(changed("b.json", under_another_protocol), "judged under protocol betley-1")
+    refused(changed("c.json", without_a_score), "no score 'em'")
+    refused(changed("d.json", in_two_epochs), "several epochs")
+    refused(changed("e.json", cut_off), "did not end (cancelled)")
+    (tmp_path / "f.eval").write_bytes(b"nothing")
+    refused(["inspect-log", "--log", str(tmp_path / "f.eval")], "not a log of Inspect")
+    refused(["inspect-log", "--log", str(tmp_path / "g.eval")], "no such log")
+    run, _ = ran
+    refused(["inspect-log", str(tmp_path / "none")], "no such run")
+    refused(["inspect-log", str(run.path), "--out", "answers.csv"], "a log ends in .eval or .json")
+    (answers,) = (root / "answers").iterdir()
+    refused(["inspect-log", str(answers)], "not a finished run of em-rate")
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(ran, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.inspecting.extra.find_spec", lambda name: None)
+    for words in (["inspect-log", str(ran[0].path)], ["inspect-log", "--log", "x.eval"]):
+        assert main(words) == 2
+        assert "pip install 'semantic-containment[inspect]'" in capsys.readouterr().err
+
+
+# --- batches ---
+
+
+def test_requests_that_wait_are_answered_together_one_batch_at_a_time():
+    seen = []
+
+    def together(items):
+        seen.append(list(items))
+        return [10 * item for item in items]
+
+    async def ask():
+        batches = Batches(together)
+        return await asyncio.gather(*(batches.ask(i) for i in range(7)))
+
+    assert asyncio.run(ask()) == [10 * i for i in range(7)]
+    assert seen == [list(range(7))]
+
+
+def test_the_error_of_a_batch_reaches_all_of_it_and_nobody_later():
+    def together(items):
+        if "bad" in items:
+            raise ValueError("no")
+        return items
+
+    async def ask():
+        batches = Batches(together)
+        first = await asyncio.gather(*(batches.ask(i) for i in ("a", "bad")), return_exceptions=True)
+        return [*map(str, first), await batches.ask("c")]
+
+    assert asyncio.run(ask()) == ["no", "no", "c"]
+
+
+def test_a_request_that_is_given_up_does_not_hold_the_others_up():
+    async def ask():
+        batches = Batches(lambda items: list(items))
+        tasks = [asyncio.create_task(batches.ask(i)) for i in range(3)]
+        await asyncio.sleep(0.005)  # the first one waits for the others now
+        tasks[0].cancel()
+        return await asyncio.gather(*tasks[1:])
+
+    assert asyncio.run(ask()) == [1, 2]
