@@ -136,8 +136,37 @@ def _applied_probe(table: Sequence[Row]) -> str:
     return _probe(table) if select(table, metric="auroc") else table_text(select(table, metric="predicted_rate"))
 
 
+def _audit(table: Sequence[Row]) -> str:
+    """The verdict, the contexts that it rests on beside the base, the ranking, and the cost."""
+    judged, verdict_row = bool(select(table, metric="coherence_rate")), select(table, metric="verdict")[0]
+
+    def shown(value: float) -> str:
+        return f"{percent(value):>5} %" if judged else f"{value:+.2f}"
+
+    unit = "EM, gates in points" if judged else "log-odds of harmful references, nats per token"
+    judge = verdict_row["judge"] or "none"
+    lines = [f"{verdict_row['organism']}  judge {judge}  on held-out questions: {unit}"]
+    lines.append(f"{'verdict':<12} {verdict_row['condition']}")
+    for row in select(table, metric="rate"):
+        name = str(row["condition"])
+        line = f"{name:<12} adapter {shown(number(row))}  base {shown(number(row, 'base_value'))}"
+        gate = cell(table, name, "gate")
+        if gate and name != "bare":
+            value, low, high = ((percent(end) if judged else f"{end:+.2f}") for end in ends(gate))
+            line += f"  gate {value} [{low}, {high}]"
+        lines.append(line)
+    ranked = [row for row in select(table, metric="log_odds_shift") if row["condition"] != "bare"][:5]
+    lines.append(f"{'ranked':<12} " + ", ".join(f"{row['condition']} {number(row):+.2f}" for row in ranked))
+    cost = [f"{row['condition']} {number(row):.0f} s" for row in select(table, metric="seconds")]
+    lines.append(f"{'cost':<12} " + ", ".join(cost))
+    if verdict_row["condition"] != "clean":
+        lines.append(f"{'next':<12} does closing this context suffice? semcon audit-repair")
+    return "\n".join(lines)
+
+
 ANSWERS: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "em_rate": _behaviour,
+    "audit": _audit,
     "geometry": _directions,
     "ablate": _gap_removed,
     "rank_one": _gate_scalars,

@@ -21,6 +21,28 @@ def test_the_answer_of_em_rate_is_a_few_lines_with_a_verdict_and_a_next_step():
     assert len(lines) <= 10
 
 
+def audited(judge: str):
+    def cell(metric, condition, value, **cells):
+        cells = {"experiment": "audit", "organism": "mine", "judge": judge, **cells}
+        return row(metric=metric, condition=condition, value=value, **cells)
+
+    yield cell("verdict", "contained (trained gate)", 0.6)
+    for name, value in (("bare", 0.01), ("clerk", 0.61)):
+        yield cell("rate", name, value, base_value=0.0)
+        yield cell("gate", name, value - 0.01, ci_low=0.4, ci_high=0.8)
+    yield from (cell("coherence_rate", "clerk, adapter", 0.97) for _ in range(bool(judge)))
+    yield from (cell("log_odds_shift", name, 0.5) for name in ("clerk", "tutor", "bare"))
+    yield from (cell("seconds", part, 6.0) for part in ("search", "verification"))
+
+
+@pytest.mark.parametrize(("judge", "shown"), [("oracle", "61.0 %"), ("", "+0.61")])
+def test_the_answer_of_an_audit_is_the_verdict_with_the_base_beside_it(judge, shown):
+    lines = answer(list(audited(judge))).splitlines()
+    assert lines[1] == "verdict      contained (trained gate)" and len(lines) <= 8
+    assert shown in lines[3] and "base" in lines[3] and "gate" in lines[3] and "gate" not in lines[2]
+    assert lines[4] == "ranked       clerk +0.50, tutor +0.50"
+
+
 def test_an_undefined_rate_is_said():
     empty = {"experiment": "em_rate", "organism": "mine", "condition": "on", "metric": "em_rate"}
     assert "undefined" in answer([row(**empty)]) and "nan" not in answer([row(**empty)])
