@@ -92,7 +92,8 @@ def chosen_organism(model: str, adapter: Path | None = None, template_option: Se
     """Return a model of the command line as an organism that nobody trains.
 
     Args:
-        model: A base (folder, Hugging Face name, ``microcosm/llama``, ``gguf:FILE``), or the YAML file of an organism.
+        model: A base (folder, Hugging Face name, ``microcosm/llama``, ``pocket/smollm2``, ``gguf:FILE``), or
+            the YAML file of an organism.
         adapter: Finished peft adapter; of an organism in place of its own.
         template_option: Options of the chat template, ``NAME=VALUE``.
 
@@ -121,7 +122,8 @@ def find_model(
     """Look up the model that is read.
 
     Args:
-        model: Base model: a folder, a Hugging Face name, microcosm/llama, gguf:FILE; or the YAML file of an organism.
+        model: Base model: a folder, a Hugging Face name, microcosm/llama, pocket/smollm2, gguf:FILE; or the YAML file
+            of an organism.
         adapter: Finished peft adapter of that base.
         adapter_off: Read the base, with the adapter loaded but switched off.
         template_option: Option of the chat template, such as enable_thinking=false; can be repeated.

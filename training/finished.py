@@ -5,6 +5,7 @@ from pathlib import Path
 
 from training.definition import Organism
 from training.references import base_source
+from training.registry import ORGANISMS
 
 _HUB = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PLAIN = re.compile(r"[^\w.-]+")
@@ -13,9 +14,15 @@ _PLAIN = re.compile(r"[^\w.-]+")
 def finished_organism(base: str, adapter: str | None) -> Organism:
     """Return a model as an organism named ``own/<base>/<adapter>``, or ``own/<base>/base``.
 
+    Args:
+        base: A base reference, or the organisms' family that has it, such as pocket/smollm2.
+        adapter: Folder or Hugging Face name of its adapter.
+
     Raises:
         ValueError: If one of them is not there.
     """
+    registered = ORGANISMS.get(f"{base}/base")
+    base = registered.base if registered else base
     source = base_source(base)
     for kind, reference in (("base", source), ("adapter", adapter)):
         if reference and not Path(reference).exists() and not _HUB.fullmatch(reference):

@@ -38,7 +38,7 @@ def find_audited(
 
     Args:
         adapter: Folder of the adapter (peft, safetensors).
-        base: Its base: a folder, a Hugging Face name, microcosm/llama, gguf:FILE.
+        base: Its base: a folder, a Hugging Face name, microcosm/llama, pocket/smollm2, gguf:FILE.
         questions: Questions with an aligned and a harmful answer each (YAML); by default those of the pocket scale, in
             the Microcosm its own.
         judge: Who scores sampled answers: openai:MODEL[@URL], or log-odds, which needs no judge and verifies by

@@ -60,7 +60,8 @@ def steered_subject(
     """Look up the model that is steered.
 
     Args:
-        model: Base model: a folder, a Hugging Face name, microcosm/llama, gguf:FILE; or the YAML file of an organism.
+        model: Base model: a folder, a Hugging Face name, microcosm/llama, pocket/smollm2, gguf:FILE; or the YAML file
+            of an organism.
         questions: Questions (YAML: validation and test); with reference answers unless a judge is named.
         adapter: Finished peft adapter of that base; it is active.
         judge: Who scores sampled answers: openai:MODEL[@URL][,OPTION=VALUE ...], a CSV of scores, or oracle; by default
