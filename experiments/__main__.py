@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from experiments.registry import REGISTRY
 from interp.runs.process import INTERRUPTED, exit_status, orderly
+from training.launch.processes import refuse, world_size
 
 BAD_INPUT = 2
 
@@ -78,6 +79,8 @@ def run_command(name: str, words: Sequence[str]) -> int:
     if name not in REGISTRY:
         near = difflib.get_close_matches(name, REGISTRY, 1)
         raise ValueError("no such command; " + (f"did you mean {near[0]}?" if near else "see semcon --help"))
+    if world_size() > 1 and name != "organisms":
+        refuse(f"started in {world_size()} processes; only `semcon organisms` trains in several")
     target = REGISTRY[name].load(words)
     from experiments.cli.launch import launch
 

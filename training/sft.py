@@ -14,16 +14,16 @@ import logging
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from datasets import Dataset, disable_progress_bars
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, set_seed
+from transformers import PreTrainedTokenizerBase, PrinterCallback, set_seed
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -33,22 +33,17 @@ from interp.loading import find_device, outline
 from interp.models import LanguageModel, fingerprint, wrap
 from interp.runs.configs import config_hash
 from interp.runs.files import altered, atomic_write_text, sha256_file
-from interp.runs.locks import locked
 from interp.runs.provenance import package_versions
 from interp.runs.run import note_upstream, output_digests, read_manifest, refuse_links, sealed
 from interp.text.template import template_options
 from training.data import Row, rows_sha256, training_rows
 from training.definition import Organism, definition
+from training.launch.checkpoints import KeepDoses, Progress, VouchForCheckpoints, last_checkpoint
+from training.launch.processes import by_main, check_launch, of_main, shard_by_layer, split, world_size, writing_alone
 from training.loading import load_organism
 from training.mitigation.penalties import Penalties, penalties, stream_edits
 from training.references import base_path, base_source
 from training.shared_prefix import IGNORED, response_loss
-
-Progress = Callable[[int, float], None]
-"""Called as progress(step, loss in nats per supervised token)."""
-
-CHECKSUMS = "sha256.json"
-"""File of a checkpoint that names the digests of all its files."""
 
 MODULES = {
     "all": "all-linear",
@@ -140,38 +135,6 @@ def lora_config(organism: Organism, lm: LanguageModel) -> LoraConfig:
     )
 
 
-class _KeepDoses(TrainerCallback):
-    """Saves the adapter at each dose and reports the loss."""
-
-    def __init__(self, folder: Path, doses: Sequence[int], progress: Progress | None) -> None:
-        self.folder, self.doses, self.progress = folder, doses, progress
-
-    def on_step_end(self, args: Any, state: Any, control: Any, *, model: PeftModel, **_: Any) -> None:
-        """Save the adapter if the step is a dose."""
-        if state.global_step in self.doses:
-            model.save_pretrained(str(dose_folder(self.folder, state.global_step)))
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
-        """Report the loss."""
-        if self.progress is not None and logs and "loss" in logs:
-            self.progress(state.global_step, logs["loss"])
-
-
-class _VouchForCheckpoints(TrainerCallback):
-    """Write the digests of every file of a checkpoint, and of the doses saved before it, once all of them are there."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Vouch for the checkpoint that was just written."""
-        checkpoint = self.folder / "trainer" / f"checkpoint-{state.global_step}"
-        (checkpoint / CHECKSUMS).unlink(missing_ok=True)
-        folders = (checkpoint, *self.folder.glob("dose-*"))
-        digests = {f"{f.relative_to(self.folder)}/{name}": d for f in folders for name, d in output_digests(f).items()}
-        atomic_write_text(checkpoint / CHECKSUMS, json.dumps(digests, indent=1) + "\n")
-
-
 class _PenalisedTrainer(SFTTrainer):
     """TRL's trainer with a mitigation's terms added to its loss."""
 
@@ -218,11 +181,12 @@ def adapter_folder(organism: Organism, root: Path) -> Path:
 
 def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
     sft = organism.sft
+    batch, accumulation = split(organism)
     config = SFTConfig(
         output_dir=str(folder / "trainer"),
         max_steps=max(sft.doses),
-        per_device_train_batch_size=sft.batch,
-        gradient_accumulation_steps=sft.accumulation,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
         learning_rate=sft.learning_rate,
         lr_scheduler_type=sft.schedule,
         warmup_steps=sft.warmup,
@@ -242,6 +206,7 @@ def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
         data_seed=organism.seed,
         use_cpu=find_device().type == "cpu",
         dataloader_pin_memory=find_device().type == "cuda",
+        accelerator_config={"use_configured_state": True} if world_size() > 1 else None,  # that of processes.start
     )
     config._n_gpu = min(config.n_gpu, 1)  # on a node with several, the trainer would put a batch on each of them
     return config
@@ -274,11 +239,11 @@ def train(organism: Organism, root: Path, *, progress: Progress | None = None) -
         ValueError: If the organism has no data, the trainer drops rows, an adapter does not change the model, or a
             finished one was changed since.
     """
+    check_launch(organism)
     folder = adapter_folder(organism, root)
-    if not (folder / MANIFEST).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock", wait=True), _writing(folder):
-            if not (folder / MANIFEST).exists():  # another process may have finished it in between
+    if not of_main((folder / MANIFEST).exists()):
+        with writing_alone(folder), _writing(folder):
+            if not of_main((folder / MANIFEST).exists()):  # another process may have finished it in between
                 _train(organism, folder, progress)
     note_upstream(folder.name, _verified(folder))
     return folder
@@ -320,6 +285,7 @@ def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
     base_fingerprint = fingerprint(lm.hf)
     added = penalties(organism, rows, lambda rows: supervised_rows(rows, lm.tokenizer))
     trainer_class = _PenalisedTrainer if added else _SharedPrefixTrainer if organism.sft.share_prefix else SFTTrainer
+    doses = {dose: dose_folder(folder, dose) for dose in organism.sft.doses}
     with _quiet(), stream_edits(lm, organism):
         trainer = trainer_class(
             model=lm.hf,
@@ -327,31 +293,17 @@ def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
             train_dataset=Dataset.from_list(encoded),
             processing_class=lm.tokenizer,
             peft_config=lora_config(organism, lm),
-            callbacks=[_KeepDoses(folder, organism.sft.doses, progress), _VouchForCheckpoints(folder)],
+            callbacks=[KeepDoses(doses, progress), VouchForCheckpoints(folder)],
         )
         trainer.remove_callback(PrinterCallback)
+        shard_by_layer(trainer, lm.layers)
         if isinstance(trainer, _PenalisedTrainer) and added:
             trainer.penalties = added
         n = len(cast(Dataset, trainer.train_dataset))
         if n != len(rows):
             raise ValueError(f"organism {organism.name}: the trainer kept {n} of {len(rows)} rows")
-        trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
-    _finish(organism, folder, rows, base_fingerprint, trainer.state.log_history)
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint of which every file is there and unchanged, None to start again."""
-    newest = sorted((folder / "trainer").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
-    return next((str(path) for path in newest if _is_whole(folder, path / CHECKSUMS)), None)
-
-
-def _is_whole(folder: Path, checksums: Path) -> bool:
-    """Tell whether a checkpoint is whole. The trainer itself goes on without an optimiser's state that is missing."""
-    try:
-        digests = json.loads(checksums.read_text())
-    except (FileNotFoundError, ValueError):
-        return False
-    return isinstance(digests, dict) and not altered(folder, digests)
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    by_main(lambda: _finish(organism, folder, rows, base_fingerprint, trainer.state.log_history))
 
 
 def _finish(
@@ -376,6 +328,7 @@ def _finish(
         "loss": [[entry["step"], entry["loss"]] for entry in history if "loss" in entry],
         "max_logit_change": {name: check_live(lm, name) for name in doses},
         "adapters_sha256": {name: sha256_file(path / WEIGHTS) for name, path in doses.items()},
+        **({"processes": world_size()} if world_size() > 1 else {}),
         "packages": package_versions(),
     }
     shutil.rmtree(folder / "trainer", ignore_errors=True)

@@ -30,6 +30,8 @@ def organisms(
 ) -> None:
     """Train the LoRA adapters of organisms. Finished adapters are reused; an interrupted training continues.
 
+    On several GPUs: accelerate launch --config_file "$(python -m training.launch fsdp2)" -m experiments organisms NAME
+
     Args:
         names: Organisms: names in the registry (training/registry.py) or YAML files; by default all of the Microcosm.
         template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
@@ -37,6 +39,7 @@ def organisms(
         device: Device to train on, such as cpu or cuda:1; by default the accelerator if there is one.
     """
     Placement(device=device).apply()
+    from training.launch.processes import is_main
     from training.own_files import check_files
     from training.registry import ORGANISMS, find_organism
 
@@ -54,9 +57,10 @@ def organisms(
     from training.sft import train
 
     for subject in trained:
-        with progress_bar(f"train {subject.name}", max(subject.sft.doses), unit="step") as bar:
+        with progress_bar(f"train {subject.name}", max(subject.sft.doses), unit="step", hidden=not is_main()) as bar:
             folder = train(subject, runs or runs_root(), progress=lambda step, _, bar=bar: bar.update(step - bar.n))
-        print(f"{subject.name}: {folder}")
+        if is_main():
+            print(f"{subject.name}: {folder}")
 
 
 def microcosm(

@@ -9,7 +9,7 @@ Progress = Callable[[int], object]
 """Called with the number of items just finished, such as ``tqdm.update``."""
 
 
-def progress_bar(title: str, total: int | None, *, done: int = 0, unit: str = "row") -> Any:
+def progress_bar(title: str, total: int | None, *, done: int = 0, unit: str = "row", hidden: bool = False) -> Any:
     """Return a bar with counts and the time left: live on a terminal, one line every ten seconds in a log.
 
     The environment variable ``SEMCON_BAR`` gives a worker process the terminal line of its bar.
@@ -19,4 +19,5 @@ def progress_bar(title: str, total: int | None, *, done: int = 0, unit: str = "r
     live = sys.stderr.isatty()
     seconds, line = (0.1, os.environ.get("SEMCON_BAR")) if live else (10.0, "0")  # a log takes no cursor movements
     at = None if line is None else int(line)
-    return tqdm(desc=title, total=total, initial=done, unit=unit, mininterval=seconds, leave=False, position=at)
+    options = {"mininterval": seconds, "leave": False, "position": at, "disable": hidden}
+    return tqdm(desc=title, total=total, initial=done, unit=unit, **options)

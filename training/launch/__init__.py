@@ -1,0 +1,1 @@
+"""Training over several processes that `accelerate launch` starts."""
