@@ -37,7 +37,7 @@ HOME = {
     "transformer_lens": ("interp/bridges/via_transformer_lens.py",),
     "nnsight": ("interp/bridges/via_nnsight.py",),
     "statsmodels": ("experiments/behaviour/axes.py",),
-    "ray": ("experiments/executor.py",),
+    "ray": ("experiments/pipelines/on_ray.py",),
     "inspect_ai": ("experiments/inspecting/",),
 }
 TORCH_FREE = (

@@ -43,10 +43,10 @@ class Mitigations(Pipeline):
         """Run every cell, then write the table and the counts."""
         cells, out = self.cells(), self.out or self.runs
         first = [*self.bases(cells), *(self.cell(cell) for cell in cells if plain(cell) == cell)]
-        rows = run_stages([first], self.runs, "without mitigation", workers=self.workers)
+        rows = run_stages([first], self.runs, "without mitigation", workers=self.workers, on=self.on)
         targets = trained_rates(rows)
         rest = [self.cell(cell, targets[plain(cell).name]) for cell in cells if plain(cell) != cell]
-        rows += run_stages([rest], self.runs, "mitigations", workers=self.workers)
+        rows += run_stages([rest], self.runs, "mitigations", workers=self.workers, on=self.on)
         write_table(out / TABLE, beside_bases(rows, cells))
         write_counts(out / COUNTS, [*first, *rest], self.runs)
         print(f"{len(cells)} organisms\ntables  {out / TABLE}, {out / COUNTS}")

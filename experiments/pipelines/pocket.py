@@ -26,7 +26,7 @@ from experiments.behaviour.preference import Condition, Preference
 from experiments.behaviour.preference_compared import Measured, compared
 from experiments.cli.placement import Placement
 from experiments.directions.geometry import Geometry
-from experiments.pipelines.workers import run_stages
+from experiments.pipelines.workers import Executor, run_stages
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import Experiment, run_experiment
@@ -76,6 +76,7 @@ class Pocket:
     """Two arms, ten steps, three contexts: the same path in minutes, too little for conclusions."""
     workers: NotNegative = 0
     """Worker processes; 0 = one per core."""
+    on: Annotated[Executor, tyro.conf.arg(name="")] = Executor()  # noqa: RUF009
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
     place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
@@ -97,7 +98,7 @@ class Pocket:
         arms = [*self.preferences(), *self.promptable()]
         bases = dict.fromkeys(arm.of_base() for arm in arms)
         stages = [[*bases, *self.doses()], arms, *self.mechanisms()]
-        rows = run_stages(stages, self.runs, "pocket", workers=self.workers)
+        rows = run_stages(stages, self.runs, "pocket", workers=self.workers, on=self.on)
         rows = [r for r in rows if not r["organism"].endswith("/base")]  # every arm's rows have its base beside it
         rows += compared([self._measured(arm) for arm in arms])
         table = self.runs / "pocket.csv.gz"

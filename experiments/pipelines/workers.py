@@ -1,4 +1,4 @@
-"""Experiments over worker processes of one thread each; the results do not depend on the number of processes."""
+"""Experiments over worker processes of one thread each, or over a cluster; the results do not depend on which."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from annotated_types import MinLen
+from annotated_types import Ge, MinLen
 
 from experiments.cli.placement import Placement
 from experiments.spec import Experiment, run_experiment
@@ -27,18 +28,46 @@ from interp.runs.run import runs_root
 from interp.runs.table import Row
 from training.grid import FAMILIES, Family
 
+if TYPE_CHECKING:
+    from experiments.pipelines.on_ray import Tasks
+
 Rescue = Callable[[Experiment, Exception], list[Row]]
 """Makes the rows of an experiment that failed, or raises its error again."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Executor:
+    """What executes the runs of a command."""
+
+    executor: Literal["processes", "ray"] = "processes"
+    """processes: worker processes of this machine; ray: tasks of a Ray cluster (pip install '.[ray]')."""
+    ray_address: str | None = None
+    """HOST:PORT of the cluster's head, or local for a cluster of this machine alone; by default $RAY_ADDRESS, else the
+    cluster that this machine is part of."""
+    gpus_per_run: Annotated[float, Ge(0)] = 0.0
+    """GPUs of each run on a Ray cluster; 0.5 lets two runs share one."""
+
+    def __post_init__(self) -> None:
+        """Refuse options of a cluster without one.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        check_fields(self)
+        given = [("--ray-address", self.ray_address is not None), ("--gpus-per-run", self.gpus_per_run > 0)]
+        if wrong := [name for name, is_given in given if is_given and self.executor != "ray"]:
+            raise ValueError(f"{wrong[0]}: needs --executor ray")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """A command that runs many experiments on the Microcosm, in stages, over worker processes."""
+    """A command that runs many experiments on the Microcosm, in stages, over worker processes or a cluster."""
 
     families: Annotated[tuple[Family, ...], MinLen(1)] = FAMILIES
     """Families of the Microcosm."""
     workers: NotNegative = 0
     """Worker processes; 0 = one per core."""
+    on: Annotated[Executor, tyro.conf.arg(name="")] = Executor()
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
     place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
@@ -62,11 +91,17 @@ class Pipeline:
     def run(self, title: str, rescue: Rescue | None = None) -> list[Row]:
         """Run every stage; see ``run_stages``."""
         check_room(getattr(self, "out", None) or self.runs)
-        return run_stages(list(self.stages()), self.runs, title, workers=self.workers, rescue=rescue)
+        return run_stages(list(self.stages()), self.runs, title, workers=self.workers, on=self.on, rescue=rescue)
 
 
 def run_stages(
-    stages: Sequence[Sequence[Experiment]], root: Path, title: str, *, workers: int = 0, rescue: Rescue | None = None
+    stages: Sequence[Sequence[Experiment]],
+    root: Path,
+    title: str,
+    *,
+    workers: int = 0,
+    on: Executor = Executor(),
+    rescue: Rescue | None = None,
 ) -> list[Row]:
     """Run experiments stage by stage; return the rows of all tables, in the order of the experiments.
 
@@ -75,17 +110,35 @@ def run_stages(
         root: Folder of all runs.
         title: Title of the progress bar.
         workers: Worker processes; 0 = one per core.
+        on: What executes them.
         rescue: Makes the rows of an experiment that fails; without it the first error stops everything.
     """
     check_room(root)
     tables: dict[int, list[Row]] = {}
     every = [experiment for stage in stages for experiment in stage]
-    with Workers(workers or os.cpu_count() or 1, root) as pool, progress_bar(title, len(every), unit="run") as bar:
+    with _pool(workers, root, on) as pool, progress_bar(title, len(every), unit="run") as bar:
         for stage in stages:
             for index, result in pool.run(stage, len(tables)):
                 tables[index] = _rescued(every[index], result, rescue) if isinstance(result, Exception) else result
                 bar.update()
     return [row for index in sorted(tables) for row in tables[index]]
+
+
+def _pool(workers: int, root: Path, on: Executor) -> Workers | Tasks:
+    """Return what executes experiments.
+
+    Raises:
+        ValueError: If Ray is not installed, its cluster cannot be used, or a number of workers is given for it.
+    """
+    if on.executor != "ray":
+        return Workers(workers or os.cpu_count() or 1, root)
+    if workers:
+        raise ValueError(f"--workers {workers}: a cluster has as many as its nodes have cores; leave it out")
+    if find_spec("ray") is None:
+        raise ValueError("--executor ray: Ray is not installed; pip install '.[ray]'")
+    from experiments.pipelines.on_ray import Tasks
+
+    return Tasks(root, on.ray_address, on.gpus_per_run)
 
 
 def _rescued(experiment: Experiment, error: Exception, rescue: Rescue | None) -> list[Row]:
