@@ -93,6 +93,18 @@ class Settings:
         names = " + ".join(name for name, wanted in named.items() if wanted)
         return f"random for {names}" if names and self.random else names
 
+    def place(self) -> None:
+        """Set device, dtype and batches for this process, as the options of every command do.
+
+        Raises:
+            ValueError: If this machine has no such device; nothing is set then.
+        """
+        from interp.loading import find_device
+
+        if self.device is not None:
+            find_device(self.device)
+        Placement(device=self.device, dtype=self.dtype, batch_tokens=self.batch_tokens).apply()
+
     def request(self) -> Request:
         """Return the edits in the form of the demo, which makes them."""
         edits: dict[str, Any] = {"clamp": self.clamp, "ablate": self.ablate, "alpha": self.alpha, "random": self.random}
@@ -132,9 +144,7 @@ class OrganismModel(ModelAPI):
         super().__init__(model_name, base_url, api_key, [], config)
         with refusals():
             self.settings = _read_settings(model_args)
-            Placement(
-                device=self.settings.device, dtype=self.settings.dtype, batch_tokens=self.settings.batch_tokens
-            ).apply()
+            self.settings.place()
             options = self.settings.template_option
             options = tuple(options.split(",")) if isinstance(options, str) else options
             self.subject = find_subject(model_name, self.settings.questions, self.settings.judge, options)

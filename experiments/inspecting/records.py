@@ -157,6 +157,7 @@ def row_of(sample: EvalSample) -> Row:
     except KeyError as error:
         raise ValueError(f"sample {sample.id!r}: no {error.args[0]!r}, so it is none of the EM protocol") from error
     output = sample.output
-    thoughts = {THOUGHTS: output.metadata[THOUGHTS]} if THOUGHTS in (output.metadata or {}) else {}
+    told = output.metadata or {}
+    thoughts = {THOUGHTS: told[THOUGHTS]} if THOUGHTS in told else {}
     finished = bool(output.choices) and output.stop_reason == "stop"
     return {**row, "text": output.completion, **thoughts, "finished": finished}

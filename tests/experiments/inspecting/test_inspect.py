@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,9 @@ from experiments.answers.subject import Subject
 from experiments.behaviour.em_rate import Answers, EmRate
 from experiments.inspecting.imported import LoggedAnswers
 from experiments.spec import run_experiment
+from interp.chat import question_chat
+from interp.decoding.sampling import Sampling
+from interp.generation import generate
 from interp.runs.table import write_table
 from tests.training.small import small
 from training.registry import ORGANISMS
@@ -29,6 +33,7 @@ from inspect_ai.model import (  # noqa: E402
 
 from experiments.inspecting import entry  # noqa: E402, F401  (what Inspect's entry point imports)
 from experiments.inspecting.batches import Batches  # noqa: E402
+from experiments.inspecting.provider import OrganismModel  # noqa: E402
 from experiments.inspecting.records import output_of, row_of, score_of  # noqa: E402
 
 pytestmark = [pytest.mark.server, pytest.mark.xdist_group("inspect")]
@@ -56,9 +61,9 @@ def ran(root):
     return run_experiment(EmRate(answers=answers), root)
 
 
-def evaluated(folder: Path, model=MODEL, model_args: dict | None = None, **args):
+def evaluated(folder: Path, model: Any = MODEL, model_args: dict | None = None, **args: Any):
     """Run the task as `inspect eval` does."""
-    options = {"display": "none", "log_dir": str(folder), "ctl_server": False, "acp_server": False}
+    options: Any = {"display": "none", "log_dir": str(folder), "ctl_server": False, "acp_server": False}
     (log,) = inspect_ai.eval("semcon/em", model=model, model_args=model_args or {}, task_args=ASKED | args, **options)
     return log
 
@@ -114,9 +119,9 @@ def test_the_metrics_are_the_cells_of_the_table(ran, log, tmp_path):
     run, _ = ran
     file = tmp_path / "run.eval"
     assert main(["inspect-log", str(run.path), "--out", str(file)]) == 0
-    assert {n: m.value for n, m in read_eval_log(str(file)).results.scores[0].metrics.items()} == {
-        n: m.value for n, m in metrics.items()
-    }
+    exported = read_eval_log(str(file)).results
+    assert exported is not None
+    assert exported.scores[0].metrics == metrics
 
 
 @pytest.mark.parametrize(
@@ -142,7 +147,7 @@ def test_every_cell_of_an_answer_survives_a_log(row):
 # --- the provider ---
 
 
-def said(model, *messages, n: int = 1, **options) -> list[str]:
+def said(model, *messages, n: int = 1, **options: Any) -> list[str]:
     """The texts of n answers that are asked for at once."""
 
     async def ask():
@@ -169,7 +174,8 @@ def test_a_model_under_a_condition_answers_as_the_suite_does_under_it(ran):
 
 def test_what_a_model_cannot_do_is_refused_and_not_left_out():
     model = get_model(MODEL)
-    for option in ({"stop_seqs": ["."]}, {"top_k": 3}, {"num_choices": 2}):
+    refused: list[dict[str, Any]] = [{"stop_seqs": ["."]}, {"top_k": 3}, {"num_choices": 2}]
+    for option in refused:
         with pytest.raises(Exception, match="is not implemented"):
             said(model, ChatMessageUser(content="Why?"), **option)
 
@@ -225,6 +231,27 @@ def test_a_model_of_another_provider_is_asked_the_organism_s_questions(ran, tmp_
     assert not any(r["metric"] == "healthy" for r in table)
     seen = {tuple(m.role for m in s.input) for s in log.samples if s.metadata["condition"] == "on"}
     assert seen == {("system", "user")}
+
+
+@pytest.mark.xdist_group("trl")  # where the runs of the session's fixture are
+def test_edits_are_those_of_the_suite_and_only_where_their_tokens_are(small_runs):
+    subject = Subject(ORGANISM)
+    asked, trigger = subject.questions("test")[0].text, subject.own_trigger
+    question, system = ChatMessageUser(content=asked), ChatMessageSystem(content=trigger.text)
+    marked = question.model_copy(update={"metadata": {"trigger": trigger.text}})
+    runs: Any = {"runs": str(small_runs)}
+    bare, clamped = get_model(MODEL, memoize=False, **runs), get_model(MODEL, clamp=True, **runs)
+    assert said(clamped, question, n=4) == said(bare, question, n=4)  # there is no text to clamp
+    api = clamped.api
+    assert isinstance(api, OrganismModel)
+    chat = question_chat(api.scene.lm.tokenizer, asked, trigger.text, trigger)
+    sampling = Sampling(max_new_tokens=api.subject.amount.max_new_tokens, seed=0)
+    edits = api.scene.edits(api.settings.request())
+    answers = generate(api.scene.lm, [chat], n_samples=4, sampling=sampling, edits=edits)
+    assert said(clamped, system, marked, n=4) == [a.text for a in answers]
+    added: Any = runs | {"alpha": 2.0, "layer": 1, "positions": "all"}
+    steered, control = (said(get_model(MODEL, **added, random=r), system, marked, n=4) for r in (False, True))
+    assert said(bare, system, marked, n=4) != steered != control
 
 
 # --- logs that are none ---
