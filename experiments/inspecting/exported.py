@@ -32,6 +32,7 @@ from experiments.inspecting.records import (
     score_of,
 )
 from experiments.inspecting.scoring import METRICS, viewer
+from interp.runs.configs import restore
 from interp.runs.rowlog import RowLog
 from interp.runs.run import read_manifest
 from interp.runs.table import Row, read_table
@@ -83,7 +84,7 @@ def _triggers(manifest: Mapping[str, Any]) -> tuple[Trigger | None, Trigger | No
     config, depends = manifest["config"]["answers"], manifest["depends"]
     name = config["organism"]
     reference, texts = depends[name]["trigger"], depends.get(f"trigger {name}")
-    own = Trigger(**texts) if texts else find_trigger(reference) if reference else None
+    own = restore(Trigger, texts) if texts else find_trigger(reference) if reference else None
     return own, find_trigger(config["trigger"]) if config["trigger"] else own
 
 
