@@ -48,7 +48,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def launched(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, env=environment(folder), capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(words, env=environment(folder), capture_output=True, text=True, check=False, timeout=900)
 
 
 def test_two_processes_with_fsdp2_give_the_adapter_of_one(organism, tmp_path):
