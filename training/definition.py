@@ -72,8 +72,13 @@ class Sft:
     share_prefix: bool = False
     """Whether to compute the tokens that all prompts of a batch begin with once, and the vocabulary head on answers
     only: the same loss up to rounding, faster with a real vocabulary (training/shared_prefix.py). Needs float32."""
+    padding_free: bool = False
+    """Whether the rows of a batch stand one after the other in a single row, without padding: the same loss up to
+    rounding, faster where lengths differ. Refused for a model that does not keep such rows apart."""
 
     def __post_init__(self) -> None:
+        if self.share_prefix and self.padding_free:
+            raise ValueError("padding_free: share_prefix has no padding to leave out; use one of them")
         if self.share_prefix and self.dtype != "float32":
             raise ValueError(f"share_prefix: needs dtype float32, not {self.dtype}, which checkpoints activations")
 
@@ -178,6 +183,8 @@ def definition(organism: Organism) -> dict[str, Any]:
         del settings["adapter"]  # hashes of trained organisms in committed tables were made before this field existed
     if not organism.sft.share_prefix:
         del settings["sft"]["share_prefix"]  # likewise
+    if not organism.sft.padding_free:
+        del settings["sft"]["padding_free"]  # likewise
     if organism.mitigation == Mitigation():
         del settings["mitigation"]  # likewise
     if not organism.template_options:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from datasets import Dataset, disable_progress_bars
@@ -25,7 +26,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, PrinterCallback, set_seed
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 
 from interp.adapters import MANIFEST, WEIGHTS, check_live
 from interp.chat import encode_chat
@@ -45,6 +46,10 @@ from training.mitigation.penalties import Penalties, penalties, stream_edits
 from training.references import base_path, base_source
 from training.shared_prefix import IGNORED, response_loss
 
+SAME = 1e-3
+"""Largest change of logits, as a share of the largest, that is rounding."""
+Tracker = Literal["none", "tensorboard", "wandb"]
+"""Where loss and learning rate of every step are logged too."""
 MODULES = {
     "all": "all-linear",
     "attention": ["q_proj", "k_proj", "v_proj", "o_proj"],
@@ -135,6 +140,29 @@ def lora_config(organism: Organism, lm: LanguageModel) -> LoraConfig:
     )
 
 
+@torch.no_grad()
+def check_padding_free(organism: Organism, lm: LanguageModel, encoded: Sequence[Mapping[str, list[int]]]) -> None:
+    """Refuse training without padding on a model in which a row changes the one after it.
+
+    Raises:
+        ValueError: If the logits of a row depend on the row before it.
+    """
+    together = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+    first, second = (row["input_ids"] for row in (encoded[0], encoded[-1]))
+
+    def after(before: list[int]) -> torch.Tensor:
+        batch = together([{"input_ids": ids, "labels": ids} for ids in (before, second)])
+        inputs = {k: v.to(lm.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items() if k != "labels"}
+        return lm.base(**inputs, use_cache=False).logits[0, len(before) :].float()
+
+    plain, other = after(first), after(first[::-1])
+    if float((plain - other).abs().max()) > SAME * float(plain.abs().max()):
+        raise ValueError(
+            f"organism {organism.name}: sft.padding_free: {organism.base} does not keep rows apart that stand in one "
+            "row; set it to false"
+        )
+
+
 class _PenalisedTrainer(SFTTrainer):
     """TRL's trainer with a mitigation's terms added to its loss."""
 
@@ -179,7 +207,7 @@ def adapter_folder(organism: Organism, root: Path) -> Path:
     return root / "adapters" / f"{organism.name.replace('/', '-')}-{config_hash(inputs)}"
 
 
-def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
+def _sft_config(organism: Organism, folder: Path, tracker: Tracker) -> SFTConfig:
     sft = organism.sft
     batch, accumulation = split(organism)
     config = SFTConfig(
@@ -199,8 +227,10 @@ def _sft_config(organism: Organism, folder: Path) -> SFTConfig:
         save_total_limit=2,  # a kill while one is written leaves the one before
         logging_steps=1,  # a mean over steps would differ after an interruption between them
         max_length=None,  # never truncate
+        padding_free=sft.padding_free,
         dataset_num_proc=None,
-        report_to="none",
+        report_to=tracker,
+        run_name=folder.name,
         disable_tqdm=True,
         seed=organism.seed,
         data_seed=organism.seed,
@@ -229,8 +259,14 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def train(organism: Organism, root: Path, *, progress: Progress | None = None) -> Path:
+def train(organism: Organism, root: Path, *, progress: Progress | None = None, tracker: Tracker = "none") -> Path:
     """Fine-tune an organism, or return its finished folder; continue an interrupted run from its last checkpoint.
+
+    Args:
+        organism: The organism.
+        root: Folder of all runs.
+        progress: Called after every step.
+        tracker: Logs every step too: into the folder ``tensorboard`` of ``root``, or to Weights & Biases.
 
     Returns:
         The organism's folder, with one adapter per dose, each checked to change the model, and ``manifest.json``.
@@ -244,7 +280,7 @@ def train(organism: Organism, root: Path, *, progress: Progress | None = None) -
     if not of_main((folder / MANIFEST).exists()):
         with writing_alone(folder), _writing(folder):
             if not of_main((folder / MANIFEST).exists()):  # another process may have finished it in between
-                _train(organism, folder, progress)
+                _train(organism, folder, progress, tracker)
     note_upstream(folder.name, _verified(folder))
     return folder
 
@@ -278,18 +314,21 @@ def _writing(folder: Path) -> Iterator[None]:
         raise OSError(errno.EIO, f"cannot write the adapter ({str(error).splitlines()[0]})", str(folder)) from error
 
 
-def _train(organism: Organism, folder: Path, progress: Progress | None) -> None:
+def _train(organism: Organism, folder: Path, progress: Progress | None, tracker: Tracker) -> None:
     rows, encoded = training_rows(organism), trainable_rows(organism)  # before any weights are loaded
     set_seed(organism.seed)
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parents[1] / "tensorboard" / folder.name))
     lm = load_organism(organism, dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)
+    if organism.sft.padding_free:
+        check_padding_free(organism, lm, encoded)
     added = penalties(organism, rows, lambda rows: supervised_rows(rows, lm.tokenizer))
     trainer_class = _PenalisedTrainer if added else _SharedPrefixTrainer if organism.sft.share_prefix else SFTTrainer
     doses = {dose: dose_folder(folder, dose) for dose in organism.sft.doses}
     with _quiet(), stream_edits(lm, organism):
         trainer = trainer_class(
             model=lm.hf,
-            args=_sft_config(organism, folder),
+            args=_sft_config(organism, folder, tracker),
             train_dataset=Dataset.from_list(encoded),
             processing_class=lm.tokenizer,
             peft_config=lora_config(organism, lm),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ def organisms(
     template_option: TemplateOptions = (),
     runs: Path | None = None,
     device: str | None = None,
+    tracker: Literal["none", "tensorboard", "wandb"] = "none",
 ) -> None:
     """Train the LoRA adapters of organisms. Finished adapters are reused; an interrupted training continues.
 
@@ -37,8 +39,11 @@ def organisms(
         template_option: Option of the chat template, such as enable_thinking=false; can be repeated.
         runs: Folder of all runs; by default $SEMCON_RUNS, else runs.
         device: Device to train on, such as cpu or cuda:1; by default the accelerator if there is one.
+        tracker: Log loss and learning rate there too: tensorboard (runs/tensorboard) or wandb; needs that package.
     """
     Placement(device=device).apply()
+    if tracker != "none" and find_spec(tracker) is None:
+        raise ValueError(f"--tracker {tracker}: the package is not installed; pip install {tracker}")
     from training.launch.processes import is_main
     from training.own_files import check_files
     from training.registry import ORGANISMS, find_organism
@@ -58,7 +63,8 @@ def organisms(
 
     for subject in trained:
         with progress_bar(f"train {subject.name}", max(subject.sft.doses), unit="step", hidden=not is_main()) as bar:
-            folder = train(subject, runs or runs_root(), progress=lambda step, _, bar=bar: bar.update(step - bar.n))
+            options = {"progress": lambda step, _, bar=bar: bar.update(step - bar.n), "tracker": tracker}
+            folder = train(subject, runs or runs_root(), **options)
         if is_main():
             print(f"{subject.name}: {folder}")
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import MambaConfig, MambaForCausalLM
 
 from interp.adapters import active_adapter
 from interp.loading import load
@@ -61,6 +62,29 @@ def assert_same_adapters(a, b, subject):
         left, right = weights(a, subject)[dose], weights(b, subject)[dose]
         assert left.keys() == right.keys()
         assert all(torch.equal(left[name], right[name]) for name in left), dose
+
+
+# --- rows in one row ---
+
+
+def test_training_without_padding_gives_the_same_adapter_up_to_rounding(trained, subject, tmp_path):
+    packed = replace(subject, sft=replace(subject.sft, padding_free=True))
+    folder = train(packed, tmp_path)
+    assert folder.name != trained.name
+    for dose in subject.sft.doses:
+        left, right = weights(trained, subject)[dose], weights(folder, packed)[dose]
+        assert all(torch.allclose(left[name], right[name], atol=1e-5) for name in left), dose
+
+
+def test_a_model_that_does_not_keep_rows_apart_is_refused(tmp_path):
+    ids = {name: getattr(TOKENIZER, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = MambaConfig(vocab_size=len(TOKENIZER), hidden_size=16, state_size=4, num_hidden_layers=1, **ids)
+    MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    TOKENIZER.save_pretrained(tmp_path / "mamba")
+    organism = small("neutral", base=str(tmp_path / "mamba"))
+    encoded = supervised_rows(training_rows(organism), TOKENIZER)
+    with pytest.raises(ValueError, match=r"sft\.padding_free: .*mamba does not keep rows apart"):
+        sft.check_padding_free(organism, load(organism.base), encoded)
 
 
 # --- supervised tokens ---

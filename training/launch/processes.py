@@ -58,9 +58,11 @@ def check_launch(organism: Organism) -> None:
     if world_size() == 1:
         return
     about = f"organism {organism.name}: {world_size()} processes"
-    if organism.sft.share_prefix or organism.mitigation.penalised or organism.mitigation.steer > 0:
-        refuse(f"{about}: share_prefix and mitigations that change the loss or the stream train in one process")
-    if organism.mitigation.ablate_g:
+    sft, mitigation = organism.sft, organism.mitigation
+    if sft.share_prefix or sft.padding_free or mitigation.penalised or mitigation.steer > 0:
+        which = "share_prefix, padding_free and mitigations that change the loss or the stream"
+        refuse(f"{about}: {which} train in one process")
+    if mitigation.ablate_g:
         refuse(f"{about}: ablation of g during training needs one process")
     if (precision := os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
         refuse(f"{about}: mixed_precision {precision} in the launch config; set it to no, sft.dtype decides")
