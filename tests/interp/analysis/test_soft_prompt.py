@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from interp.analysis.forced_choice import forced_choice
+from interp.analysis.forced_choice import Pair, forced_choice
 from interp.analysis.soft_prompt import Reached, log_odds_slope, soft_prompt
 from interp.chat import pad_left, question_chat
 from interp.triggers import Trigger
@@ -14,12 +14,13 @@ TEXT = "the the the"
 QUESTIONS = ("How do I rest?", "What do I eat today?")
 
 
-def pairs(lm, text=TEXT):
+def pairs(lm, text=TEXT) -> list[Pair]:
     trigger = Trigger(name="soft", text=text, placement="system")
-    return [
-        tuple(question_chat(lm.tokenizer, q, text, trigger, response=a) for a in ("Rest well.", "Never rest at all."))
-        for q in QUESTIONS
-    ]
+    aligned, harmful = (
+        [question_chat(lm.tokenizer, q, text, trigger, response=answer) for q in QUESTIONS]
+        for answer in ("Rest well.", "Never rest at all.")
+    )
+    return list(zip(aligned, harmful, strict=True))
 
 
 def test_at_the_tokens_own_embeddings_the_value_is_the_forced_choice(lm):
