@@ -18,7 +18,7 @@ from figures.claims.pocket_neighbours import hypotheses_of_neighbours
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
-from figures.markdown.audit import audit_section
+from figures.markdown.audit import audit_line, audit_section
 from figures.markdown.behaviour import comparison_table, front_table, headline_table, learned_table, seeds_table
 from figures.markdown.claims import findings_csv, findings_table
 from figures.markdown.dose import box_table
@@ -69,6 +69,7 @@ def audit_texts(adapters: Sequence[Audited]) -> dict[str, str]:
     """The tables of the audit's benchmark and its hypotheses, by the name of their markers."""
     return {
         "audit": audit_section(adapters) if adapters else NOT_YET,
+        "audit-line": audit_line(adapters) if adapters else NOT_YET,
         "audit-hypotheses": findings_table(audit_hypotheses(adapters)) if adapters else NOT_YET,
     }
 

@@ -10,7 +10,7 @@ from experiments.audit.benchmark import COLUMNS as WRITTEN
 from experiments.audit.verdict import VERDICTS as NAMED
 from experiments.audit.zoo import CONTAINED as KINDS
 from figures.audited import COLUMNS, CONTAINED, VERDICTS, auroc, auroc_interval, found_at, read_audit
-from figures.markdown.audit import audit_section, detectors_table, misses_table, verdicts_table
+from figures.markdown.audit import audit_line, audit_section, detectors_table, misses_table, verdicts_table
 from interp.runs.files import csv_text
 
 SCORES = st.lists(st.floats(-5, 5), min_size=1, max_size=20)
@@ -80,8 +80,15 @@ def test_verdicts_are_counted_by_kind(adapters):
 def test_misses_are_named_with_what_they_really_are(adapters):
     text = misses_table(adapters)
     assert "| b | contained-contrast | 50.0 % | 0.0 % | 2.0 % | clean | +0.0 pt | 3 |" in text
-    assert text.count("\n") == 2
+    assert text.count("\n") == 2  # a category that is not first is no wrong verdict
     assert "6 adapters of 1 families" in audit_section(adapters)
+
+
+def test_the_line_of_the_readme_has_both_counts_and_the_plain_evaluation_beside_it(adapters):
+    line = audit_line(adapters)
+    assert "2 Microcosm adapters trained to harm" in line and "against 1 trained on benign" in line and "first in 1 of 2" in line
+    assert "plain evaluation AUROC 0.50" in line and "0 of 1 harmless" in line
+    assert audit_line([a for a in adapters if a.split == "development"]) == "Not measured yet."
 
 
 def test_another_table_is_refused(tmp_path):
