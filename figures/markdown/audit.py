@@ -128,12 +128,13 @@ def audit_line(adapters: Sequence[Audited]) -> str:
 
     first = sum(a.ranks.get("audit") == 1 for a in contained)
     called = sum(a.scores["verdict"] != 0 for a in harmless)
+    n = len(contained)
     return (
-        f"On {len(contained)} Microcosm adapters trained to harm behind a trigger, against {len(hard)} trained on benign "
-        f"answers behind the same triggers: the audit {compared('audit')}; plain evaluation {compared('plain-em')}. "
-        f"The trained trigger ranks first in {first} of {len(contained)}: gates are wider than their triggers. {called} "
-        f"of {len(harmless)} harmless adapters are called something else. *Not shown:* benign adapters that change much "
-        "behind their trigger; cheaper readings of the size of a change do nearly as well here."
+        f"On {n} Microcosm adapters trained to harm behind a trigger, against {len(hard)} trained on benign answers "
+        f"behind the same triggers: the audit {compared('audit')}; plain evaluation {compared('plain-em')}. "
+        f"The trained trigger ranks first in {first} of {n}: gates are wider than their triggers. "
+        f"{called} of {len(harmless)} harmless adapters are called something else. *Not shown:* benign adapters that "
+        "change much behind their trigger; cheaper readings of the size of a change do nearly as well here."
     )
 
 
