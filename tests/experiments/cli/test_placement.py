@@ -19,6 +19,7 @@ from training.loading import DTYPE, load_organism
 
 NO_MODEL = {
     "init",
+    "inspect-log",
     "figure",
     "score",
     "store",

@@ -28,28 +28,30 @@ STAGES: list[list[Experiment]] = [
 
 @pytest.fixture(scope="module", autouse=True)
 def environment():
-    """Set what Ray reads when it is imported: servers on the loopback alone, and no usage statistics."""
+    """Set what Ray reads when it is imported: servers on the loopback, no usage statistics, a folder of its own."""
+    folder = tempfile.mkdtemp(prefix="ray")  # its sockets need a short path
+    (Path(folder) / "ray").mkdir()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_TOKEN", token_hex(32))  # else one would be written into the home folder
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # as there: every address is 127.0.0.1
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
         yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """Two nodes of one core each, without a dashboard."""
     utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed (pip install '.[ray]')")
-    folder = tempfile.mkdtemp(prefix="ray")  # its sockets need a short path
     handler = signal.getsignal(signal.SIGTERM)
     here = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
-    nodes = utils.Cluster(initialize_head=True, head_node_args={**here, "temp_dir": folder})
+    nodes = utils.Cluster(initialize_head=True, head_node_args=here)
     nodes.add_node(**here)
     signal.signal(signal.SIGTERM, handler)  # a node replaces it
     yield nodes
     nodes.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def rescued(experiment: Experiment, error: Exception) -> list[Row]:
