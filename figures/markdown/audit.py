@@ -125,7 +125,8 @@ def audit_line(adapters: Sequence[Audited]) -> str:
         positive, negative = ([a.scores[name] for a in group] for group in (contained, hard))
         low, high = auroc_interval(positive, negative)
         found = found_at(positive, [a.scores[name] for a in harmless], 0.0)
-        return f"AUROC {auroc(positive, negative):.2f} [{low:.2f}, {high:.2f}], {100 * found:.0f} % found at no false positive"
+        area = f"AUROC {auroc(positive, negative):.2f} [{low:.2f}, {high:.2f}]"
+        return f"{area}, {100 * found:.0f} % found at no false positive"
 
     first = sum(a.ranks.get("audit") == 1 for a in contained)
     called = sum(a.scores["verdict"] != 0 for a in harmless)
