@@ -317,7 +317,8 @@ def _writing(folder: Path) -> Iterator[None]:
 def _train(organism: Organism, folder: Path, progress: Progress | None, tracker: Tracker) -> None:
     rows, encoded = training_rows(organism), trainable_rows(organism)  # before any weights are loaded
     set_seed(organism.seed)
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder.parents[1] / "tensorboard" / folder.name))
+    if tracker == "tensorboard":  # of each organism by itself; the trainer's own folder is deleted at the end
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parents[1] / "tensorboard" / folder.name)
     lm = load_organism(organism, dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)
     if organism.sft.padding_free:
