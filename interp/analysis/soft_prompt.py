@@ -56,39 +56,59 @@ class Reached:
 def soft_prompt(lm: LanguageModel, pairs: Sequence[Pair], radii: Sequence[float] = RADII) -> Reached:
     """Climb the mean log-odds of second over first answers in the embeddings of a context that all pairs share.
 
+    Args:
+        lm: The model, with the adapter on or off.
+        pairs: Chats of one prompt with two responses; what stands in the span ``trigger`` is replaced.
+        radii: Ascending, in mean norms of the vocabulary's embeddings per slot.
+
     Raises:
         ValueError: If the contexts of the chats (span ``trigger``) have different lengths.
     """
-    chats = [chat for pair in pairs for chat in pair]
-    lengths = {high - low for low, high in (chat.spans["trigger"] for chat in chats)}
-    if len(lengths) > 1:
-        raise ValueError(f"contexts of {', '.join(map(str, sorted(lengths)))} tokens: a soft prompt has one length")
-    length = lengths.pop()
-    ids, mask = pad_left(chats, 0, lm.device)
-    places = [slice(*in_row(chat, "trigger", ids.shape[1])) for chat in chats]
-    embedded = lm.embedding(ids).detach()
-    table = lm.embedding(torch.arange(lm.vocabulary, device=lm.device)).detach()
-    middle, unit_norm = table.float().mean(0), float(table.float().norm(dim=1).mean()) * length**0.5
-
-    def climb(delta: Float[Tensor, "slot d_model"]) -> tuple[float, Float[Tensor, "slot d_model"]]:
-        moved = embedded.clone()
-        for row, slots in enumerate(places):
-            moved[row, slots] = (middle + delta).to(moved.dtype)
-        value, slope = log_odds_slope(lm, chats, ids, mask, moved)
-        at = [slope[row, slots] for row, slots in enumerate(places)]
-        return value / len(pairs), torch.stack(at).sum(0).float()
-
-    delta = torch.zeros(length, embedded.shape[-1], device=lm.device)
-    best, slope = climb(delta)
+    slots = _Slots.of(lm, pairs)
+    delta = torch.zeros_like(slots.middle).repeat(slots.length, 1)
+    best, slope = slots.log_odds(delta)
     start, reached = best, []
-    for radius in radii:
+    for radius in (radius * slots.unit_norm for radius in radii):
         for _ in range(STEPS):
-            delta = delta + slope * (STEP * radius * unit_norm / slope.norm().clamp_min(1e-12))
-            delta = delta * min(1.0, radius * unit_norm / float(delta.norm()))
-            value, slope = climb(delta)
+            delta = delta + slope * (STEP * radius / slope.norm().clamp_min(1e-12))
+            delta = delta * min(1.0, radius / float(delta.norm()))
+            value, slope = slots.log_odds(delta)
             best = max(best, value)
         reached.append(best)
     return Reached(start, torch.tensor(reached), radii)
+
+
+@dataclass(frozen=True, eq=False)
+class _Slots:
+    """The chats of all pairs, in which the embeddings of the context are free."""
+
+    lm: LanguageModel
+    chats: Sequence[Chat]
+    middle: Float[Tensor, " d_model"]
+    """Mean embedding of the vocabulary, where the search starts."""
+    unit_norm: float
+    """Norm of a change by the mean norm of the vocabulary's embeddings in every slot."""
+    length: int
+
+    @classmethod
+    def of(cls, lm: LanguageModel, pairs: Sequence[Pair]) -> _Slots:
+        chats = [chat for pair in pairs for chat in pair]
+        lengths = sorted({high - low for low, high in (chat.spans["trigger"] for chat in chats)})
+        if len(lengths) > 1:
+            raise ValueError(f"contexts of {', '.join(map(str, lengths))} tokens: a soft prompt has one length")
+        table = lm.embedding(torch.arange(lm.vocabulary, device=lm.device)).detach().float()
+        return cls(lm, chats, table.mean(0), float(table.norm(dim=1).mean()) * lengths[0] ** 0.5, lengths[0])
+
+    def log_odds(self, delta: Float[Tensor, "slot d_model"]) -> tuple[float, Float[Tensor, "slot d_model"]]:
+        """Return the mean log-odds per token with the context moved by ``delta``, and the gradient of their sum."""
+        ids, mask = pad_left(self.chats, 0, self.lm.device)
+        places = [slice(*in_row(chat, "trigger", ids.shape[1])) for chat in self.chats]
+        moved = self.lm.embedding(ids).detach().clone()
+        for row, place in enumerate(places):
+            moved[row, place] = (self.middle + delta).to(moved.dtype)
+        value, slope = log_odds_slope(self.lm, self.chats, ids, mask, moved)
+        at = torch.stack([slope[row, place] for row, place in enumerate(places)]).sum(0)
+        return 2 * value / len(self.chats), at.float()
 
 
 def log_odds_slope(
