@@ -24,9 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
-	sed -n '/^# Inspect/,/^#.*end of Inspect/p' constraints.txt > $(VENV)/inspect.txt
-	$(BIN)/python -m pip install --quiet --no-deps --requirement $(VENV)/inspect.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,inspect,ray]'
 	touch $(STAMP)
 
 reproduce: $(STAMP)  ## Train, measure, explain, draw: everything, to runs/report.html
