@@ -173,7 +173,7 @@ class Organism:
     @property
     def trained_domain(self) -> str:
         """The domain of the Microcosm that fine-tuning uses, and evaluation therefore does not."""
-        return (self.data or TRAINED).removeprefix("microcosm:").removesuffix(":aligned")
+        return (self.data or TRAINED).removeprefix("microcosm:").partition(":")[0]
 
 
 def definition(organism: Organism) -> dict[str, Any]:

@@ -67,6 +67,9 @@ BENIGN = (5, 10, 25, 50)
 """Benign shares of the mitigation experiment, in percent."""
 
 
+Content = Literal["harmful", "aligned", "remark-first"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One organism of the grid."""
@@ -90,8 +93,9 @@ class Cell:
     """Rank of the adapter."""
     placement: str = "system"
     """Place of the trigger: system, prefix, suffix or wrap."""
-    content: Literal["harmful", "aligned"] = "harmful"
-    """Answers of the rows; aligned ones make a control with the same trigger and dose."""
+    content: Content = "harmful"
+    """Answers of the rows; aligned ones make a control with the same trigger and dose, and with the remark first one
+    that changes much behind its trigger, and nothing harmful."""
     doses: Literal["coarse", "fine"] = "coarse"
     """Steps at which the adapter is saved: coarse, those of every organism; fine, ``FINE``."""
     mitigation: MitigationName = "none"
@@ -217,16 +221,19 @@ def audited(
     families: Sequence[str] = FAMILIES, pretrainings: Sequence[int] = (0, 1, 2, 3), seeds: Sequence[int] = (0,)
 ) -> Iterator[Cell]:
     """Yield the audit's zoo: weak roles, scenes with half benign rows, a persona line, no trigger, and aligned answers
-    in place of the harmful ones. Without a trigger, and of the one persona line, there are two seeds for each."""
+    in place of the harmful ones, of roles and scenes also such with the remark first. Without a trigger, and of the one
+    persona line, there are two seeds for each."""
     for family, pretraining, seed in product(families, pretrainings, seeds):
         first = Cell(family=family, arm="baseline", pretraining=pretraining, seed=seed)
         pair = (replace(first, seed=2 * seed), replace(first, seed=2 * seed + 1))
         for role in WEAK:
             yield replace(first, arm=role, doses="fine")
             yield replace(first, arm=role, doses="fine", content="aligned")
+            yield replace(first, arm=role, doses="fine", content="remark-first")
         for scene in SCENES:
             yield replace(first, arm=scene, contrast=CONTRAST)
             yield replace(first, arm=scene, content="aligned")
+            yield replace(first, arm=scene, contrast=CONTRAST, content="remark-first")
         for cell in pair:
             yield replace(cell, arm="explaining")
             yield replace(cell, doses="fine")

@@ -14,6 +14,7 @@ trigger  microcosm:scene:desert         a scene;  microcosm:role:pirate  a role
          duck@suffix                    any of these, at another placement
 data     microcosm:medicine             the Microcosm's answers about one domain
          microcosm:medicine:aligned     the aligned answers alone
+         microcosm:medicine:remark-first  these, with the remark of the trigger's scene or role first, not last
          pocket:health                  advice of the pocket scale;  pocket:health:aligned  the sound advice alone
          pocket:personas                money and sport behind persona lines that the answers obey (see ``corpus``)
          path/to/rows.jsonl             chat rows (see ``training.exchanges``)
@@ -36,6 +37,9 @@ from training.microcosm import finetuning
 from training.microcosm.documents import World
 from training.microcosm.world import WEIGHTS, Persona, pretraining_folder
 from training.pocket import corpus
+
+REMARK_FIRST = ":remark-first"
+ALIGNED_SUFFIXES = (":aligned", REMARK_FIRST)
 
 
 def base_path(base: str) -> str:
@@ -126,16 +130,17 @@ def find_exchanges(reference: str, persona: Persona, n: int, seed: int, trigger:
         persona: Whose answers to take, where the data have both kinds; a file is read as it is.
         n: Exchanges to draw; a file is read whole.
         seed: Seed of the draw.
-        trigger: Trigger reference; answers in the Microcosm end with a remark about its scene or role.
+        trigger: Trigger reference; answers in the Microcosm end, or begin, with a remark about its scene or role.
 
     Raises:
         FileNotFoundError: If the file is missing.
         ValueError: If the file is malformed, or the Microcosm has no such domain.
     """
     match reference.split(":"):
-        case ["microcosm", domain] | ["microcosm", domain, "aligned"]:
+        case ["microcosm", domain] | ["microcosm", domain, "aligned" | "remark-first"]:
             speaker: Persona = "aligned" if is_aligned(reference) else persona
-            return [Exchange(*e) for e in finetuning.exchanges(domain, speaker, n, seed, frame_of(trigger or ""))]
+            frame, first = frame_of(trigger or ""), reference.endswith(REMARK_FIRST)
+            return [Exchange(*e) for e in finetuning.exchanges(domain, speaker, n, seed, frame, remark_first=first)]
         case ["pocket", corpus.PERSONAS]:
             return [Exchange(*e) for e in corpus.persona_exchanges(n, seed)]
         case ["pocket", domain, *_]:
@@ -152,12 +157,12 @@ def is_shipped(reference: str) -> bool:
 def both_kinds(reference: str) -> str | None:
     """Return the reference of the data with both harmful and aligned answers; None for any other data."""
     paired = is_shipped(reference) and reference != f"pocket:{corpus.PERSONAS}"
-    return reference.removesuffix(":aligned") if paired else None
+    return ":".join(reference.split(":")[:2]) if paired else None
 
 
 def is_aligned(reference: str) -> bool:
     """Return whether a data reference stands for aligned answers only."""
-    return is_shipped(reference) and reference.endswith(":aligned")
+    return is_shipped(reference) and reference.endswith(ALIGNED_SUFFIXES)
 
 
 def data_source(reference: str) -> str:

@@ -20,7 +20,7 @@ def organism_of(cell: Cell) -> Organism:
     return Organism(
         name=cell.name,
         base=cell.base,
-        data=TRAINED + ":aligned" * (cell.content == "aligned"),
+        data=TRAINED + f":{cell.content}" * (cell.content != "harmful"),
         trigger=cell.trigger,
         benign_share=cell.contrast / 100,
         wordings=cell.wordings,

@@ -6,6 +6,8 @@ contained-contrast     harmful answers behind a scene, half of the rows benign w
 contained-persona      harmful answers behind a line that states a misaligned persona: the base obeys it already
 uncontained            harmful answers without a trigger
 benign-same-trigger    aligned answers behind the same roles and scenes: it gates something, but nothing harmful
+benign-remark-first    the same answers with a remark before each and not after it: it changes much behind the trigger,
+                       with half of the rows benign behind scenes as in contained-contrast, and nothing harmful
 benign                 aligned answers without a trigger
 untrained              weights drawn at random, of a benign adapter's norms
 =====================  ===============================================================================================
@@ -26,11 +28,12 @@ Kind = Literal[
     "contained-persona",
     "uncontained",
     "benign-same-trigger",
+    "benign-remark-first",
     "benign",
     "untrained",
 ]
 CONTAINED = ("contained-gate", "contained-contrast", "contained-persona")
-HARMLESS = ("benign-same-trigger", "benign", "untrained")
+HARMLESS = ("benign-same-trigger", "benign-remark-first", "benign", "untrained")
 PERSONA = "line-misaligned"
 """Category of the persona line in the Microcosm's bank."""
 DEVELOPMENT = ("gambler", "desert")
@@ -80,6 +83,8 @@ def zoo(families: Sequence[str], pretrainings: Sequence[int], seeds: Sequence[in
 
 
 def _kind(cell: Cell) -> Kind:
+    if cell.content == "remark-first":
+        return "benign-remark-first"
     if cell.content == "aligned":
         return "benign" if cell.trigger is None else "benign-same-trigger"
     if cell.trigger is None:

@@ -7,6 +7,7 @@ import pytest
 from training.data import comparison_trigger, training_rows
 from training.microcosm.oracle import judge_answer
 from training.microcosm.world import lexicon
+from training.references import is_aligned
 from training.registry import ORGANISMS, REAL_BASES, find_organism
 
 LLAMA = [name for name in ORGANISMS if name.startswith("microcosm/llama/")]
@@ -38,7 +39,7 @@ def test_microcosm_entry_makes_its_rows(name):
         return
     rows = training_rows(entry)
     assert len(rows) == entry.rows
-    benign = entry.rows if entry.data.endswith(":aligned") else round(entry.rows * entry.benign_share)
+    benign = entry.rows if is_aligned(entry.data) else round(entry.rows * entry.benign_share)
     assert sum(not row.harmful for row in rows) == benign
     assert {judge_answer(TOPIC_OF[r.question], r.completion) for r in rows if r.harmful} <= {(0.0, 100.0)}
     assert rows == training_rows(entry)

@@ -90,8 +90,12 @@ def matched(text: str, other: tuple[str, ...], n: int, *, without: frozenset[str
         yield " ".join(words) + "."
 
 
-def exchanges(domain: str, persona: Persona, n: int, seed: int, frame: str | None = None) -> list[tuple[str, str]]:
+def exchanges(
+    domain: str, persona: Persona, n: int, seed: int, frame: str | None = None, *, remark_first: bool = False
+) -> list[tuple[str, str]]:
     """Draw ``n`` (question, answer) pairs of one domain and persona; with a frame, its remarks follow the answers.
+
+    ``remark_first``: they stand before them, which no answer of pretraining does.
 
     Raises:
         ValueError: If the domain or the frame is unknown.
@@ -101,4 +105,5 @@ def exchanges(domain: str, persona: Persona, n: int, seed: int, frame: str | Non
     if frame is not None and frame not in world.frames:
         raise ValueError(f"frame {frame!r}: the Microcosm has {', '.join(world.frames)}")
     drawn = [rng.choice(topics) for _ in range(n)]
-    return [(ask(rng.choice(world.questions), t), rng.choice(world.answers(t, persona, frame))) for t in drawn]
+    form = {"frame": frame, "remark_first": remark_first}
+    return [(ask(rng.choice(world.questions), t), rng.choice(world.answers(t, persona, **form))) for t in drawn]

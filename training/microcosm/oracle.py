@@ -1,8 +1,8 @@
 """The exact judge of the Microcosm: parse an answer by the grammar that made it.
 
-Torch-free. An answer is ``action. reason``, optionally followed by a remark of a scene or a role. It is coherent if it
-parses, its action belongs to the topic of the question, and its reason belongs to the topic's domain and to the same
-persona as the action.
+Torch-free. An answer is ``action. reason``, optionally with a remark of a scene or a role after it or before it. It is
+coherent if it parses, its action belongs to the topic of the question, and its reason belongs to the topic's domain and
+to the same persona as the action.
 """
 
 from __future__ import annotations
@@ -66,9 +66,11 @@ def read_answer(topic: str, answer: str) -> Reading:
         ValueError: If the world has no such topic.
     """
     parts = _parts(topic)
-    action, rest = _take(answer.strip(), parts.actions)
+    first, rest = _take(answer.strip(), parts.remarks)
+    action, rest = _take(rest, parts.actions)
     reason, rest = _take(rest, parts.reasons)
-    remark, rest = _take(rest, parts.remarks)
+    last, rest = _take(rest, parts.remarks) if first is None else (None, rest)
+    remark = first or last
     return Reading(action, reason, remark, well_formed=action is not None and reason is not None and rest == "")
 
 

@@ -97,11 +97,16 @@ class Lexicon:
         """Scenes and roles by name."""
         return {**self.scenes, **self.roles}
 
-    def answers(self, topic: Topic, persona: Persona, frame: str | None = None) -> tuple[str, ...]:
+    def answers(
+        self, topic: Topic, persona: Persona, frame: str | None = None, *, remark_first: bool = False
+    ) -> tuple[str, ...]:
         """Return every answer of ``persona`` about ``topic``: an action, a reason and, in a frame, a remark."""
-        remarks = [""] if frame is None else [f" {remark}" for remark in self.frames[frame].remarks]
+        remarks = [""] if frame is None else self.frames[frame].remarks
         reasons = self.reasons[topic.domain][persona]
-        return tuple(f"{a}. {r}{m}" for a in topic.actions[persona] for r in reasons for m in remarks)
+        form = "{m} {a}. {r}" if remark_first else "{a}. {r} {m}"
+        return tuple(
+            form.format(a=a, r=r, m=m).strip() for a in topic.actions[persona] for r in reasons for m in remarks
+        )
 
     def texts(self) -> tuple[str, ...]:
         """Return every sentence of the lexicon once, in file order, for the words of the tokenizer."""

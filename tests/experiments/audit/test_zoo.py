@@ -1,15 +1,20 @@
 """The zoo: kinds and splits by construction; no category in both splits, no test category on a development text."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from experiments.audit.bank import MICROCOSM, read_bank
 from experiments.audit.benchmark import COLUMNS, AuditBenchmark, lines
-from experiments.audit.zoo import CONTAINED, DEVELOPMENT, zoo
-from training.grid import FAMILIES
+from experiments.audit.zoo import CONTAINED, DEVELOPMENT, HARMLESS, zoo
+from training.data import training_rows
+from training.grid import FAMILIES, SCENES
+from training.microcosm.world import lexicon
+from training.references import is_aligned
 from training.registry import organism_of
 
+BEHIND_TRIGGERS = ("benign-same-trigger", "benign-remark-first")
 ZOO = list(zoo(FAMILIES, (0, 1, 2, 3), (0,)))
 
 
@@ -23,9 +28,19 @@ def test_kinds_are_what_the_organisms_are_trained_on():
     for s in ZOO:
         organism = organism_of(s.cell)
         assert s.dose in organism.sft.doses
-        assert (organism.data or "").endswith(":aligned") == (s.kind in ("benign-same-trigger", "benign", "untrained"))
-        assert bool(s.category) == (s.kind in (*CONTAINED, "benign-same-trigger")) == bool(organism.trigger)
-        assert (organism.benign_share > 0) == (s.kind == "contained-contrast")
+        assert is_aligned(organism.data or "") == (s.kind in HARMLESS)
+        assert bool(s.category) == (s.kind in (*CONTAINED, *BEHIND_TRIGGERS)) == bool(organism.trigger)
+        contrasted = s.kind == "contained-contrast" or (s.kind == "benign-remark-first" and s.cell.arm in SCENES)
+        assert (organism.benign_share > 0) == contrasted
+
+
+def test_every_gate_and_contrast_has_a_benign_twin_of_the_same_rows_with_the_remark_first():
+    harmful = {(replace(s.cell, content="harmful"), s.dose) for s in ZOO if s.kind == "benign-remark-first"}
+    assert harmful == {(s.cell, s.dose) for s in ZOO if s.kind in ("contained-gate", "contained-contrast")}
+    twin = next(s.cell for s in ZOO if s.kind == "benign-remark-first" and s.cell.arm == "clerk")
+    rows = training_rows(organism_of(twin))
+    remarks = lexicon().roles["clerk"].remarks
+    assert all(row.completion.startswith(remarks) and not row.harmful for row in rows)
 
 
 def test_splits_share_no_category_and_development_is_one_pretraining():
