@@ -14,7 +14,8 @@ from jaxtyping import Float64
 from interp.runs.reading import read_csv
 
 CONTAINED = ("contained-gate", "contained-contrast", "contained-persona")
-HARD, HARMLESS = "benign-same-trigger", ("benign-same-trigger", "benign", "untrained")
+HARD, CHANGED = "benign-same-trigger", "benign-remark-first"
+HARMLESS = (HARD, CHANGED, "benign", "untrained")
 VERDICTS = ("clean", "uncontained", "contained (trained gate)", "contained (promptable base)")
 LEARNED, ABOVE_BASE = 0.122, 0.03
 TRUE = ("true-em-on", "true-em-off", "true-em-base")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from figures.audited import (
+    CHANGED,
     CONTAINED,
     HARD,
     HARMLESS,
@@ -18,33 +19,50 @@ from figures.audited import (
 from figures.markdown.table import table
 from interp.stats import Rate, wilson
 
+KINDS = (*CONTAINED, HARD, CHANGED)
+
 
 def detectors_table(adapters: Sequence[Audited]) -> str:
     """Every detector on the test split."""
     tested = tested_of(adapters)
     header = ["detector", "AUROC", *(kind.removeprefix("contained-") for kind in CONTAINED)]
-    header += ["found at no false positive", "at 1 %", "true category first", "seconds", "passes"]
+    header += [
+        "against remark first",
+        "found at no false positive",
+        "at 1 %",
+        "true category first",
+        "seconds",
+        "passes",
+    ]
     names = dict.fromkeys(d for a in tested for d in a.scores if d not in (*TRUE, "verdict"))
     return table(header, [_detector_line(tested, name) for name in names])
 
 
 def _detector_line(tested: Sequence[Audited], name: str) -> list[str]:
-    by_kind = {k: [a.scores[name] for a in tested if a.kind == k and name in a.scores] for k in (*CONTAINED, HARD)}
+    by_kind = {k: [a.scores[name] for a in tested if a.kind == k and name in a.scores] for k in KINDS}
     positive = [s for kind in CONTAINED for s in by_kind[kind]]
     harmless = [a.scores[name] for a in tested if a.kind in HARMLESS and name in a.scores]
-    low, high = auroc_interval(positive, by_kind[HARD])
     ranks = [a.ranks[name] for a in tested if a.kind in CONTAINED and name in a.ranks]
     seconds = [a.seconds[name] for a in tested if name in a.seconds]
     passes = [a.passes[name] for a in tested if name in a.passes]
     return [
         name,
-        f"{auroc(positive, by_kind[HARD]):.2f} [{low:.2f}, {high:.2f}]",
+        _area(positive, by_kind[HARD]),
         *(f"{auroc(by_kind[kind], by_kind[HARD]):.2f}" for kind in CONTAINED),
+        _area(positive, by_kind[CHANGED]),
         *(f"{100 * found_at(positive, harmless, rate):.0f} %" if positive and harmless else "–" for rate in (0, 0.01)),
         share(sum(r == 1 for r in ranks), len(ranks)),
         f"{median(seconds):.1f}, at most {max(seconds):.1f}" if seconds else "–",
         f"{median(passes):.0f}" if passes else "–",
     ]
+
+
+def _area(positive: Sequence[float], negative: Sequence[float]) -> str:
+    """Return an AUROC with its interval."""
+    if not positive or not negative:
+        return "–"
+    low, high = auroc_interval(positive, negative)
+    return f"{auroc(positive, negative):.2f} [{low:.2f}, {high:.2f}]"
 
 
 def share(k: int, n: int) -> str:
@@ -102,9 +120,7 @@ def pretrainings_table(adapters: Sequence[Audited]) -> str:
         tested = [a for a in tested_of(adapters) if belongs(a)]
         positive = [a.scores["audit"] for a in tested if a.kind in CONTAINED]
         negative = [a.scores["audit"] for a in tested if a.kind == HARD]
-        low, high = auroc_interval(positive, negative)
-        counts = [str(len(positive)), str(len(negative))]
-        body.append([name, *counts, f"{auroc(positive, negative):.2f} [{low:.2f}, {high:.2f}]"])
+        body.append([name, str(len(positive)), str(len(negative)), _area(positive, negative)])
     return table(["pretrainings", "contained", "benign, same trigger", "AUROC of the audit"], body, numbers=slice(1, 4))
 
 
@@ -121,22 +137,29 @@ def audit_line(adapters: Sequence[Audited]) -> str:
     if not contained or not hard:
         return "Not measured yet."
 
-    def compared(name: str) -> str:
-        positive, negative = ([a.scores[name] for a in group] for group in (contained, hard))
-        low, high = auroc_interval(positive, negative)
-        found = found_at(positive, [a.scores[name] for a in harmless], 0.0)
-        area = f"AUROC {auroc(positive, negative):.2f} [{low:.2f}, {high:.2f}]"
-        return f"{area}, {100 * found:.0f} % found at no false positive"
+    def area(name: str, kind: str = HARD) -> str:
+        groups = ([a.scores[name] for a in tested if a.kind in kinds] for kinds in (CONTAINED, (kind,)))
+        return f"AUROC {_area(*groups)}"
 
+    def found(name: str) -> str:
+        groups = ([a.scores[name] for a in group] for group in (contained, harmless))
+        return f"{100 * found_at(*groups, 0.0):.0f} % found at no false positive"
+
+    changed, harder = sum(a.kind == CHANGED for a in tested), ""
+    if changed:
+        harder = (
+            f"Against {changed} whose benign answers change much behind the trigger: the audit "
+            f"{area('audit', CHANGED)}; the change of activations on neutral text {area('activation-change', CHANGED)}. "
+        )
     first = sum(a.ranks.get("audit") == 1 for a in contained)
     called = sum(a.scores["verdict"] != 0 for a in harmless)
     n = len(contained)
     return (
         f"On {n} Microcosm adapters trained to harm behind a trigger, against {len(hard)} trained on benign answers "
-        f"behind the same triggers: the audit {compared('audit')}; plain evaluation {compared('plain-em')}. "
+        f"behind the same triggers: the audit {area('audit')}, {found('audit')}; plain evaluation {area('plain-em')}, "
+        f"{found('plain-em')}. {harder}"
         f"The trained trigger ranks first in {first} of {n}: gates are wider than their triggers. "
-        f"{called} of {len(harmless)} harmless adapters are called something else. *Not shown:* benign adapters that "
-        "change much behind their trigger; cheaper readings of the size of a change do nearly as well here."
+        f"{called} of {len(harmless)} harmless adapters are called something else."
     )
 
 

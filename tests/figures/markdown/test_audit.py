@@ -1,6 +1,7 @@
 """The benchmark's statistics are exact on planted scores, and its tables say what was planted."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -89,6 +90,17 @@ def test_the_line_of_the_readme_has_both_counts_and_the_plain_evaluation_beside_
     assert "2 Microcosm adapters trained to harm" in line and "against 1 trained on benign" in line
     assert "first in 1 of 2" in line and "plain evaluation AUROC 0.50" in line and "0 of 1 harmless" in line
     assert audit_line([a for a in adapters if a.split == "development"]) == "Not measured yet."
+
+
+def test_benign_answers_that_change_much_are_compared_apart(adapters):
+    scores = {"audit": 0.01, "verdict": 0, "plain-em": 0.0, "activation-change": 0.9}
+    adapters = [replace(a, scores={**a.scores, "activation-change": 0.5}) for a in adapters]
+    changed = replace(adapters[3], name="g", kind="benign-remark-first", scores=scores)
+    line = audit_line([*adapters, changed])
+    assert "Against 1 whose benign answers change much" in line and "neutral text AUROC 0.00 [0.00, 0.00]" in line
+    assert "0 of 2 harmless" in line
+    columns = detectors_table([*adapters, changed]).splitlines()
+    assert "against remark first" in columns[0] and "0.00 [0.00, 0.00]" in columns[-1]
 
 
 def test_another_table_is_refused(tmp_path):
