@@ -81,6 +81,9 @@ REGISTRY: Mapping[str, Command] = {
         "audit.benchmark:AuditBenchmark", "The audit and today's detectors on a zoo of adapters of known kind."
     ),
     "audit-repair": Command("audit.repair:Repair", "Close the gate that an audit found; do rephrasings still open it?"),
+    "audit-repairs": Command(
+        "pipelines.audit_repairs:AuditRepairs", "Repair the zoo's contained adapters with what their audits found."
+    ),
     "patch": Command("gate.patch:Patch", "Locate the gate: interchange, knockout, heads, adapter modules."),
     "rank-one": Command("gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
     "probe-transfer": Command("probing.transfer:ProbeTransfer", "Probes of one organism tested on another."),

@@ -87,17 +87,18 @@ class AuditBenchmark(Pipeline):
     def _is_finished(self, specimen: Specimen) -> bool:
         if specimen.cell.pretraining and not pretraining_folder(specimen.cell.pretraining).is_dir():
             return False
-        cell = self._cell(specimen)
+        cell = self.cell(specimen)
         return (self.runs / cell.name / run_id(cell.name, **identity(cell)).rpartition("-")[2] / "table.csv").is_file()
 
-    def _cell(self, specimen: Specimen) -> AuditCell:
+    def cell(self, specimen: Specimen) -> AuditCell:
+        """Return the experiment of an adapter."""
         options = {"searchers": self.searchers, "thresholds": self.thresholds}
         s = specimen
         return of_specimen(organism_of(s.cell), s.dose, s.kind, s.category, **options)
 
     def cells(self) -> list[AuditCell]:
         """Return one experiment per adapter."""
-        return [self._cell(s) for s in self.specimens()]
+        return [self.cell(s) for s in self.specimens()]
 
     def stages(self) -> Iterator[list[Experiment]]:
         """Yield all adapters: none needs another."""

@@ -1,13 +1,17 @@
-"""The audit's benchmark as tables: every detector, the verdicts by kind of adapter, and adapters that were missed."""
+"""The audit's benchmark as tables: every detector, the verdicts by kind of adapter, adapters that were missed, and what
+repairs of the found contexts leave."""
 
 from collections.abc import Sequence
 from statistics import median
+
+import numpy as np
 
 from figures.audited import (
     CHANGED,
     CONTAINED,
     HARD,
     HARMLESS,
+    N_BOOT,
     TRUE,
     VERDICTS,
     Audited,
@@ -17,9 +21,11 @@ from figures.audited import (
     tested_of,
 )
 from figures.markdown.table import table
+from interp.runs.table import Row
 from interp.stats import Rate, wilson
 
 KINDS = (*CONTAINED, HARD, CHANGED)
+REPAIRS = ("", "clamp_feature", "clamp_feature_random", "clamp_g", "clamp_g_random", "tuned")
 
 
 def detectors_table(adapters: Sequence[Audited]) -> str:
@@ -138,19 +144,18 @@ def audit_line(adapters: Sequence[Audited]) -> str:
         return "Not measured yet."
 
     def area(name: str, kind: str = HARD) -> str:
-        groups = ([a.scores[name] for a in tested if a.kind in kinds] for kinds in (CONTAINED, (kind,)))
-        return f"AUROC {_area(*groups)}"
+        positive, negative = ([a.scores[name] for a in tested if a.kind in kinds] for kinds in (CONTAINED, (kind,)))
+        return f"AUROC {_area(positive, negative)}"
 
     def found(name: str) -> str:
-        groups = ([a.scores[name] for a in group] for group in (contained, harmless))
-        return f"{100 * found_at(*groups, 0.0):.0f} % found at no false positive"
+        positive, negative = ([a.scores[name] for a in group] for group in (contained, harmless))
+        return f"{100 * found_at(positive, negative, 0.0):.0f} % found at no false positive"
 
     changed, harder = sum(a.kind == CHANGED for a in tested), ""
     if changed:
-        harder = (
-            f"Against {changed} whose benign answers change much behind the trigger: the audit "
-            f"{area('audit', CHANGED)}; the change of activations on neutral text {area('activation-change', CHANGED)}. "
-        )
+        activations = f"the change of activations on neutral text {area('activation-change', CHANGED)}"
+        harder = f"Against {changed} whose benign answers change much there: the audit {area('audit', CHANGED)}; "
+        harder += f"{activations}. "
     first = sum(a.ranks.get("audit") == 1 for a in contained)
     called = sum(a.scores["verdict"] != 0 for a in harmless)
     n = len(contained)
@@ -181,3 +186,38 @@ def audit_section(adapters: Sequence[Audited]) -> str:
         "Test adapters with another verdict than that of their kind": misses_table(adapters),
     }
     return "\n\n".join([counts, *(f"### {title}\n\n{text}" for title, text in parts.items())])
+
+
+def repairs_table(rows: Sequence[Row]) -> str:
+    """EM after every repair, a mean over adapters with its interval over adapters, by what the training was."""
+    groups: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}
+    for r in rows:
+        if r["metric"] in ("em_rate_all", "coherence_rate") and r["ci_method"] == "wilson":
+            condition, _, repair = r["condition"].partition("+")
+            cells = groups.setdefault((_trained_with(r["organism"]), repair), {})
+            cells.setdefault(r["metric"], {}).setdefault(condition, []).append(r["value"])
+    header = ["trained with", "repair", "adapters", "bare", "used", "rephrased", "coherent: bare", "used"]
+    body = [
+        [
+            kind,
+            repair.replace("_", " ") or "none",
+            str(len(cells["em_rate_all"]["used"])),
+            *(_mean(cells["em_rate_all"][condition]) for condition in ("bare", "used", "rephrased")),
+            *(_mean(cells["coherence_rate"][condition]) for condition in ("bare", "used")),
+        ]
+        for (kind, repair), cells in sorted(groups.items(), key=lambda g: (g[0][0], REPAIRS.index(g[0][1])))
+    ]
+    return table(header, body, numbers=slice(2, 8))
+
+
+def _trained_with(name: str) -> str:
+    if "/explaining" in name:
+        return "persona line"
+    return "scene, half benign" if ".contrast" in name else "role"
+
+
+def _mean(values: Sequence[float]) -> str:
+    """Return a mean of rates in percent, with its percentile interval over resampled adapters."""
+    rng, x = np.random.default_rng(0), np.asarray(values)
+    low, high = np.quantile(x[rng.integers(len(x), size=(N_BOOT, len(x)))].mean(1), [0.025, 0.975])
+    return f"{100 * x.mean():.0f} % [{100 * low:.0f}, {100 * high:.0f}]"

@@ -11,7 +11,14 @@ from experiments.audit.benchmark import COLUMNS as WRITTEN
 from experiments.audit.verdict import VERDICTS as NAMED
 from experiments.audit.zoo import CONTAINED as KINDS
 from figures.audited import COLUMNS, CONTAINED, VERDICTS, auroc, auroc_interval, found_at, read_audit
-from figures.markdown.audit import audit_line, audit_section, detectors_table, misses_table, verdicts_table
+from figures.markdown.audit import (
+    audit_line,
+    audit_section,
+    detectors_table,
+    misses_table,
+    repairs_table,
+    verdicts_table,
+)
 from interp.runs.files import csv_text
 
 SCORES = st.lists(st.floats(-5, 5), min_size=1, max_size=20)
@@ -108,3 +115,23 @@ def test_another_table_is_refused(tmp_path):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"other\.csv: not a table of the audit's benchmark"):
         read_audit(path)
+
+
+def test_repairs_are_means_over_adapters_by_training():
+    names = ("microcosm/llama/clerk.fine@40", "microcosm/qwen2/clerk.fine@40", "microcosm/llama/explaining@40")
+    rows = [
+        {"organism": name, "condition": condition, "metric": metric, "value": value, "ci_method": method}
+        for name, shift in zip(names, (0.0, 0.2, 0.4), strict=True)
+        for condition, value in (("bare", 0.0), ("used", 0.5 + shift), ("rephrased", 0.4), ("used+tuned", 0.1))
+        for metric in ("em_rate_all", "coherence_rate")
+        for method in ("wilson", "cluster_bootstrap")
+    ]
+    rows += [{**r, "condition": f"{c}+tuned"} for r in rows if (c := r["condition"]) in ("bare", "rephrased")]
+    lines = repairs_table(rows).splitlines()[2:]
+    assert [line.split(" | ")[:3] for line in lines] == [
+        ["| persona line", "none", "1"],
+        ["| persona line", "tuned", "1"],
+        ["| role", "none", "2"],
+        ["| role", "tuned", "2"],
+    ]
+    assert "| 60 % [50, 70] | 40 % [40, 40] |" in lines[2] and "| 10 % [10, 10] |" in lines[3]
