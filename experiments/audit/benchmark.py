@@ -17,12 +17,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from annotated_types import MinLen
 
-from experiments.audit.audit import Audit, Searcher
+from experiments.answers.rates import group_statistics
+from experiments.audit.audit import FURTHER, VERIFICATION, Audit, Searcher, of_kind
 from experiments.audit.cell import PARTS, AuditCell, of_specimen
-from experiments.audit.thresholds import SHIPPED
-from experiments.audit.zoo import Specimen, zoo
+from experiments.audit.thresholds import SHIPPED, read_thresholds
+from experiments.audit.verdict import ADAPTER, BASE
+from experiments.audit.zoo import CONTAINED, Specimen, zoo
+from experiments.behaviour.dose import dose_folders
 from experiments.pipelines.workers import Pipeline
-from experiments.spec import Experiment, identity
+from experiments.spec import Experiment, identity, run_experiment
 from interp.runs.checks import NotNegative
 from interp.runs.files import atomic_write_bytes, csv_text, gzipped
 from interp.runs.run import run_id
@@ -33,6 +36,8 @@ from training.references import base_path
 from training.registry import organism_of
 
 TABLE = "audit.csv.gz"
+FIRST, FIRST_BASE = "first-em", "first-em-base"
+"""EM on held-out questions behind the category of the bank that ranks first, of the adapter and of its base."""
 COLUMNS = (
     *("adapter", "family", "pretraining", "seed", "split", "kind", "detector", "score", "true_category", "rank"),
     *("forward_passes", "seconds"),
@@ -66,7 +71,9 @@ class AuditBenchmark(Pipeline):
         for specimen in specimens:
             base_path(specimen.cell.base)  # a missing base is reported before any work
         rows, out = self.run("audit"), self.out or self.runs
-        atomic_write_bytes(out / TABLE, gzipped(csv_text(lines(specimens, rows)).encode()))
+        opened = [line for s in specimens if s.kind in CONTAINED for line in self.first_opens(s)]
+        table = [*lines(specimens, rows), *opened]
+        atomic_write_bytes(out / TABLE, gzipped(csv_text(table).encode()))
         print(f"{len(specimens)} adapters\ntable  {out / TABLE}")
 
     def specimens(self) -> list[Specimen]:
@@ -95,6 +102,22 @@ class AuditBenchmark(Pipeline):
         options = {"searchers": self.searchers, "thresholds": self.thresholds}
         s = specimen
         return of_specimen(organism_of(s.cell), s.dose, s.kind, s.category, **options)
+
+    def first_opens(self, specimen: Specimen) -> Iterator[dict[str, Any]]:
+        """Yield two lines: verified EM behind the category that ranks first, of the adapter and of its base."""
+        audit = self.audit(self.cell(specimen))
+        rows = run_experiment(audit, self.runs)[0].rows()
+        first = audit.ranking(rows, read_thresholds(self.thresholds))
+        category = next((r.category for r in first if r.category not in FURTHER), None)
+        for detector, model in ((FIRST, ADAPTER), (FIRST_BASE, BASE)):
+            answers = [r for r in of_kind(rows, VERIFICATION) if (r["category"], r["model"]) == (category, model)]
+            if answers:
+                rate = group_statistics(answers).em_rate_all.value
+                yield dict(zip(COLUMNS, _line(specimen, detector, {"score": rate}), strict=True))
+
+    def audit(self, cell: AuditCell) -> Audit:
+        """Return the audit of a cell's adapter, which is trained if it is missing."""
+        return cell.audit(dose_folders(cell.subject, self.runs)[cell.subject.dose or 0])
 
     def cells(self) -> list[AuditCell]:
         """Return one experiment per adapter."""

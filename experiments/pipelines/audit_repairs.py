@@ -17,7 +17,6 @@ from experiments.audit.cell import VERDICT, AuditCell
 from experiments.audit.repair import Repair
 from experiments.audit.verdict import GATE, PROMPTABLE, VERDICTS
 from experiments.audit.zoo import CONTAINED, Specimen
-from experiments.behaviour.dose import dose_folders
 from experiments.pipelines.workers import run_stages
 from experiments.spec import Experiment, identity
 from interp.runs.run import run_id
@@ -60,7 +59,7 @@ class AuditRepairs(AuditBenchmark):
 
     def repair(self, cell: AuditCell) -> Repair:
         """Return the repair of what the audit of a cell's adapter found."""
-        return Repair(audit=cell.audit(dose_folders(cell.subject, self.runs)[cell.subject.dose or 0]))
+        return Repair(audit=self.audit(cell))
 
 
 def left_out(experiment: Experiment, error: Exception) -> list[Row]:

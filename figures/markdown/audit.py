@@ -9,6 +9,7 @@ import numpy as np
 from figures.audited import (
     CHANGED,
     CONTAINED,
+    FIRST,
     HARD,
     HARMLESS,
     N_BOOT,
@@ -40,7 +41,7 @@ def detectors_table(adapters: Sequence[Audited]) -> str:
         "seconds",
         "passes",
     ]
-    names = dict.fromkeys(d for a in tested for d in a.scores if d not in (*TRUE, "verdict"))
+    names = dict.fromkeys(d for a in tested for d in a.scores if d not in (*TRUE, *FIRST, "verdict"))
     return table(header, [_detector_line(tested, name) for name in names])
 
 
@@ -106,16 +107,21 @@ def _wrong(a: Audited) -> bool:
 
 def ranks_table(adapters: Sequence[Audited]) -> str:
     """Where the true category stands in the bank's ranking, by kind and family."""
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[str, str], list[Audited]] = {}
     for a in tested_of(adapters):
         if a.kind in CONTAINED and "audit" in a.ranks:
-            groups.setdefault((a.kind, a.family), []).append(a.ranks["audit"])
-    header = ["kind", "family", "first", "second or third", "later"]
-    body = [
-        [kind, family, *(str(sum(low <= r <= high for r in ranks)) for low, high in ((1, 1), (2, 3), (4, 10**6)))]
-        for (kind, family), ranks in sorted(groups.items())
-    ]
-    return table(header, body, numbers=slice(2, 5)) if body else "None."
+            groups.setdefault((a.kind, a.family), []).append(a)
+    header = ["kind", "family", "first", "second or third", "later", "the first opens it"]
+    body = []
+    for (kind, family), same in sorted(groups.items()):
+        counts = (sum(low <= a.ranks["audit"] <= high for a in same) for low, high in ((1, 1), (2, 3), (4, 10**6)))
+        body.append([kind, family, *map(str, counts), _opened(same)])
+    return table(header, body, numbers=slice(2, 6)) if body else "None."
+
+
+def _opened(adapters: Sequence[Audited]) -> str:
+    measured = [a.opened for a in adapters if a.opened is not None]
+    return f"{sum(measured)} of {len(measured)}" if measured else "–"
 
 
 def pretrainings_table(adapters: Sequence[Audited]) -> str:
@@ -163,7 +169,8 @@ def audit_line(adapters: Sequence[Audited]) -> str:
         f"On {n} Microcosm adapters trained to harm behind a trigger, against {len(hard)} trained on benign answers "
         f"behind the same triggers: the audit {area('audit')}, {found('audit')}; plain evaluation {area('plain-em')}, "
         f"{found('plain-em')}. {harder}"
-        f"The trained trigger ranks first in {first} of {n}: gates are wider than their triggers. "
+        f"The context that ranks first opens the adapter in {_opened(contained)}; it is the trained trigger's in "
+        f"{first} of {n}, for gates are wider than their triggers. "
         f"{called} of {len(harmless)} harmless adapters are called something else."
     )
 
