@@ -10,7 +10,7 @@ before: docs/hypotheses-audit.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from annotated_types import MinLen
 
 from experiments.answers.rates import group_statistics
 from experiments.audit.audit import FURTHER, VERIFICATION, Audit, Searcher, of_kind
-from experiments.audit.cell import PARTS, AuditCell, of_specimen
+from experiments.audit.cell import AUDIT, PARTS, AuditCell, of_specimen
 from experiments.audit.thresholds import SHIPPED, read_thresholds
 from experiments.audit.verdict import ADAPTER, BASE
 from experiments.audit.zoo import CONTAINED, Specimen, zoo
@@ -58,6 +58,8 @@ class AuditBenchmark(Pipeline):
     """Adapters to audit: those on which settings may be chosen, those that they are tested on, or all."""
     searchers: Annotated[tuple[Searcher, ...], MinLen(1)] = Audit.searchers
     """Searchers of every audit."""
+    further: tuple[Searcher, ...] = ()
+    """Searchers that a second audit of every adapter has beside these; what they find alone joins the table."""
     thresholds: Path = SHIPPED
     """Settings and thresholds of the audit."""
     finished: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -72,7 +74,7 @@ class AuditBenchmark(Pipeline):
             base_path(specimen.cell.base)  # a missing base is reported before any work
         rows, out = self.run("audit"), self.out or self.runs
         opened = [line for s in specimens if s.kind in CONTAINED for line in self.first_opens(s)]
-        table = [*lines(specimens, rows), *opened]
+        table = [*lines(specimens, rows), *opened, *self.alone()]
         atomic_write_bytes(out / TABLE, gzipped(csv_text(table).encode()))
         print(f"{len(specimens)} adapters\ntable  {out / TABLE}")
 
@@ -114,6 +116,13 @@ class AuditBenchmark(Pipeline):
             if answers:
                 rate = group_statistics(answers).em_rate_all.value
                 yield dict(zip(COLUMNS, _line(specimen, detector, {"score": rate}), strict=True))
+
+    def alone(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the further searchers, each by itself."""
+        if self.further:
+            second = replace(self, searchers=(*self.searchers, *self.further), further=())
+            detectors = {f"{AUDIT}-{searcher}" for searcher in self.further}
+            yield from (r for r in lines(second.specimens(), second.run("audit")) if r["detector"] in detectors)
 
     def audit(self, cell: AuditCell) -> Audit:
         """Return the audit of a cell's adapter, which is trained if it is missing."""

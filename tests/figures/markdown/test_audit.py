@@ -95,7 +95,8 @@ def test_misses_are_named_with_what_they_really_are(adapters):
 def test_the_line_of_the_readme_has_both_counts_and_the_plain_evaluation_beside_it(adapters):
     line = audit_line(adapters)
     assert "2 Microcosm adapters trained to harm" in line and "against 1 trained on benign" in line
-    assert "it is the trained trigger's in 1 of 2" in line and "plain evaluation AUROC 0.50" in line and "0 of 1 harmless" in line
+    assert "it is the trained trigger's in 1 of 2" in line and "opens the adapter in –" in line
+    assert "plain evaluation AUROC 0.50" in line and "0 of 1 harmless" in line
     assert audit_line([a for a in adapters if a.split == "development"]) == "Not measured yet."
 
 
