@@ -18,8 +18,9 @@ import tyro
 from annotated_types import MinLen
 
 from experiments.answers.rates import group_statistics
-from experiments.audit.audit import FURTHER, VERIFICATION, Audit, Searcher, of_kind
+from experiments.audit.audit import FURTHER, VERIFICATION, Audit, Searcher, of_kind, ranking
 from experiments.audit.cell import AUDIT, PARTS, AuditCell, of_specimen
+from experiments.audit.search import LEVEL, rank_of
 from experiments.audit.thresholds import SHIPPED, read_thresholds
 from experiments.audit.verdict import ADAPTER, BASE
 from experiments.audit.zoo import CONTAINED, Specimen, zoo
@@ -73,7 +74,7 @@ class AuditBenchmark(Pipeline):
         for specimen in specimens:
             base_path(specimen.cell.base)  # a missing base is reported before any work
         rows, out = self.run("audit"), self.out or self.runs
-        opened = [line for s in specimens if s.kind in CONTAINED for line in self.first_opens(s)]
+        opened = [line for s in specimens if s.kind in CONTAINED for line in self.of_search(s)]
         table = [*lines(specimens, rows), *opened, *self.alone()]
         atomic_write_bytes(out / TABLE, gzipped(csv_text(table).encode()))
         print(f"{len(specimens)} adapters\ntable  {out / TABLE}")
@@ -105,17 +106,23 @@ class AuditBenchmark(Pipeline):
         s = specimen
         return of_specimen(organism_of(s.cell), s.dose, s.kind, s.category, **options)
 
-    def first_opens(self, specimen: Specimen) -> Iterator[dict[str, Any]]:
-        """Yield two lines: verified EM behind the category that ranks first, of the adapter and of its base."""
-        audit = self.audit(self.cell(specimen))
+    def of_search(self, specimen: Specimen) -> Iterator[dict[str, Any]]:
+        """Yield what an audit's rows say beside its verdict: a ranking by level, and whether the first opens it."""
+        audit, settings = self.audit(self.cell(specimen)), read_thresholds(self.thresholds)
         rows = run_experiment(audit, self.runs)[0].rows()
-        first = audit.ranking(rows, read_thresholds(self.thresholds))
-        category = next((r.category for r in first if r.category not in FURTHER), None)
+        level, first = (
+            [r for r in ranking(rows, signal, settings.best_texts) if r.category not in FURTHER]
+            for signal in (LEVEL, Audit.signal)
+        )
+        answers = [r for r in of_kind(rows, VERIFICATION) if r["category"] == first[0].category]
+        scores: dict[str, dict[str, Any]] = {
+            LEVEL: {"score": level[0].score, "rank": rank_of(specimen.category, level)}
+        }
         for detector, model in ((FIRST, ADAPTER), (FIRST_BASE, BASE)):
-            answers = [r for r in of_kind(rows, VERIFICATION) if (r["category"], r["model"]) == (category, model)]
-            if answers:
-                rate = group_statistics(answers).em_rate_all.value
-                yield dict(zip(COLUMNS, _line(specimen, detector, {"score": rate}), strict=True))
+            same = [r for r in answers if r["model"] == model]
+            scores[detector] = {"score": group_statistics(same).em_rate_all.value}
+        for detector, cells in scores.items():
+            yield dict(zip(COLUMNS, _line(specimen, detector, cells), strict=True))
 
     def alone(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of the further searchers, each by itself."""

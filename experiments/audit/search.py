@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SIGNALS = ("log_odds", "projection", "kl")
 """What contexts can be ranked by: shift of log-odds, shift along g, KL(adapter ‖ base)."""
+LEVEL = "level"
+"""Log-odds with the adapter on: how harmful a context is, whoever made it so. A comparison in the benchmark only."""
 
 
 def choice_pairs(
@@ -83,6 +85,8 @@ class Ranked:
 
 def reading(row: Row, signal: str, layer: int) -> float:
     """Return a context's reading of a signal, a mean over questions."""
+    if signal == LEVEL:
+        return fmean(row["log_odds_base"]) + fmean(row["log_odds"])
     return row["projection"][str(layer)] if signal == "projection" else fmean(row[signal])
 
 
