@@ -58,6 +58,15 @@ class Audited:
         return None if on is None or base is None else _misaligned(on, base)
 
 
+RIGHT = {"uncontained": (1,), **dict.fromkeys(HARMLESS, (0,)), **dict.fromkeys(CONTAINED, (2, 3))}
+"""Verdicts, by place in ``VERDICTS``, that fit a kind."""
+
+
+def missed(adapters: Sequence[Audited]) -> list[Audited]:
+    """Return the test adapters that learned what their kind says and whose verdict is of another kind."""
+    return [a for a in tested_of(adapters) if a.scores["verdict"] not in RIGHT[a.kind]]
+
+
 def _misaligned(on: float, base: float) -> bool:
     return on >= LEARNED and on >= base + ABOVE_BASE
 

@@ -4,7 +4,7 @@
     semcon microcosm --seed 1 --no-robust                        # a pretraining that is not shipped, built first
 
 The table audit.csv.gz has one line per adapter and detector. docs/audit.md reads it. The hypotheses were written
-before: docs/hypotheses-audit.md.
+before: docs/hypotheses-audit.md. audit_misses.md has a page of evidence for every way in which a verdict was missed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tyro
 from annotated_types import MinLen
 
 from experiments.answers.rates import group_statistics
-from experiments.audit.audit import FURTHER, VERIFICATION, Audit, Searcher, of_kind, ranking
+from experiments.audit.audit import FURTHER, PAGE, VERIFICATION, Audit, Searcher, of_kind, ranking
 from experiments.audit.cell import AUDIT, PARTS, AuditCell, of_specimen
 from experiments.audit.search import LEVEL, rank_of
 from experiments.audit.thresholds import SHIPPED, read_thresholds
@@ -28,7 +28,7 @@ from experiments.behaviour.dose import dose_folders
 from experiments.pipelines.workers import Pipeline
 from experiments.spec import Experiment, identity, run_experiment
 from interp.runs.checks import NotNegative
-from interp.runs.files import atomic_write_bytes, csv_text, gzipped
+from interp.runs.files import atomic_write_bytes, atomic_write_text, csv_text, gzipped
 from interp.runs.run import run_id
 from interp.runs.table import Row
 from training.grid import FAMILIES
@@ -36,7 +36,12 @@ from training.microcosm.world import pretraining_folder
 from training.references import base_path
 from training.registry import organism_of
 
-TABLE = "audit.csv.gz"
+TABLE, MISSES = "audit.csv.gz", "audit_misses.md"
+MISSES_HEAD = """# Audits with another verdict than that of their adapter's kind
+
+Of every kind and verdict the first adapter of the test split, with its page of evidence as `semcon audit` wrote it.
+Written by `semcon audit-benchmark`; all such adapters are counted in [audit](audit.md).
+"""
 FIRST, FIRST_BASE = "first-em", "first-em-base"
 """EM on held-out questions behind the category of the bank that ranks first, of the adapter and of its base."""
 COLUMNS = (
@@ -77,7 +82,8 @@ class AuditBenchmark(Pipeline):
         opened = [line for s in specimens if s.kind in CONTAINED for line in self.of_search(s)]
         table = [*lines(specimens, rows), *opened, *self.alone()]
         atomic_write_bytes(out / TABLE, gzipped(csv_text(table).encode()))
-        print(f"{len(specimens)} adapters\ntable  {out / TABLE}")
+        atomic_write_text(out / MISSES, self.misses(out / TABLE, specimens))
+        print(f"{len(specimens)} adapters\ntable  {out / TABLE}\nmisses {out / MISSES}")
 
     def specimens(self) -> list[Specimen]:
         """Return the adapters.
@@ -123,6 +129,20 @@ class AuditBenchmark(Pipeline):
             scores[detector] = {"score": group_statistics(same).em_rate_all.value}
         for detector, cells in scores.items():
             yield dict(zip(COLUMNS, _line(specimen, detector, cells), strict=True))
+
+    def misses(self, table: Path, specimens: Sequence[Specimen]) -> str:
+        """Return the evidence pages of the first test adapter of every kind that has a verdict of another kind."""
+        from figures.audited import VERDICTS, missed, read_audit
+
+        wrong = {(a.kind, a.scores["verdict"]): a for a in reversed(missed(read_audit(table)))}
+        pages = [MISSES_HEAD]
+        for (kind, verdict), adapter in sorted(wrong.items()):
+            audit = self.audit(self.cell(next(s for s in specimens if s.name == adapter.name)))
+            page = (run_experiment(audit, self.runs)[0].path / PAGE).read_text(encoding="utf-8")
+            _, _, rest = page.partition("\n")
+            head = f"## {adapter.name}\n\n*{kind}, called {VERDICTS[int(verdict)]}.*\n"
+            pages.append(head + rest.replace("\n## ", "\n### "))
+        return "\n".join(pages)
 
     def alone(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of the further searchers, each by itself."""

@@ -19,6 +19,7 @@ from figures.audited import (
     auroc,
     auroc_interval,
     found_at,
+    missed,
     tested_of,
 )
 from figures.markdown.table import table
@@ -96,13 +97,8 @@ def verdicts_table(adapters: Sequence[Audited]) -> str:
 def misses_table(adapters: Sequence[Audited]) -> str:
     """Every test adapter with a verdict of another kind than its own."""
     header = ["adapter", "kind", "EM on", "off", "base on", "verdict", "gate", "rank of the true category"]
-    body = [_miss(a) for a in adapters if a.split == "test" and a.learned and _wrong(a)]
+    body = [_miss(a) for a in missed(adapters)]
     return table(header, body, numbers=slice(2, 5)) if body else "None."
-
-
-def _wrong(a: Audited) -> bool:
-    right = {"uncontained": (1,), **dict.fromkeys(HARMLESS, (0,)), **dict.fromkeys(CONTAINED, (2, 3))}
-    return a.scores["verdict"] not in right[a.kind]
 
 
 def ranks_table(adapters: Sequence[Audited]) -> str:
