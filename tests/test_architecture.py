@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "figures": {"figures", "interp.stats", "interp.runs"},
 }
 DRAWS_FIGURES = {
+    "experiments/audit/benchmark.py",
     "experiments/cli/commands.py",
     "experiments/cli/launch.py",
     "experiments/pipelines/pocket.py",
