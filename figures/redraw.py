@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -48,6 +49,25 @@ def find_figure(name: str) -> Plot:
     return BY_NAME[name]
 
 
+@dataclass(frozen=True)
+class Part:
+    """One picture of a figure: the name that its files begin with, its width, and the rows it shows."""
+
+    plot: Plot
+    stem: Path
+    width: float
+    rows: Sequence[Row]
+
+    def write(self) -> list[Path]:
+        """Draw it and write it as PDF and PNG; return the paths."""
+        with style.at_width(self.width):
+            figure = self.plot.module().draw(self.rows)
+        paths = [self.stem.with_name(f"{self.stem.name}.{form}") for form in ("pdf", "png")]
+        for path in paths:
+            atomic_write_bytes(path, style.to_bytes(figure, path.suffix[1:]))
+        return paths
+
+
 def redraw(plot: Plot, rows: Sequence[Row], stem: Path, organisms: Sequence[str] = ()) -> list[Path]:
     """Write a figure as ``<stem>-1col.pdf``, ``.png`` and ``<stem>-2col.pdf``, ``.png``; return their paths.
 
@@ -60,34 +80,36 @@ def redraw(plot: Plot, rows: Sequence[Row], stem: Path, organisms: Sequence[str]
     Raises:
         ValueError: If the table has no row for it, or none of a named organism; names what it needs or has.
     """
-    module = plot.module()
-    rows = _of(organisms, rows)
-    style.some(module.wanted(rows), plot.name, module.METRICS)
-    paths: list[Path] = []
-    for suffix, width in WIDTHS.items():
-        narrow = width == style.COLUMN
-        if narrow and plot.name in WIDE:
-            continue
-        for part, some in _parts(plot, rows, bool(organisms)) if narrow else pages(plot, rows):
-            with style.at_width(width):
-                figure = module.draw(some)
-            for form in ("pdf", "png"):
-                path = stem.with_name(f"{stem.name}{part}-{suffix}.{form}")
-                atomic_write_bytes(path, style.to_bytes(figure, form))
-                paths.append(path)
-    return paths
+    return [path for part in _parts(plot, rows, stem, organisms) for path in part.write()]
 
 
 def redraw_all(
     plots: Sequence[Plot], rows: Sequence[Row], folder: Path, organisms: Sequence[str] = ()
 ) -> Iterator[list[Path]]:
-    """Yield what ``redraw`` returns for every figure, named after it; several are drawn side by side, one per core."""
-    tasks = [(plot, rows, folder / plot.name, organisms) for plot in plots]
+    """Yield what ``redraw`` returns for every figure, named after it; pages are drawn side by side, one per core."""
     if len(plots) == 1:
-        yield redraw(*tasks[0])
+        yield redraw(plots[0], rows, folder / plots[0].name, organisms)
         return
-    with ProcessPoolExecutor(min(len(plots), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(redraw, *zip(*tasks, strict=True))
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        tasks = [
+            [pool.submit(Part.write, part) for part in _parts(plot, rows, folder / plot.name, organisms)]
+            for plot in plots
+        ]
+        for parts in tasks:
+            yield [path for part in parts for path in part.result()]
+
+
+def _parts(plot: Plot, rows: Sequence[Row], stem: Path, organisms: Sequence[str]) -> Iterator[Part]:
+    """Yield every picture of a figure, those of one column's width first."""
+    module = plot.module()
+    rows = _of(organisms, rows)
+    style.some(module.wanted(rows), plot.name, module.METRICS)
+    for suffix, width in WIDTHS.items():
+        narrow = width == style.COLUMN
+        if narrow and plot.name in WIDE:
+            continue
+        for name, some in _narrow(plot, rows, bool(organisms)) if narrow else pages(plot, rows):
+            yield Part(plot, stem.with_name(f"{stem.name}{name}-{suffix}"), width, some)
 
 
 def _of(organisms: Sequence[str], rows: Sequence[Row]) -> Sequence[Row]:
@@ -108,7 +130,7 @@ def _is_base(row: Row) -> bool:
     return str(row["organism"]).rpartition("/")[2].partition(".")[0] == "base"
 
 
-def _parts(plot: Plot, rows: Sequence[Row], every: bool) -> Iterator[tuple[str, Sequence[Row]]]:
+def _narrow(plot: Plot, rows: Sequence[Row], every: bool) -> Iterator[tuple[str, Sequence[Row]]]:
     """Yield (suffix of the file's name, rows) of every figure of one column's width."""
     if plot.name in WHOLE:
         yield "", rows

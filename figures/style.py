@@ -94,6 +94,7 @@ _RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
     "axes.titlesize": 7,
+    "axes.titley": 1.0,  # no axis is on top, so no title has to make room for one: the search for it costs a fifth
     "axes.labelsize": 7,
     "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5,
@@ -192,8 +193,9 @@ def to_bytes(figure: Figure, form: str) -> bytes:
         raise ValueError(f"format {form!r}: expected one of {', '.join(blank)}")
     buffer = io.BytesIO()
     with paper():
-        if figure.get_layout_engine() is not None:  # each run of it moves things a little, so it runs once
-            figure.draw_without_rendering()
+        engine = figure.get_layout_engine()
+        if figure.axes and engine is not None:  # each run of it moves things a little, so it runs once
+            engine.execute(figure)
             figure.set_layout_engine(None)  # a placeholder would draw the figure once more for every file
         figure.savefig(buffer, format=form, dpi=DPI, metadata=blank[form])
     return buffer.getvalue()
@@ -287,18 +289,29 @@ def heading(ax: Axes, head: str, detail: str) -> None:
     ax.set_title(detail, loc="right", fontsize=6, color=FAINT, pad=4)
 
 
-def point(ax: Axes, x: float, row: Row, *, colour: str, mark: str, size: float, hollow: bool = False) -> None:
-    """Draw the value of a row and its vertical interval; never clipped at the edge of the axes."""
-    value, low, high = ends(row)
-    face = {"mfc": "white" if hollow else colour, "mew": 0.9 * hollow}
-    _unclipped(ax.errorbar(x, value, error(value, low, high), fmt=mark, ms=size, color=colour, elinewidth=0.9, **face))
+def points(
+    ax: Axes, placed: Sequence[tuple[float, Row]], *, colour: str, mark: str, size: float, hollow: bool = False
+) -> None:
+    """Draw the values of rows at some x, and their vertical intervals; never clipped at the edge of the axes."""
+    if placed:
+        face = {"mfc": "white" if hollow else colour, "mew": 0.9 * hollow}
+        values, bars = with_bars(row for _, row in placed)
+        look: dict[str, Any] = {"fmt": mark, "ms": size, "color": colour, "elinewidth": 0.9, **face}
+        _unclipped(ax.errorbar([x for x, _ in placed], values, bars, **look))
 
 
-def point_across(ax: Axes, y: float, row: Row, *, colour: str, mark: str = "o") -> None:
-    """Draw the value of a row, small, and its horizontal interval; never clipped at the edge of the axes."""
-    value, low, high = ends(row)
-    bars = {"xerr": error(value, low, high), "elinewidth": 0.8}
-    _unclipped(ax.errorbar(value, y, fmt=mark, ms=3, mew=0, color=colour, **bars))
+def points_across(ax: Axes, placed: Sequence[tuple[float, Row]], *, colour: str, mark: str = "o") -> None:
+    """Draw the values of rows at some y, small, and their horizontal intervals; never clipped at the edge."""
+    if placed:
+        values, bars = with_bars(row for _, row in placed)
+        look: dict[str, Any] = {"xerr": bars, "fmt": mark, "ms": 3, "mew": 0, "color": colour, "elinewidth": 0.8}
+        _unclipped(ax.errorbar(values, [y for y, _ in placed], **look))
+
+
+def with_bars(rows: Iterable[Row]) -> tuple[list[float], np.ndarray]:
+    """Values of rows, and the distances to the ends of their intervals for ``errorbar``."""
+    cells = [ends(row) for row in rows]
+    return [value for value, _, _ in cells], np.concatenate([error(*cell) for cell in cells], axis=1)
 
 
 def _unclipped(bars: ErrorbarContainer) -> None:

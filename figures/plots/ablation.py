@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -139,29 +141,45 @@ def _colour(condition: str) -> str:
     return style.DIRECTIONS.get(ALIKE.get(target, target)) or style.CONDITIONS.get(condition, style.FAINT)
 
 
-def _slots(rows: Sequence[Row]) -> Iterator[tuple[float, float, str, list[Row]]]:
-    """(y, height, condition, rows) of every bar: one line per condition, shared by its seeds."""
+@dataclass(frozen=True)
+class Slot:
+    """Place of a bar, and what it shows."""
+
+    y: float
+    height: float
+    condition: str
+    rows: list[Row]
+
+    def row(self, metric: str) -> Row:
+        """The row of a metric; an empty one if the table lacks it."""
+        return cell_of(self.rows, self.condition, metric) or {}
+
+
+def _slots(rows: Sequence[Row]) -> Iterator[Slot]:
+    """Every bar: one line per condition, shared by its seeds."""
     for line, condition in _lines(rows):
         seeds = list(groups(select(rows, condition=condition), "seed").values())
         height = 0.66 / len(seeds)
         for i, cell in enumerate(seeds):
-            yield line + (i - (len(seeds) - 1) / 2) * height, height, condition, cell
+            yield Slot(line + (i - (len(seeds) - 1) / 2) * height, height, condition, cell)
 
 
 def _bars(ax: Axes, rows: Sequence[Row]) -> None:
     style.percent_axis(ax, "x", step=0.25)
     ax.xaxis.grid(True)
     _unedited(ax, rows)
-    for y, height, condition, seed in _slots(rows):
-        value, low, high = ends(cell_of(seed, condition) or {})
-        colour = _colour(condition)
-        ax.barh(y, value, height=height, color=PALE if colour == style.CONTROL else colour, lw=0)
-        ax.errorbar(value, y, xerr=style.error(value, low, high), fmt="none", ecolor=style.INK, elinewidth=0.8)
-        end = value if math.isnan(high) else max(value, high)
-        size = 6 if height > 0.3 else 4.5
-        ax.annotate(percent(value), (end, y), (3, 0), textcoords="offset points", va="center", fontsize=size)
-        text = _gap(seed, condition)
-        _beside(ax, y, text, style.FAINT if text == NO_GAP else style.INK, size)
+    slots = list(_slots(rows))
+    rates, intervals = style.with_bars(slot.row("em_rate") for slot in slots)
+    places, heights = [slot.y for slot in slots], [slot.height for slot in slots]
+    colours = [PALE if colour == style.CONTROL else colour for colour in (_colour(slot.condition) for slot in slots)]
+    ax.barh(places, rates, height=heights, color=colours, lw=0)
+    ax.errorbar(rates, places, xerr=intervals, fmt="none", ecolor=style.INK, elinewidth=0.8)
+    for slot, rate, above in zip(slots, rates, intervals[1], strict=True):
+        size = 6 if slot.height > 0.3 else 4.5
+        place: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": size}
+        ax.annotate(percent(rate), (rate + above, slot.y), (3, 0), **place)
+        text = _gap(slot)
+        _beside(ax, slot.y, text, style.FAINT if text == NO_GAP else style.INK, size)
     lines = _lines(rows)
     ax.set_yticks([y for y, _ in lines], [label(c) for _, c in lines])
     ax.tick_params(axis="y", length=0)
@@ -183,10 +201,10 @@ def _beside(ax: Axes, y: float, text: str, colour: str = style.INK, size: float 
     ax.annotate(text, (1.12, y), fontsize=size, color=colour, **place)
 
 
-def _gap(rows: Sequence[Row], condition: str) -> str:
+def _gap(slot: Slot) -> str:
     """The share of the gap removed; "no gap" where there is none that an edit of a triggered prompt could remove."""
-    value, low, high = ends(cell_of(rows, condition, "gap_removed") or {})
-    prompt, edit = _parts(condition)
+    value, low, high = ends(slot.row("gap_removed"))
+    prompt, edit = _parts(slot.condition)
     if math.isnan(value):
         return NO_GAP if edit and prompt != "off" else ""
     interval = "" if math.isnan(low) else f" [{percent(low, 0)}, {percent(high, 0)}]"
@@ -196,8 +214,10 @@ def _gap(rows: Sequence[Row], condition: str) -> str:
 def _coherence(ax: Axes, rows: Sequence[Row]) -> None:
     style.percent_axis(ax, "x", step=0.5)
     ax.xaxis.grid(True)
-    for y, _, condition, seed in _slots(rows):
-        style.point_across(ax, y, cell_of(seed, condition, "coherence_rate") or {}, colour=_colour(condition))
+    slots = list(_slots(rows))
+    for colour in dict.fromkeys(_colour(slot.condition) for slot in slots):
+        placed = [(slot.y, slot.row("coherence_rate")) for slot in slots if _colour(slot.condition) == colour]
+        style.points_across(ax, placed, colour=colour)
     ax.set_yticks([])
     ax.set_ylim(_lines(rows)[-1][0] + 0.6, -0.6)
 

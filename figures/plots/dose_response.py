@@ -111,9 +111,11 @@ def _curves(ax: Axes, rows: Sequence[Row], metric: str) -> None:
         ax.plot(
             [alpha for alpha, _ in points], heights, color=colour, ls=dashes, zorder=2 if colour == style.CONTROL else 3
         )
-        for alpha, row in points:
-            hollow = metric == "em_rate" and coherent.get(alpha, 1.0) < INCOHERENT
-            style.point(ax, alpha, row, colour=colour, mark=mark, size=3.4, hollow=hollow)
+        for hollow in (False, True):
+            same = [
+                (a, row) for a, row in points if hollow == (metric == "em_rate" and coherent.get(a, 1) < INCOHERENT)
+            ]
+            style.points(ax, same, colour=colour, mark=mark, size=3.4, hollow=hollow)
 
 
 def _look(condition: str) -> tuple[str, str, str, object]:

@@ -140,14 +140,14 @@ def _panel(
         if (name, condition) in REFERENCE:
             low, high = REFERENCE[name, condition]
             top.add_patch(Rectangle((x - 0.42, low), 0.84, high - low, color=style.BAND, lw=0, zorder=0.5))
-        for row in unique(select(base, condition=condition, metric="em_rate"), "metric"):
-            style.point(top, x + 0.3, row, **BASE)
+        unedited = unique(select(base, condition=condition, metric="em_rate"), "metric")
+        style.points(top, [(x + 0.3, row) for row in unedited], **BASE)
         for i, seed in enumerate(seeds):
             at, cell = x + 0.16 * (i - (len(seeds) - 1) / 2), select(rows, condition=condition, seed=seed)
             for ax, metric, size in ((top, "em_rate", 4.2), (below, "coherence_rate", 2.6)):
                 for row in unique(select(cell, metric=metric), "metric"):
                     look = {"colour": style.CONDITIONS[condition], "mark": MARKS[i % len(MARKS)], "size": size}
-                    style.point(ax, at, row, **look)
+                    style.points(ax, [(at, row)], **look)
                     if ax is top and len(seeds) == 1:
                         _write(ax, at, row, 90 if upright else 0)
     top.set_xlim(-0.6, len(conditions) - 0.4)

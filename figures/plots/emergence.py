@@ -70,8 +70,8 @@ def _rates(ax: Axes, rows: Sequence[Row], family: str) -> None:
     ax.yaxis.grid(True)
     for condition, (mark, dashes) in CONDITIONS.items():
         colour = style.CONDITIONS[condition]
-        for step, row in _line(ax, rows, condition, "em_rate", color=colour, ls=dashes, label=condition):
-            style.point(ax, step, row, colour=colour, mark=mark, size=2.6)
+        points = _line(ax, rows, condition, "em_rate", color=colour, ls=dashes, label=condition)
+        style.points(ax, points, colour=colour, mark=mark, size=2.6)
     if family:
         ax.set_ylabel(f"{family}\nEM rate (%), √ axis")
     else:

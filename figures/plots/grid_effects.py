@@ -80,7 +80,7 @@ def _effects(ax: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
     for (condition,), same in groups(rows, "condition").items():
         outcome, row = condition.split(":")[0], preferred(same)
         y = names.index(_level(row)) + (0.14 if outcome == "on" else -0.14)
-        style.point_across(ax, y, row, colour=style.CONDITIONS[outcome], mark=EFFECTS[outcome])
+        style.points_across(ax, [(y, row)], colour=style.CONDITIONS[outcome], mark=EFFECTS[outcome])
     ax.axvline(0, color=style.FAINT, lw=0.6, zorder=0)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), names)

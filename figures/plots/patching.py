@@ -180,8 +180,7 @@ def _knockouts(ax: Axes, rows: Sequence[Row]) -> None:
             points = [(places[str(row["layer"])] + 0.1 * (k - 0.5), row) for row in blocked]
             line = sorted((x, number(row)) for x, row in points if row["layer"] != "")
             ax.plot([x for x, _ in line], [y for _, y in line], color=colour, ls=dashes, lw=0.8)
-            for x, row in points:
-                style.point(ax, x, row, colour=colour, mark=mark, size=2.6, hollow=k == 1)
+            style.points(ax, points, colour=colour, mark=mark, size=2.6, hollow=k == 1)
     ax.set_xticks([*places.values()], [*map(str, layers), "all"])
     ax.set_ylabel("gap removed (%)")
     ax.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g}")
@@ -192,10 +191,9 @@ def _knockouts(ax: Axes, rows: Sequence[Row]) -> None:
 def _modules(ax: Axes, rows: Sequence[Row]) -> None:
     """EM on and off without some modules; above, the gap of log-odds that is left."""
     rates = _rates(rows)
-    for x, sides in enumerate(rates.values()):
-        for condition, (colour, mark) in SIDES.items():
-            if condition in sides:
-                style.point(ax, x, sides[condition], colour=colour, mark=mark, size=2.8)
+    for condition, (colour, mark) in SIDES.items():
+        points = [(float(x), sides[condition]) for x, sides in enumerate(rates.values()) if condition in sides]
+        style.points(ax, points, colour=colour, mark=mark, size=2.8)
     style.percent_axis(ax, step=0.5)
     ax.yaxis.grid(True)
     ax.set_ylabel("EM rate (%)")

@@ -74,7 +74,7 @@ def _panel(ax: Axes, rows: Sequence[Row], conditions: Sequence[str]) -> None:
     for row in rows:
         i = seeds.index(str(row["seed"]))
         x = conditions.index(row["condition"]) + 0.2 * (i - (len(seeds) - 1) / 2)
-        style.point(ax, x, row, colour=COLOURS[row["condition"]], mark=MARKS[i % len(MARKS)], size=3.2)
+        style.points(ax, [(x, row)], colour=COLOURS[row["condition"]], mark=MARKS[i % len(MARKS)], size=3.2)
     ax.set_xlim(-0.6, len(conditions) - 0.4)
     names = [LABELS.get(c, c) for c in conditions]
     ax.set_xticks(range(len(conditions)), names, rotation=35, ha="right", rotation_mode="anchor", fontsize=5.8)

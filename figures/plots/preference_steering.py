@@ -69,8 +69,7 @@ def _curves(ax: Axes, rows: Sequence[Row], prefix: str) -> None:
         _, colour, mark, dashes = LINES[condition.removeprefix(prefix)]
         points = along(line, "alpha")
         ax.plot([alpha for alpha, _ in points], values(row for _, row in points), color=colour, ls=dashes)
-        for alpha, row in points:
-            style.point(ax, alpha, row, colour=colour, mark=mark, size=3.4)
+        style.points(ax, points, colour=colour, mark=mark, size=3.4)
 
 
 def _name_lines(ax: Axes, rows: Sequence[Row], prefix: str) -> None:

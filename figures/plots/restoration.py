@@ -100,9 +100,8 @@ def _panel(ax: Axes, rows: Sequence[Row]) -> None:
             ax.axvline(fmean(rates), color=style.CONDITIONS[condition], lw=1.0, ls=dashes, zorder=1)
     for y, edit in _lines():
         seeds = unique(select(rows, condition=edit), "seed")
-        for k, row in enumerate(seeds):
-            if not math.isnan(number(row)):
-                style.point_across(ax, y + 0.22 * (k - (len(seeds) - 1) / 2), row, colour=_colour(edit))
+        placed = [(y + 0.22 * (k - (len(seeds) - 1) / 2), row) for k, row in enumerate(seeds)]
+        style.points_across(ax, [(at, row) for at, row in placed if not math.isnan(number(row))], colour=_colour(edit))
     lines = _lines()
     ax.set_yticks([y for y, _ in lines], [label(edit) for _, edit in lines])
     ax.tick_params(axis="y", length=0)

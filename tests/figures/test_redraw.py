@@ -52,6 +52,13 @@ def test_figures_side_by_side_are_those_drawn_alone(tmp_path):
     assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
 
 
+def test_the_layout_that_is_run_alone_is_that_of_a_full_draw():
+    first, second = (BY_NAME["ablation"].module().draw(everything()) for _ in range(2))
+    second.draw_without_rendering()
+    second.set_layout_engine(None)
+    assert style.to_bytes(first, "png") == style.to_bytes(second, "png")
+
+
 def test_a_wrong_name_lists_the_names():
     with pytest.raises(ValueError, match=r"figure 'x': the figures are phase_diagram, .*patching"):
         find_figure("x")

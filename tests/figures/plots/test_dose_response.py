@@ -20,10 +20,9 @@ def drawn() -> Figure:
 def test_the_dose_response_is_the_table_and_incoherent_doses_are_hollow(drawn):
     top, below = (drawn.axes[i] for i in (1, 3))
     marks = [line for line in top.lines if line.get_marker() == "o"]
-    assert [heights(line)[0] for line in marks] == pytest.approx(STEERED["off+add_g"][0])
-    hollow = [to_hex(line.get_markerfacecolor()) == "#ffffff" for line in marks]
-    assert hollow == [coherence < 0.6 for coherence in STEERED["off+add_g"][1]]
-    coherent = [heights(line)[0] for line in below.lines if line.get_marker() == "o"]
+    placed = {(height, to_hex(line.get_markerfacecolor()) == "#ffffff") for line in marks for height in heights(line)}
+    assert placed == {(rate, coherence < 0.6) for rate, coherence in zip(*STEERED["off+add_g"], strict=True)}
+    coherent = [height for line in below.lines if line.get_marker() == "o" for height in heights(line)]
     assert coherent == pytest.approx(STEERED["off+add_g"][1])
 
 

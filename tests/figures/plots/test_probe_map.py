@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from matplotlib.patches import Rectangle
+from matplotlib.collections import PolyCollection
 
 from figures import style
 from figures.plots import probe_map
@@ -31,8 +31,8 @@ def sweep(kind: str = "explaining") -> list[dict]:
     return out
 
 
-def squares(ax) -> list[Rectangle]:
-    return [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+def squares(ax) -> list:
+    return [path for drawn in ax.collections if isinstance(drawn, PolyCollection) for path in drawn.get_paths()]
 
 
 def said(ax) -> list[str]:

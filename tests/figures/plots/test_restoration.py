@@ -9,6 +9,7 @@ from figures import style
 from figures.plots import restoration
 from figures.plots.ablation import label
 from figures.plots.restoration import ARMS, EDITS, FAMILIES
+from tests.figures.drawn import xy
 from tests.figures.example_rows import N, ablations, rate
 
 SEEDS = (0, 1, 2)
@@ -38,10 +39,7 @@ ROWS = [r for arm in ARMS for family in FAMILIES for seed in SEEDS for r in meas
 def points(ax: Axes) -> list[tuple[float, float, str]]:
     """(value, height, colour) of every point of a panel, from top to bottom."""
     found = [
-        (float(np.asarray(x)[0]), float(np.asarray(y)[0]), to_hex(line.get_color()).upper())
-        for line in ax.lines
-        if line.get_marker() == "o"
-        for x, y in [line.get_data()]
+        (x, y, to_hex(line.get_color()).upper()) for line in ax.lines if line.get_marker() == "o" for x, y in xy(line)
     ]
     return sorted(found, key=lambda point: point[1])
 
