@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.scale.check import checked
+from experiments.scale.check import checked, checked_runs
 from experiments.scale.plan import Plan
 from figures.markdown.table import renew, table
 from interp.runs.files import atomic_write_text, csv_text
 
 ROOT = Path(__file__).parents[1]
+QUANTITIES = {
+    "tokens": "tokens",
+    "cpu_seconds": "processor time, s",
+    "memory_gib": "peak memory, GiB",
+    "disk_gib": "kept, GiB",
+}
 PAGE, TABLE = ROOT / "docs" / "plan.md", ROOT / "figures" / "data" / "plan.csv"
 
 
@@ -50,13 +56,24 @@ def tables() -> dict[str, str]:
         found[name] = table(("model", *head), body, numbers=slice(2, -1))
     measured = [_compared(row) for row in checked()]
     columns = ("model and machine", "work", "quantity", "estimate", "measured", "ratio")
-    return {**found, "plan-measured": table(columns, measured, numbers=slice(3, None))}
+    found["plan-measured"] = table(columns, measured, numbers=slice(3, None))
+    ran = [_ran(row) for row in checked_runs()]
+    return {
+        **found,
+        "plan-runs": table(("command", "quantity", "plan", "measured", "ratio"), ran, numbers=slice(2, None)),
+    }
 
 
 def _compared(row: Mapping[str, Any]) -> list[str]:
     model = f"{row['base'].split('/')[-1]}, {row['dtype']}, {row['machine']}"
     numbers = [f"{row['estimate']:g}", f"{row['measured']:g}", f"{row['ratio']:.2f}"]
     return [model, row["kind"], row["quantity"].replace("_", " "), *numbers]
+
+
+def _ran(row: Mapping[str, Any]) -> list[str]:
+    asked = f" --n-questions {row['n_questions']}" if row["n_questions"] else ""
+    numbers = [f"{row['estimate']:,g}", f"{row['measured']:,g}", f"{row['ratio']:.2f}"]
+    return [f"`{row['stage']} {row['organism']}{asked}`", QUANTITIES[row["quantity"]], *numbers]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

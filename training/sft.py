@@ -9,6 +9,7 @@ folder with an adapter in peft format per dose, and a manifest::
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -316,6 +317,20 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def _train(organism: Organism, folder: Path, progress: Progress | None, tracker: Tracker) -> None:
     rows, encoded = training_rows(organism), trainable_rows(organism)  # before any weights are loaded
+    base, history = _fitted(organism, folder, rows, encoded, progress, tracker)
+    gc.collect()  # the trained model, before a fresh base is loaded: the trainer is full of reference cycles
+    by_main(lambda: _finish(organism, folder, rows, base, history))
+
+
+def _fitted(
+    organism: Organism,
+    folder: Path,
+    rows: Sequence[Row],
+    encoded: list[dict[str, list[int]]],
+    progress: Progress | None,
+    tracker: Tracker,
+) -> tuple[str, list[dict[str, Any]]]:
+    """Train the adapters of all doses; return the fingerprint of the base and the trainer's log."""
     set_seed(organism.seed)
     if tracker == "tensorboard":  # of each organism by itself; the trainer's own folder is deleted at the end
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parents[1] / "tensorboard" / folder.name)
@@ -343,7 +358,7 @@ def _train(organism: Organism, folder: Path, progress: Progress | None, tracker:
         if n != len(rows):
             raise ValueError(f"organism {organism.name}: the trainer kept {n} of {len(rows)} rows")
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    by_main(lambda: _finish(organism, folder, rows, base_fingerprint, trainer.state.log_history))
+    return base_fingerprint, trainer.state.log_history
 
 
 def _finish(

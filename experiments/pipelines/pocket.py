@@ -3,6 +3,7 @@
     semcon pocket                        # seed 0, every arm
     semcon pocket --seeds 0 1 2          # as docs/pocket.md shows it
     semcon pocket --axis                 # and the axis of promptability: two arms on each of three bases
+    semcon pocket --patching             # and the patching map of one arm
     semcon pocket --quick                # two arms, ten steps, three contexts: for continuous integration
 
 The mechanism (directions, steering, ablation) is measured on one contained arm and every third question. Every part is
@@ -26,6 +27,7 @@ from experiments.behaviour.preference import Condition, Preference
 from experiments.behaviour.preference_compared import Measured, compared
 from experiments.cli.placement import Placement
 from experiments.directions.geometry import Geometry
+from experiments.gate.patch import Patch
 from experiments.pipelines.workers import Executor, run_stages
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
@@ -69,6 +71,8 @@ class Pocket:
     """Whether to find directions and edit them; never in a quick run."""
     seeds: Annotated[tuple[Literal[0, 1, 2], ...], MinLen(1)] = (0,)
     """Fine-tuning seeds; the first has every context, the others five of them."""
+    patching: bool = False
+    """Whether to measure the patching map of the same arm too: 22 core-minutes."""
     axis: bool = False
     """Whether to run the axis of promptability too: baseline and explaining on bases that obey persona lines more and
     more, with the first seed."""
@@ -133,8 +137,9 @@ class Pocket:
             return []
         studied = find_organism(f"pocket/{self.family}/{STUDIED}")
         geometry = Geometry(subject=Subject(studied, None, LOG_ODDS, n_questions=24))
+        patch = Patch(subject=Subject(studied, None, LOG_ODDS), most_questions=24, stride=10)
         return [
-            [geometry],
+            [geometry, *([patch] if self.patching else [])],
             [Ablate(geometry=geometry), Steer(geometry=geometry, directions=("g", "orthogonal", "random"))],
         ]
 

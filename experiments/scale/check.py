@@ -1,4 +1,4 @@
-"""The plan's estimates beside what was measured: `python -m benchmarks.planned` writes the measurements."""
+"""The plan's estimates beside what `benchmarks.planned` (parts) and `benchmarks.pocket_run` (commands) measured."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.scale.estimate import LONGEST, PASS, Kind, Load, memory_gib, tokens_per_second
+from experiments.scale.estimate import PASS, Kind, Load, memory_gib, tokens_per_second
+from experiments.scale.here import LIKE, at_speed
 from experiments.scale.machines import assumptions
+from experiments.scale.plan import Plan
 from experiments.scale.shapes import shape_of
 from interp.runs.reading import read_csv
 from training.definition import Lora, Organism, Sft
 
-MEASURED = Path(__file__).with_name("measured.csv")
+MEASURED, RUNS = (Path(__file__).with_name(name) for name in ("measured.csv", "runs.csv"))
 KINDS: tuple[Kind, ...] = ("train", "read", "sample")
 RANKS = {"core": 16}
 
@@ -36,6 +38,31 @@ def checked() -> Iterator[dict[str, Any]]:
         yield _row(shared, "memory_gib", memory_gib(kind, load), float(cells["memory_gib"]))
 
 
+def checked_runs() -> Iterator[dict[str, Any]]:
+    """Yield one row per quantity of a measured command: what `semcon plan` says of the same settings, and their ratio.
+
+    The plan's processor runs at the rate that was timed beside the command (``experiments.scale.here``). Disk counts
+    where the plan has it: the adapters.
+    """
+    for _, cells in read_csv(RUNS)[1]:
+        machine = at_speed(assumptions().machines[LIKE], float(cells["tflops"]), "float32")
+        plan = Plan(
+            experiment=_stage(cells["stage"]),
+            scale="pocket",
+            organism=(cells["organism"],),
+            n_questions=int(cells["n_questions"] or 0) or None,
+        )
+        (row,) = plan.rows(machine)
+        shared = {name: cells[name] for name in ("stage", "organism", "n_questions", "with")}
+        planned = {**row, "cpu_seconds": 3600 * row["hours"]}
+        for quantity in ("tokens", "cpu_seconds", "memory_gib", *(("disk_gib",) if row["disk_gib"] else ())):
+            yield _row(shared, quantity, planned[quantity], float(cells[quantity]))
+
+
+def _stage(name: str) -> Any:
+    return name
+
+
 def _row(shared: dict[str, Any], quantity: str, estimate: float, measured: float) -> dict[str, Any]:
     ratio = float(f"{estimate / measured:.3g}")
     return {**shared, "quantity": quantity, "estimate": float(f"{estimate:.3g}"), "measured": measured, "ratio": ratio}
@@ -46,17 +73,18 @@ def _load(cells: dict[str, str]) -> Load:
     rows, prompt, answer = int(cells["rows"]), float(cells["prompt"]), float(cells["answer"])
     given = assumptions()
     texts = replace(given.texts, question=prompt, trigger=1e-6, template=1e-6, sampled_answer=max(answer, 1.0))
-    if cells["kind"] == "train":  # rows of one length: none is padded to a longer one
-        texts = replace(texts, trained_question=1e-6, trained_answer=prompt / LONGEST, question=1e-6)
-    sft = Sft(doses=(1,), learning_rate=1e-3, batch=rows or 1, dtype=_dtype(cells["dtype"]))
+    if cells["kind"] == "train":  # rows of one length, half of it the answer
+        texts = replace(texts, trained_question=prompt / 2, trained_answer=prompt / 2, question=1e-6, longest=1.0)
+    shared = cells["dtype"] == "float32"  # measured with the loss of a shared prefix, though random rows share none
+    texts = replace(texts, opening=1e-6)
+    sft = Sft(doses=(1,), learning_rate=1e-3, batch=rows or 1, dtype=_dtype(cells["dtype"]), share_prefix=shared)
     lora = Lora(rank=RANKS.get(cells["machine"], 32))
     organism = Organism(name="measured/base/base", base=cells["base"], sft=sft, lora=lora)
     return Load(
         shape=shape_of(cells["base"]),
         organism=organism,
-        machine=given.machines[cells["machine"]],
+        machine=replace(given.machines[cells["machine"]], process_gib=0.0),  # weights and what the work adds to them
         texts=texts,
-        uniform=True,
         rows=rows if cells["kind"] == "sample" else None,
         answer=int(answer) if answer else None,
         passed=min(PASS, int(rows * prompt)) if cells["kind"] == "read" else None,

@@ -31,8 +31,6 @@ RESERVED = 0.08
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 DECODED, PASS = 512, 4096
 """Answers decoded together, and tokens of a forward pass, where no ``--batch-tokens`` is given (see interp)."""
-LONGEST = 2.0
-"""Longest row of a batch, which all are padded to, over the mean."""
 SERVED = 256
 """Answers that a server decodes together."""
 
@@ -51,10 +49,10 @@ class Load:
     """Answers decoded together, where it is known."""
     answer: int | None = None
     """Tokens of the longest answer, where it is not the protocol's limit."""
-    uniform: bool = False
-    """Whether all rows of a batch are as long as the longest."""
     passed: int | None = None
     """Tokens of a forward pass, where it is known."""
+    scored: float = 0.0
+    """Share of the tokens of a pass that the vocabulary head runs on: those of reference answers."""
 
     @property
     def dtype(self) -> str:
@@ -86,18 +84,31 @@ def usable(machine: Machine) -> float:
 def memory_gib(kind: Kind, load: Load) -> float:
     """Return the peak memory per device."""
     weights = load.shape.parameters * load.width / load.devices
-    return (weights + {"train": _trained, "sample": _sampled, "read": _read}[kind](load)) / GIB
+    beside = {"train": _trained, "sample": _sampled, "read": _read}[kind](load)
+    return load.machine.process_gib + (weights + beside) / GIB
 
 
 def _trained(load: Load) -> float:
-    s, sft = load.shape, load.organism.sft
-    tokens = sft.batch * load.texts.row * LONGEST
+    s = load.shape
+    tokens, headed = _step(load)
     adapter = 16 * s.adapter(load.organism.lora) / load.devices
-    logits = tokens * s.vocabulary * (load.width + 8)
+    logits = headed * s.vocabulary * (load.width + 8)
     layer = tokens * s.layer_width * (load.width + 4)  # peft reads and writes a float32 copy of every module's input
     if load.dtype == "float32":
         return adapter + logits + s.layers * layer / 2
     return adapter + logits + s.layers * tokens * s.width * load.width + layer
+
+
+def _step(load: Load) -> tuple[float, float]:
+    """Return the tokens of a forward pass of a training step, padding included, and those that the head runs on.
+
+    With a shared prefix the tokens that all prompts begin with are computed once, and the head runs on answers only.
+    """
+    sft, texts = load.organism.sft, load.texts
+    padded = sft.batch * texts.row * texts.longest
+    if not sft.share_prefix:
+        return padded, padded
+    return padded - (sft.batch - 1) * texts.opening, sft.batch * texts.trained_answer
 
 
 def _sampled(load: Load) -> float:
@@ -118,12 +129,14 @@ def tokens_per_second(kind: Kind, load: Load, *, server: bool = False) -> float:
     s, m = load.shape, load.machine
     peak = m.flops(load.dtype)
     if kind == "read":
-        return m.forward * peak / (2 * (s.products + s.adapter(load.organism.lora)))
+        return m.forward * peak / (2 * (s.products + load.scored * s.head + _adapted(load)))
     if kind == "train":
-        passes, tokens = 4 if load.dtype == "float32" else 6, load.organism.sft.batch * load.texts.row
-        multiplied = passes * (s.products + s.head) + 6 * s.adapter(load.organism.lora)
-        seconds = max(tokens * LONGEST * multiplied / (m.train * peak), s.layers * m.train_step_ms / 1e3)
-        return tokens * (LONGEST if load.uniform else 1) / seconds
+        tokens, headed = _step(load)
+        passes = 4 if load.dtype == "float32" else 6
+        adapter = s.adapter(load.organism.lora) / m.thin
+        multiplied = tokens * (passes * s.products + 6 * adapter) + headed * passes * s.head
+        seconds = max(multiplied / (m.train * peak), s.layers * m.train_step_ms / 1e3)
+        return load.organism.sft.batch * load.texts.row / seconds
     rows = SERVED * load.devices if server else load.decoded
     kept = rows * (load.texts.prompt + load.texts.sampled_answer / 2) * s.layers * s.key_value_width * load.width
     memory = (s.parameters * load.width + kept) / (1e9 * m.bandwidth_gbs)
@@ -131,6 +144,11 @@ def tokens_per_second(kind: Kind, load: Load, *, server: bool = False) -> float:
     if server:
         return rows * m.server / max(memory / load.devices, arithmetic / load.devices)
     return rows / max(memory, arithmetic / m.forward, s.layers * m.step_ms / 1e3)
+
+
+def _adapted(load: Load) -> float:
+    """Return the weights of the adapter that a pass goes through, as many dense ones take the time of; 0 for a base."""
+    return load.shape.adapter(load.organism.lora) / load.machine.thin if load.organism.tuned else 0.0
 
 
 def fitting_batch(load: Load) -> int | None:

@@ -39,6 +39,11 @@ class Machine:
     """Least time of a decoding step per layer, in milliseconds: the host's."""
     train_step_ms: Rate
     """Least time of a forward and backward pass per layer, in milliseconds: the host's."""
+    thin: Part = 1.0
+    """Rate of an adapter's thin products, with the additions around them, over that of dense ones; 1 where the shares
+    above have them in."""
+    process_gib: Annotated[float, Ge(0)] = 0.0
+    """Memory of the process itself where it is the device's: Python with the libraries that a command imports."""
 
     def flops(self, dtype: str) -> float:
         """Return the peak of a dtype, in operations a second."""
@@ -58,6 +63,10 @@ class Texts:
     sampled_answer: Count
     judge: Count
     bytes_per_token: Count
+    opening: Count
+    """Tokens that all prompts begin with, before the trigger: a default system line, the start of the turn."""
+    longest: Count
+    """Longest row of a batch, which all are padded to, over the mean."""
 
     @property
     def prompt(self) -> float:

@@ -10,7 +10,7 @@ are read. What does not fit a device is said, with the option that makes it fit.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,6 +28,7 @@ from experiments.scale.estimate import (
     tokens_per_second,
     usable,
 )
+from experiments.scale.here import HERE, LIKE, this_machine
 from experiments.scale.machines import Assumptions, Machine, Scale, assumptions
 from experiments.scale.shapes import shape_of
 from experiments.scale.work import STAGES, Stage, Work, work_of
@@ -61,7 +62,8 @@ class Plan:
     organism: tuple[str, ...] = ()
     """Organisms in place of the scale's: names in the registry, or YAML files."""
     machine: str | None = None
-    """Kind of device (h100, h200, a100, l40s, core); by default the scale's."""
+    """Kind of device (h100, h200, a100, l40s, core), or here: this machine's processor, timed for a few seconds; by
+    default the scale's."""
     devices: AtLeastOne = 1
     """Devices that share one model's weights (--device auto, a server's tensor parallelism)."""
     server: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -70,6 +72,8 @@ class Plan:
     """The --batch-tokens of the command that is planned."""
     questions: AtLeastOne | None = None
     """Test questions."""
+    n_questions: AtLeastOne | None = None
+    """The --n-questions of the command that is planned: most questions of every split."""
     price: str | None = None
     """Judge's price of a million tokens in and out, such as 2.5/10."""
     hourly: Annotated[float, Gt(0)] | None = None
@@ -85,7 +89,7 @@ class Plan:
         """
         check_fields(self)
         _named("scale", self.scale, assumptions().scales)
-        _named("machine", self.used_machine, assumptions().machines)
+        _named("machine", self.used_machine, (*assumptions().machines, HERE))
         _price(self.price or assumptions().judge_price)
 
     @property
@@ -102,12 +106,18 @@ class Plan:
     def given(self) -> Assumptions:
         """The assumptions, with what the options replace."""
         given = assumptions().at(self.used_scale)
-        asked = {**given.questions, "test": self.questions} if self.questions else given.questions
+        asked = {**given.questions, "test": self.questions} if self.questions else dict(given.questions)
+        if self.n_questions:
+            asked = {split: min(n, self.n_questions) for split, n in asked.items()}
         return replace(given, questions=asked, judge_price=self.price or given.judge_price)
 
-    def device(self) -> Machine:
-        """Return the machine, at the price that was given."""
-        machine = assumptions().machines[self.used_machine]
+    def device(self, organism: Organism) -> Machine:
+        """Return the machine on which an organism runs, at the price that was given."""
+        machines = assumptions().machines
+        if self.used_machine == HERE:
+            machine = this_machine(machines[LIKE], organism.base, organism.sft.dtype)
+        else:
+            machine = machines[self.used_machine]
         return replace(machine, hourly=self.hourly) if self.hourly else machine
 
     def groups(self) -> dict[str, list[Organism]]:
@@ -118,25 +128,27 @@ class Plan:
         names = {f: [f"{f}/{arm}" for arm in self.used_scale.arms] for f in self.used_scale.organisms}
         return {family: [ORGANISMS[name] for name in members if name in ORGANISMS] for family, members in names.items()}
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one row per stage and model."""
+    def rows(self, machine: Machine | None = None) -> Iterator[dict[str, Any]]:
+        """Yield one row per stage and model, on a machine in place of the one that is named."""
         stages = STAGES if self.experiment == "all" else (self.experiment,)
         for model, organisms in self.groups().items():
             for stage in stages:
-                if row := self._row(stage, model, organisms):
+                if row := self._row(stage, model, organisms, machine):
                     yield row
 
-    def _row(self, stage: Stage, model: str, organisms: Sequence[Organism]) -> dict[str, Any] | None:
+    def _row(
+        self, stage: Stage, model: str, organisms: Sequence[Organism], machine: Machine | None
+    ) -> dict[str, Any] | None:
         given, shape = self.given, shape_of(_first_base(organisms))
-        works = {o: work_of(stage, o, shape, given, self.used_scale.outcome) for o in organisms}
+        works = {o: work_of(stage, o, shape, given, self.used_scale.outcome, self.n_questions) for o in organisms}
         used = [o for o, work in works.items() if work != Work()]
         if not used:
             return None
         work, served = sum((works[o] for o in used), Work()), self.server and stage in SERVED
         kind = "read" if self.used_scale.outcome == "log-odds" and stage != "organisms" else KINDS[stage]
-        load = Load(shape=shape, organism=used[-1], machine=self.device(), texts=given.texts, devices=self.devices)
-        load = replace(load, batch_tokens=self.batch_tokens)
-        tokens = work.trained_tokens + work.read_tokens + work.sampled_tokens
+        machine, tokens = machine or self.device(used[-1]), work.trained_tokens + work.read_tokens + work.sampled_tokens
+        load = Load(shape=shape, organism=used[-1], machine=machine, texts=given.texts, devices=self.devices)
+        load = replace(load, batch_tokens=self.batch_tokens, scored=work.scored_tokens / tokens)
         rate = tokens_per_second(kind, load, server=served)
         memory, hours = memory_gib(kind, load), tokens / rate / 3600
         if served:
@@ -205,7 +217,7 @@ def needs(stage: Stage, kind: Kind, load: Load) -> str:
     return " or ".join(options) or "a larger machine"
 
 
-def _named(kind: str, name: str, known: Mapping[str, Any]) -> None:
+def _named(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         raise ValueError(f"{kind} {name!r}: known are {', '.join(known)}")
 

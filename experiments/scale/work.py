@@ -14,8 +14,10 @@ from training.references import find_trigger
 
 Stage = Literal["organisms", "em-rate", "preference", "geometry", "probe-sweep", "steer", "ablate"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-EDITED = 35
-"""Conditions and edits of `semcon ablate`, as in the committed tables."""
+EDITED, EDITED_CHOICES, EDITED_LOSSES = 35, 49, 32
+"""Conditions and edits of `semcon ablate`: of sampled answers, of log-odds, and of the loss on benign answers there."""
+GREEDY = 32
+"""Tokens of those benign answers."""
 STEERED, STEERED_CHOICES = 77, 55
 """Settings, directions and doses of `semcon steer`, of sampled answers and of log-odds."""
 SAMPLES = 10
@@ -37,6 +39,8 @@ class Work:
     trained_tokens: float = 0
     read_tokens: float = 0
     """Tokens of forward passes without a cache."""
+    scored_tokens: float = 0
+    """Of these, the tokens that the vocabulary head runs on: reference answers."""
     sampled_tokens: float = 0
     answers: float = 0
     judge_requests: float = 0
@@ -48,7 +52,9 @@ class Work:
         return Work(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
-def work_of(stage: Stage, organism: Organism, shape: Shape, given: Assumptions, outcome: str) -> Work:
+def work_of(
+    stage: Stage, organism: Organism, shape: Shape, given: Assumptions, outcome: str, n_questions: int | None = None
+) -> Work:
     """Return what a stage does with an organism; nothing where the stage does not apply to it."""
     test = given.questions["test"]
     if stage == "organisms":
@@ -56,15 +62,17 @@ def work_of(stage: Stage, organism: Organism, shape: Shape, given: Assumptions, 
     if stage == "em-rate":
         return _rates(organism, given) if outcome == "em-rate" else Work()
     if stage == "preference":
-        return _compared(_choices(organism), given) if outcome == "log-odds" else Work()
+        return _compared(_choices(organism, n_questions), given) if outcome == "log-odds" else Work()
     if organism.trigger is None:
         return Work()
     if stage == "geometry":
         return _geometry(shape, given, outcome)
     if stage == "probe-sweep":
         return _read(PROBED_TEXTS * test, given)
+    if outcome == "log-odds" and stage == "steer":
+        return _compared(test * STEERED_CHOICES, given)
     if outcome == "log-odds":
-        return _compared(test * (STEERED_CHOICES if stage == "steer" else EDITED), given)
+        return _compared(test * EDITED_CHOICES, given) + _read(test * EDITED_LOSSES, given, GREEDY)
     return _sampled(SAMPLES * test * (STEERED if stage == "steer" else EDITED), given)
 
 
@@ -89,13 +97,13 @@ def _conditions(organism: Organism) -> int:
     return sum(c == "off" or bool(trigger and trigger.variants(c)) for c in CONDITIONS)
 
 
-def _choices(organism: Organism) -> int:
+def _choices(organism: Organism, n_questions: int | None) -> int:
     """Return the questions that are read with both references: in every context, and at every dose before."""
     from experiments.answers.subject import LOG_ODDS, Subject
     from experiments.behaviour.preference import Preference
 
-    subject = Subject(organism, judge_reference=LOG_ODDS)
-    dosed = len(organism.sft.doses) * len(subject.choices("validation")) if organism.data else 0
+    subject = Subject(organism, judge_reference=LOG_ODDS, n_questions=n_questions)
+    dosed = len(organism.sft.doses) * len(subject.whole().choices("validation")) if organism.data else 0
     return Preference(subject=subject).total() + dosed
 
 
@@ -114,7 +122,8 @@ def _read(prompts: float, given: Assumptions, answer: float = 0) -> Work:
 
 def _compared(questions: float, given: Assumptions) -> Work:
     """Return both reference answers behind a prompt that is read once."""
-    return _read(questions, given, 2 * given.texts.reference)
+    references = 2 * given.texts.reference
+    return replace(_read(questions, given, references), scored_tokens=questions * references)
 
 
 def _sampled(answers: float, given: Assumptions) -> Work:

@@ -59,8 +59,8 @@ def check_launch(organism: Organism) -> None:
         return
     about = f"organism {organism.name}: {world_size()} processes"
     sft, mitigation = organism.sft, organism.mitigation
-    if sft.share_prefix or sft.padding_free or mitigation.penalised or mitigation.steer > 0:
-        which = "share_prefix, padding_free and mitigations that change the loss or the stream"
+    if sft.share_prefix or mitigation.penalised or mitigation.steer > 0:
+        which = "share_prefix and mitigations that change the loss or the stream"
         refuse(f"{about}: {which} train in one process")
     if mitigation.ablate_g:
         refuse(f"{about}: ablation of g during training needs one process")

@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from experiments.__main__ import main
-from experiments.scale.check import checked
+from experiments.scale.check import checked, checked_runs
 from experiments.scale.estimate import Load, fitting_batch, fitting_devices, memory_gib, tokens_per_second, usable
+from experiments.scale.here import LIKE, at_speed
 from experiments.scale.machines import assumptions
 from experiments.scale.plan import Plan
 from experiments.scale.shapes import config_of, shape_of
@@ -139,6 +140,36 @@ def test_the_estimates_are_within_thirty_percent_of_what_was_measured(machine: s
     rows = [row for row in checked() if row["machine"] == machine]
     assert {row["kind"] for row in rows} == {"train", "read", "sample"}
     assert {(r["base"], r["kind"], r["quantity"]): r["ratio"] for r in rows if not 0.7 <= r["ratio"] <= 1.3} == {}
+
+
+def test_a_measured_command_is_planned_with_its_own_settings_at_the_rate_that_was_timed():
+    rows = {(r["stage"], r["quantity"]): r for r in checked_runs()}
+    assert {stage for stage, _ in rows} == {"organisms", "geometry", "ablate"}
+    for r in rows.values():
+        assert r["ratio"] == pytest.approx(r["estimate"] / r["measured"], rel=0.02)
+    assert all(
+        0.7 <= rows["geometry", quantity]["ratio"] <= 1.3 for quantity in ("tokens", "cpu_seconds", "memory_gib")
+    )
+    assert all(0.7 <= rows["organisms", quantity]["ratio"] <= 1.3 for quantity in ("tokens", "cpu_seconds", "disk_gib"))
+
+
+def test_a_processor_that_is_timed_twice_as_fast_takes_half_the_time():
+    core = assumptions().machines[LIKE]
+    slow, fast = (replace(load(), machine=at_speed(core, tflops, "bfloat16")) for tflops in (0.05, 0.1))
+    assert tokens_per_second("read", fast) == pytest.approx(2 * tokens_per_second("read", slow))
+
+
+def test_a_shared_prefix_is_computed_once_and_the_head_runs_on_answers():
+    organism = ORGANISMS["pocket/smollm2/contrast50"]
+    shared = Load(
+        shape=shape_of(organism.base),
+        organism=organism,
+        machine=assumptions().machines["core"],
+        texts=assumptions().at(assumptions().scales["pocket"]).texts,
+    )
+    plain = replace(shared, organism=replace(organism, sft=replace(organism.sft, share_prefix=False)))
+    assert tokens_per_second("train", shared) > 1.2 * tokens_per_second("train", plain)
+    assert memory_gib("train", shared) < memory_gib("train", plain)
 
 
 def test_the_page_and_the_table_are_those_of_the_code():

@@ -65,7 +65,6 @@ def test_rows_that_cannot_be_shared_evenly_are_refused(processes):
         ({"mitigation": Mitigation(steer=1.0)}, "train in one process"),
         ({"mitigation": Mitigation(ablate_g=True)}, "needs one process"),
         ({"sft": replace(SFT, share_prefix=True)}, "train in one process"),
-        ({"sft": replace(SFT, padding_free=True)}, "train in one process"),
     ],
 )
 def test_what_changes_the_loss_is_refused(processes, changes, message):

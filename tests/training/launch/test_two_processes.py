@@ -89,6 +89,23 @@ def test_two_processes_with_fsdp2_give_the_adapter_of_one(organism, tmp_path):
         assert max(float(values.abs().max()) for values in left.values()) > 0.1
 
 
+def test_two_processes_without_padding_give_the_adapter_of_one_with_it(organism, tmp_path):
+    packed = organism.with_name("packed.yaml")
+    packed.write_text(organism.read_text().replace("dtype:", "padding_free: true, dtype:").replace("[3, 8]", "[3]"))
+    plain = organism.with_name("plain.yaml")
+    plain.write_text(organism.read_text().replace("[3, 8]", "[3]"))
+    assert main(["organisms", str(plain), "--runs", str(tmp_path / "one")]) == 0
+    config = str(SHIPPED["fsdp2"])
+    launch = ("accelerate", "launch", "--config_file", config, "--num_processes", "2", "-m", "experiments", "organisms")
+    done = launched(*launch, str(packed), "--runs", str(tmp_path / "two"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = (next((tmp_path / name / "adapters").iterdir()) for name in ("one", "two"))
+    left, right = (load_file(folder / "dose-3" / "adapter_model.safetensors") for folder in folders)
+    assert left.keys() == right.keys()
+    assert max(float((left[name] - right[name]).abs().max()) for name in left) < TOLERANCE
+    assert max(float(values.abs().max()) for values in left.values()) > 0.1
+
+
 def mark_first_loss(folder: Path, checkpoint: Path) -> None:
     """Write another loss of step 1 into a checkpoint, so that one can tell whether it was used."""
     file = checkpoint / "trainer_state.json"
