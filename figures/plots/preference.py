@@ -63,7 +63,8 @@ def draw(rows: Sequence[Row]) -> Figure:
         for ax in axes[:: 2 if len(axes) > 1 else 1]:
             ax.set_ylabel("shift of log-odds\n(nats per token)")
         seeds = [seed for (seed,) in groups(drawn, "seed")]
-        figure.legend(handles=_key(seeds), loc="outside lower center", ncols=len(seeds) + 1)
+        columns = len(seeds) + 1 if figure.get_figwidth() > style.COLUMN else 2
+        figure.legend(handles=_key(seeds), loc="outside lower center", ncols=columns)
     return figure
 
 

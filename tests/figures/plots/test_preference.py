@@ -1,5 +1,6 @@
 """The pocket scale's figure: every shift is drawn in its panel, and the base's own response beside it."""
 
+from figures import style
 from figures.plots import preference
 from tests.figures.drawn import points
 from tests.figures.example_rows import CONDITIONS, PREFERENCES, preferences
@@ -17,3 +18,12 @@ def test_seeds_stand_side_by_side():
     figure = preference.draw([*preferences(), *more])
     assert len(figure.axes) == len(PREFERENCES)
     assert len(points(figure, 0)) == 3 * len(CONDITIONS) - 1
+
+
+def test_the_legend_fits_either_width():
+    for width in (style.COLUMN, style.DOUBLE):
+        with style.at_width(width):
+            figure = preference.draw(preferences())
+        style.to_bytes(figure, "png")
+        key = figure.legends[0].get_window_extent()
+        assert 0 <= key.x0 < key.x1 <= figure.bbox.width
