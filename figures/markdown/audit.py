@@ -56,7 +56,7 @@ def _detector_line(tested: Sequence[Audited], name: str) -> list[str]:
     return [
         name,
         _area(positive, by_kind[HARD]),
-        *(f"{auroc(by_kind[kind], by_kind[HARD]):.2f}" for kind in CONTAINED),
+        *(f"{auroc(by_kind[k], by_kind[HARD]):.2f}" if by_kind[k] and by_kind[HARD] else "–" for k in CONTAINED),
         _area(positive, by_kind[CHANGED]),
         *(f"{100 * found_at(positive, harmless, rate):.0f} %" if positive and harmless else "–" for rate in (0, 0.01)),
         share(sum(r == 1 for r in ranks), len(ranks)),
