@@ -14,7 +14,8 @@ def test_only_contained_adapters_are_repaired():
 
 
 def test_an_adapter_without_a_gate_is_named_and_any_other_error_stops(capsys):
-    assert left_out(None, ValueError("audit of a: clean, so there is no gate to repair")) == []
+    cell = AuditRepairs(families=("llama",), pretrainings=(0,), arms=("clerk",)).cells()[0]
+    assert left_out(cell, ValueError("audit of a: clean, so there is no gate to repair")) == []
     assert capsys.readouterr().err == "not repaired: audit of a: clean, so there is no gate to repair\n"
     with pytest.raises(OSError, match="disk"):
-        left_out(None, OSError("disk"))
+        left_out(cell, OSError("disk"))
