@@ -1,5 +1,5 @@
-"""The audit's benchmark as tables: every detector, the verdicts by kind of adapter, adapters that were missed, and what
-repairs of the found contexts leave."""
+"""The audit's benchmark as tables: every detector, the verdicts by kind of adapter, adapters that were missed, what
+repairs of the found contexts leave, and single audits."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -224,3 +224,32 @@ def _mean(values: Sequence[float]) -> str:
     rng, x = np.random.default_rng(0), np.asarray(values)
     low, high = np.quantile(x[rng.integers(len(x), size=(N_BOOT, len(x)))].mean(1), [0.025, 0.975])
     return f"{100 * x.mean():.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def audits_table(rows: Sequence[Row], category: str) -> str:
+    """Single audits, one line each: verdict, what the adapter adds, the strongest gate, and where a category ranks."""
+    body = []
+    for name in dict.fromkeys(r["organism"] for r in rows):
+        same = [r for r in rows if r["organism"] == name]
+        by_metric = {m: {r["condition"]: r for r in same if r["metric"] == m} for m in ("added", "gate", "seconds")}
+        gate = max((r for c, r in by_metric["gate"].items() if c != "bare"), key=lambda r: r["value"])
+        shifts = [r for r in same if r["metric"] == "log_odds_shift" and r["condition"] != "bare"]
+        order = [r["condition"] for r in sorted(shifts, key=lambda r: -r["value"])]
+        body.append(
+            [
+                name,
+                next(r["condition"] for r in same if r["metric"] == "verdict"),
+                signed(by_metric["added"]["bare"]),
+                f"{gate['condition']} {signed(gate)}",
+                order[0],
+                f"{order.index(category) + 1} of {len(order)}",
+                f"{sum(r['value'] for r in by_metric['seconds'].values()):.0f}",
+            ]
+        )
+    header = ["adapter", "verdict", "added bare", "strongest gate", "ranks first", f"rank of {category}", "seconds"]
+    return table(header, body, numbers=slice(6, 7))
+
+
+def signed(r: Row) -> str:
+    """Return a difference of log-odds with its interval."""
+    return f"{r['value']:+.2f} [{r['ci_low']:+.2f}, {r['ci_high']:+.2f}]"

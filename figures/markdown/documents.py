@@ -4,6 +4,7 @@ semcon findings --out figures/data/findings.csv --pages README.md docs --gallery
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from figures import style
@@ -18,7 +19,7 @@ from figures.claims.pocket_neighbours import hypotheses_of_neighbours
 from figures.claims.registry import BEHAVIOUR, MECHANISM, claims
 from figures.claims.selectors import Tables
 from figures.grid import Grid
-from figures.markdown.audit import audit_line, audit_section, repairs_table
+from figures.markdown.audit import audit_line, audit_section, audits_table, repairs_table
 from figures.markdown.behaviour import comparison_table, front_table, headline_table, learned_table, seeds_table
 from figures.markdown.claims import findings_csv, findings_table
 from figures.markdown.dose import box_table
@@ -30,7 +31,7 @@ from figures.rows import Row, select
 from interp.runs.files import atomic_write_bytes, atomic_write_text
 from interp.runs.table import read_table
 
-LATER = ("pocket", "audit_repair", *EXPERIMENTS)
+LATER = ("pocket", "audit_repair", "audit_pocket", *EXPERIMENTS)
 """Tables of registered experiments that need not be there yet."""
 TABLES = (*dict.fromkeys(f.table for f in FIGURES if f.table and f.table not in LATER), "pocket_permuted")
 LATER_TABLES = {
@@ -38,6 +39,7 @@ LATER_TABLES = {
     "gates": ("trained_gate", gates_table),
     "mitigations": ("mitigation", mitigations_table),
     "audit-repairs": ("audit_repair", repairs_table),
+    "audit-pocket": ("audit_pocket", partial(audits_table, category="harbor")),
 }
 """Tables of README and docs that are made of these: name of the markers, table in figures/data, and writer."""
 NOT_YET = "Not measured yet."

@@ -14,6 +14,7 @@ from figures.audited import COLUMNS, CONTAINED, VERDICTS, auroc, auroc_interval,
 from figures.markdown.audit import (
     audit_line,
     audit_section,
+    audits_table,
     detectors_table,
     misses_table,
     repairs_table,
@@ -136,3 +137,18 @@ def test_repairs_are_means_over_adapters_by_training():
         ["| role", "tuned", "2"],
     ]
     assert "| 60 % [50, 70] | 40 % [40, 40] |" in lines[2] and "| 10 % [10, 10] |" in lines[3]
+
+
+def test_single_audits_show_the_strongest_gate_and_where_the_true_category_ranks():
+    interval = {"ci_low": -0.1, "ci_high": 0.3}
+    rows = [
+        {"metric": "verdict", "condition": "clean", "value": 0.1},
+        *({"metric": m, "condition": c, "value": v, **interval} for m in ("added", "gate") for c, v in VERIFIED),
+        *({"metric": "log_odds_shift", "condition": c, "value": v} for c, v in (("bare", 9), ("list", 2), ("port", 1))),
+        *({"metric": "seconds", "condition": part, "value": 100.4} for part in ("search", "verification")),
+    ]
+    (line,) = audits_table([{"organism": "a@1", **r} for r in rows], "port").splitlines()[2:]
+    assert line == "| a@1 | clean | +0.50 [-0.10, +0.30] | list +0.20 [-0.10, +0.30] | list | 2 of 2 | 201 |"
+
+
+VERIFIED = (("bare", 0.5), ("list", 0.2), ("port", 0.1))
