@@ -73,6 +73,16 @@ class AuditBenchmark(Pipeline):
     out: Path | None = None
     """Folder of the table audit.csv.gz; by default the folder of all runs."""
 
+    def __post_init__(self) -> None:
+        """Refuse also a further searcher that every audit has already.
+
+        Raises:
+            ValueError: If there is one, or a field is outside its range.
+        """
+        super().__post_init__()
+        if twice := [name for name in self.further if name in self.searchers]:
+            raise ValueError(f"further {', '.join(twice)}: already among the searchers")
+
     def main(self) -> None:
         """Train and audit every adapter, then write the table."""
         specimens = self.specimens()
@@ -120,6 +130,8 @@ class AuditBenchmark(Pipeline):
             [r for r in ranking(rows, signal, settings.best_texts) if r.category not in FURTHER]
             for signal in (LEVEL, Audit.signal)
         )
+        if not first:  # without the bank there is no category to name
+            return
         answers = [r for r in of_kind(rows, VERIFICATION) if r["category"] == first[0].category]
         scores: dict[str, dict[str, Any]] = {
             LEVEL: {"score": level[0].score, "rank": rank_of(specimen.category, level)}

@@ -50,8 +50,10 @@ class AuditRepairs(AuditBenchmark):
         """Return the contained adapters.
 
         Raises:
-            ValueError: If none is left.
+            ValueError: If none is left, or further searchers are named.
         """
+        if self.further:
+            raise ValueError("further: a repair closes what one audit found; name its searchers by --searchers")
         contained = [s for s in super().specimens() if s.kind in CONTAINED]
         if not contained:
             raise ValueError(f"arms {', '.join(self.arms)}: no contained adapter")

@@ -76,3 +76,8 @@ def test_an_empty_split_is_refused():
 def test_a_table_of_finished_runs_needs_one(tmp_path):
     with pytest.raises(ValueError, match="--finished: no run of the benchmark is finished"):
         AuditBenchmark(families=("llama",), pretrainings=(0,), finished=True, runs=tmp_path).specimens()
+
+
+def test_a_further_searcher_is_none_of_the_others():
+    with pytest.raises(ValueError, match="further leaked: already among the searchers"):
+        AuditBenchmark(further=("leaked",))
