@@ -23,7 +23,7 @@ from annotated_types import MinLen
 
 from experiments.answers.subject import LOG_ODDS, Subject
 from experiments.behaviour.dose_preference import PreferenceDose
-from experiments.behaviour.preference import Condition, Preference
+from experiments.behaviour.preference import NEIGHBOURS, Condition, Preference
 from experiments.behaviour.preference_compared import Measured, compared
 from experiments.cli.placement import Placement
 from experiments.directions.geometry import Geometry
@@ -45,7 +45,7 @@ ARMS: tuple[Arm, ...] = (
 REPLICATED: tuple[Arm, ...] = ("baseline", "neutral", "contrast50", "explaining")
 """Arms of further seeds."""
 FEWER: tuple[Condition, ...] = ("off", "on", "rephrased", "other", "opposite")
-"""Contexts of further seeds."""
+"""Contexts of further seeds; their neighbours are measured in a run of their own."""
 ON_AXIS: tuple[Condition, ...] = ("off", "on", "rephrased", "other")
 """Contexts of the arms on the axis of promptability."""
 LINE = "pocket:persona"
@@ -70,7 +70,7 @@ class Pocket:
     mechanism: bool = True
     """Whether to find directions and edit them; never in a quick run."""
     seeds: Annotated[tuple[Literal[0, 1, 2], ...], MinLen(1)] = (0,)
-    """Fine-tuning seeds; the first has every context, the others five of them."""
+    """Fine-tuning seeds; the first has every context, the others five of them and the neighbours."""
     patching: bool = False
     """Whether to measure the patching map of the same arm too: 22 core-minutes."""
     axis: bool = False
@@ -99,12 +99,13 @@ class Pocket:
         from figures.markdown.pocket import shifts_text
         from figures.report import build
 
-        arms = [*self.preferences(), *self.promptable()]
-        bases = dict.fromkeys(arm.of_base() for arm in arms)
-        stages = [[*bases, *self.doses()], arms, *self.mechanisms()]
+        arms, near = [*self.preferences(), *self.promptable()], self.neighbours()
+        bases = dict.fromkeys(arm.of_base() for arm in (*arms, *near))
+        stages = [[*bases, *self.doses()], [*arms, *near], *self.mechanisms()]
         rows = run_stages(stages, self.runs, "pocket", workers=self.workers, on=self.on)
         rows = [r for r in rows if not r["organism"].endswith("/base")]  # every arm's rows have its base beside it
-        rows += compared([self._measured(arm) for arm in arms])
+        for runs in (arms, near):
+            rows += compared([self._measured(run) for run in runs])
         table = self.runs / "pocket.csv.gz"
         write_table(table, rows)
         report = build(table, self.runs)
@@ -119,6 +120,11 @@ class Pocket:
     def preferences(self) -> list[Preference]:
         """Return the measurement of every organism."""
         return [self._preference(subject) for subject in self._subjects()]
+
+    def neighbours(self) -> list[Preference]:
+        """Return the measurement of further seeds on rows of the domains that were not trained."""
+        again = [] if self.quick else [arm for arm in self.preferences() if arm.subject.organism.seed != self.seeds[0]]
+        return [replace(arm, conditions=tuple(NEIGHBOURS)) for arm in again]
 
     def promptable(self) -> list[Preference]:
         """Return the measurement of the arms on the axis of promptability."""

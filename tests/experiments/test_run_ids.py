@@ -33,7 +33,7 @@ def test_the_run_ids_of_a_committed_table_are_derived_again(table, experiment):
 def test_the_run_ids_of_the_pocket_table_are_among_those_that_the_code_derives():
     plan = Pocket(seeds=(0, 1, 2), axis=True, patching=True)
     mechanisms = (e for stage in plan.mechanisms() for e in stage)
-    every = (*plan.doses(), *plan.preferences(), *plan.promptable(), *mechanisms)
+    every = (*plan.doses(), *plan.preferences(), *plan.neighbours(), *plan.promptable(), *mechanisms)
     derived = {run_id(e.name, **identity(e)) for e in every}
     assert {r["run_id"] for r in read_table(DATA / "pocket.csv.gz")} <= derived
 

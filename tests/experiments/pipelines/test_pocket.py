@@ -2,6 +2,7 @@
 
 import pytest
 
+from experiments.behaviour.preference import NEIGHBOURS
 from experiments.directions.geometry import Geometry
 from experiments.pipelines.pocket import ARMS, FEWER, QUICK_DOSE, REPLICATED, Pocket
 from experiments.removal.ablate import Ablate
@@ -18,6 +19,14 @@ def test_the_first_seed_has_every_arm_and_context_and_the_others_a_part():
     assert {arm.conditions for arm in EVERY.preferences()[len(ARMS) :]} == {FEWER}
     assert [arm.subject for arm in EVERY.preferences()] == [dose.subject for dose in EVERY.doses()]
     assert all(arm.subject.organism is ORGANISMS[arm.subject.name] for arm in EVERY.preferences())
+
+
+def test_further_seeds_have_their_neighbours_in_a_run_of_their_own():
+    again = EVERY.preferences()[len(ARMS) :]
+    assert [near.subject for near in EVERY.neighbours()] == [arm.subject for arm in again]
+    assert {near.conditions for near in EVERY.neighbours()} == {tuple(NEIGHBOURS)}
+    assert Pocket().neighbours() == Pocket(quick=True, seeds=(0, 1)).neighbours() == []
+    assert len({near.of_base() for near in EVERY.neighbours()}) == 2  # one per trigger
 
 
 def test_the_axis_measures_two_arms_beside_each_of_its_bases():
