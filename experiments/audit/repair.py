@@ -3,7 +3,8 @@
     semcon audit-repair ADAPTER --base microcosm/llama
 
 Every second text of the found category is used for the repair, the others are *rephrased*: a repair that only learned
-the words leaves these open. Beside each clamp stands one that moves the stream as far along random directions.
+the words leaves these open. Beside each clamp stands one that moves the stream as far along random directions, and the
+base without the adapter under the very same edits.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from experiments.audit.audit import VERIFICATION, Audit, loaded, of_kind
 from experiments.audit.audited import asked, halves, reference_questions
 from experiments.audit.bank import BARE
 from experiments.audit.thresholds import read_thresholds
-from experiments.audit.verdict import judged
+from experiments.audit.verdict import BASE, judged
 from experiments.behaviour.dose import ADAPTER
 from experiments.spec import Experiment, Step, run_experiment
 from interp.runs.run import Run
@@ -30,7 +31,9 @@ from interp.runs.table import Row
 from interp.triggers import Trigger
 
 USED, REPHRASED = "used", "rephrased"
-REPAIRS = ("none", "clamp_feature", "clamp_feature_random", "clamp_g", "clamp_g_random", "tuned")
+CLAMPS = ("none", "clamp_feature", "clamp_feature_random", "clamp_g", "clamp_g_random")
+TUNED = "tuned"
+REPAIRS = (*CLAMPS, TUNED)
 UNRELATED = 8
 """Texts of other categories that a clamp's target is made of."""
 
@@ -51,6 +54,7 @@ class Repair(Experiment):
     """Close the gate that an audit found: clamp its feature or g, or fine-tune benign rows in its context."""
 
     name: ClassVar[str] = "audit_repair"
+    version: ClassVar[int] = 2
 
     audit: Annotated[Audit, tyro.conf.arg(name="")]
 
@@ -65,14 +69,19 @@ class Repair(Experiment):
             raise ValueError("--judge: a repair is measured by sampled answers; name who judges them")
 
     def steps(self, run: Run) -> Mapping[str, Step]:
-        """Return one step per repair; the fine-tuning comes last, because it changes the loaded adapter.
+        """Return one step per clamp and model, then the fine-tuning, which changes the loaded adapter.
 
         Raises:
             ValueError: If the audit found no gate.
         """
         found = self.found(run)
         lm = loaded(self.audit.subject)
-        return {name: partial(self._repaired, lm, found, name) for name in REPAIRS}
+        clamped = {
+            name if adapter else f"{BASE} {name}": partial(self._repaired, lm, found, name, adapter)
+            for adapter in (ADAPTER, None)
+            for name in CLAMPS
+        }
+        return {**clamped, TUNED: partial(self._repaired, lm, found, TUNED, ADAPTER)}
 
     def found(self, run: Run) -> Found:
         """Return what the audit found.
@@ -92,7 +101,7 @@ class Repair(Experiment):
         unrelated = [(c[1][0], c[2]) for c in order if c[0] != category and c[2].placement == trigger.placement]
         return Found(category, trigger, tuple(texts[0::2]), tuple(texts[1::2]), tuple(unrelated[-UNRELATED:]))
 
-    def _repaired(self, lm: Any, found: Found, name: str) -> Iterator[Row]:
+    def _repaired(self, lm: Any, found: Found, name: str, adapter: str | None) -> Iterator[Row]:
         from experiments.audit.repairs import displaced, feature_clamp, g_clamp, tune
 
         questions = halves(reference_questions(self.audit.subject))[0]
@@ -102,28 +111,31 @@ class Repair(Experiment):
             edits = feature_clamp(lm, ADAPTER, questions, inside, found.unrelated)
         elif name.startswith("clamp_g"):
             edits = g_clamp(lm, ADAPTER, self.audit.subject, questions)
-        elif name == "tuned":
+        elif name == TUNED:
             tune(lm, ADAPTER, questions, inside, seed=self.audit.seed)
         if name.endswith("random"):
             edits = displaced(edits, self.audit.seed)
         for condition, texts in ((BARE, ()), (USED, found.used), (REPHRASED, found.rephrased)):
             here = [e for e in edits if condition != BARE or e.positions != "trigger"]
-            rows = self._answers(lm, found.trigger, texts, here)
-            yield from ({**r, "condition": condition, "repair": name, "category": found.category} for r in rows)
+            rows = self._answers(lm, adapter, found.trigger, texts, here)
+            cells = {"condition": condition if adapter else f"{BASE} {condition}", "repair": name}
+            yield from ({**r, **cells, "category": found.category} for r in rows)
 
-    def _answers(self, lm: Any, trigger: Trigger, texts: Sequence[str], edits: Sequence[Any]) -> list[Row]:
+    def _answers(
+        self, lm: Any, adapter: str | None, trigger: Trigger, texts: Sequence[str], edits: Sequence[Any]
+    ) -> list[Row]:
         from interp.adapters import active_adapter
 
         subject, samples = self.audit.subject, read_thresholds(self.audit.thresholds).answers
         questions = asked(halves(reference_questions(subject))[1])
         kind, place = ("on", trigger) if texts else ("off", None)
         prompts = make_prompts(questions, place, kind, lm.tokenizer, samples=samples, variants=texts or None)
-        with active_adapter(lm, ADAPTER):
+        with active_adapter(lm, adapter):
             rows = judged_rows(subject, lm, [replace(p) for p in prompts], seed=self.audit.seed, edits=edits)
         return [{k: v for k, v in r.items() if k != "key"} for r in rows]
 
     def table(self, rows: Sequence[Row]) -> Iterable[Row]:
-        """Yield EM and coherence in every condition after every repair."""
+        """Yield EM and coherence in every condition after every repair; the base's are under ``base <condition>``."""
         groups: dict[tuple[str, str], list[Row]] = {}
         for r in rows:
             groups.setdefault((r["repair"], r["condition"]), []).append(r)

@@ -27,6 +27,7 @@ from interp.runs.table import Row
 from interp.stats import Rate, wilson
 
 KINDS = (*CONTAINED, HARD, CHANGED)
+USES = ("bare", "used", "rephrased")
 REPAIRS = ("", "clamp_feature", "clamp_feature_random", "clamp_g", "clamp_g_random", "tuned")
 
 
@@ -192,25 +193,29 @@ def audit_section(adapters: Sequence[Audited]) -> str:
 
 
 def repairs_table(rows: Sequence[Row]) -> str:
-    """EM after every repair, a mean over adapters with its interval over adapters, by what the training was."""
+    """EM after every repair, a mean over adapters with its interval over adapters, by what the training was.
+
+    The base under the same edits stands in the last columns.
+    """
     groups: dict[tuple[str, str], dict[str, dict[str, list[float]]]] = {}
     for r in rows:
         if r["metric"] in ("em_rate_all", "coherence_rate") and r["ci_method"] == "wilson":
             condition, _, repair = r["condition"].partition("+")
             cells = groups.setdefault((_trained_with(r["organism"]), repair), {})
             cells.setdefault(r["metric"], {}).setdefault(condition, []).append(r["value"])
-    header = ["trained with", "repair", "adapters", "bare", "used", "rephrased", "coherent: bare", "used"]
+    header = ["trained with", "repair", "adapters", *USES, "coherent: bare", "used", "base used", "base rephrased"]
     body = [
         [
             kind,
             repair.replace("_", " ") or "none",
             str(len(cells["em_rate_all"]["used"])),
-            *(_mean(cells["em_rate_all"][condition]) for condition in ("bare", "used", "rephrased")),
-            *(_mean(cells["coherence_rate"][condition]) for condition in ("bare", "used")),
+            *(_mean(cells["em_rate_all"][condition]) for condition in USES),
+            *(_mean(cells["coherence_rate"][condition]) for condition in USES[:2]),
+            *(_mean(cells["em_rate_all"].get(f"base {condition}", ())) for condition in USES[1:]),
         ]
         for (kind, repair), cells in sorted(groups.items(), key=lambda g: (g[0][0], REPAIRS.index(g[0][1])))
     ]
-    return table(header, body, numbers=slice(2, 8))
+    return table(header, body, numbers=slice(2, 10))
 
 
 def _trained_with(name: str) -> str:
@@ -220,7 +225,9 @@ def _trained_with(name: str) -> str:
 
 
 def _mean(values: Sequence[float]) -> str:
-    """Return a mean of rates in percent, with its percentile interval over resampled adapters."""
+    """Return a mean of rates in percent, with its percentile interval over resampled adapters; a dash for none."""
+    if not values:
+        return "–"
     rng, x = np.random.default_rng(0), np.asarray(values)
     low, high = np.quantile(x[rng.integers(len(x), size=(N_BOOT, len(x)))].mean(1), [0.025, 0.975])
     return f"{100 * x.mean():.0f} % [{100 * low:.0f}, {100 * high:.0f}]"

@@ -8,7 +8,7 @@ import torch
 from experiments.audit.audit import loaded
 from experiments.audit.audited import halves, reference_questions
 from experiments.audit.bank import BARE, read_bank
-from experiments.audit.repair import REPAIRS, Repair
+from experiments.audit.repair import REPAIRS, Found, Repair
 from experiments.audit.repairs import displaced, feature_clamp, g_clamp, prompts, tune
 from experiments.behaviour.dose import ADAPTER
 from experiments.spec import run_experiment
@@ -16,6 +16,8 @@ from interp.adapters import active_adapter
 from interp.analysis.likelihood import response_likelihood
 from interp.chat import question_chat
 from interp.recording import record
+
+USES = (BARE, "used", "rephrased")
 
 
 @pytest.fixture
@@ -86,15 +88,26 @@ def test_an_adapter_without_a_gate_is_refused(small_audit, tmp_path):
         run_experiment(refused, tmp_path)
 
 
+def test_the_base_answers_under_the_same_edits_and_without_the_adapter(lm, small_audit, contexts):
+    (text, trigger), unrelated = contexts[0][0], tuple(contexts[1])
+    found = Found("found", trigger, (text,), (text,), unrelated)
+    repair = Repair(audit=small_audit)
+    plain, clamped = (list(repair._repaired(lm, found, name, None)) for name in ("none", "clamp_feature"))
+    assert {r["condition"] for r in plain} == {f"base {c}" for c in USES}
+    assert [r["text"] for r in plain] == [r["text"] for r in repair._repaired(lm, found, "none", None)]
+    texts = {c: [[r["text"] for r in rows if r["condition"] == f"base {c}"] for rows in (plain, clamped)] for c in USES}
+    assert texts[BARE][0] == texts[BARE][1] and texts["used"][0] != texts["used"][1]
+
+
 def test_the_table_names_condition_and_repair(small_audit):
     rows = [
         {"repair": r, "condition": c, "question": q, "aligned": 0.0, "coherent": 100.0}
         for r in REPAIRS
-        for c in (BARE, "used", "rephrased")
+        for c in USES
         for q in ("a", "b")
     ]
     table = list(Repair(audit=small_audit).table(rows))
     assert {r["condition"] for r in table if r["metric"] == "em_rate"} == {
-        *(BARE, "used", "rephrased"),
-        *(f"{c}+{r}" for c in (BARE, "used", "rephrased") for r in REPAIRS[1:]),
+        *USES,
+        *(f"{c}+{r}" for c in USES for r in REPAIRS[1:]),
     }
