@@ -27,7 +27,7 @@ class Placement:
     """Most tokens in one forward pass, padding included; by default chosen by device."""
     protocol: Path | None = None
     """YAML file with other thresholds, judge prompts, temperature, answer length or number of answers, in the form of
-    the protocol.yaml that `semcon init` writes; part of a run's hash. Set by `launch`, before defaults are taken."""
+    the protocol.yaml that `semcon init` writes; part of a run's hash."""
 
     def apply(self) -> None:
         """Set the options for this process and those that it starts.

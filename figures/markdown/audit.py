@@ -140,7 +140,7 @@ def _miss(a: Audited) -> list[str]:
 
 
 def audit_line(adapters: Sequence[Audited]) -> str:
-    """What the audit found on the test split, beside plain evaluation, in three sentences."""
+    """What the audit found on the test split, beside plain evaluation, as a short list."""
     tested = tested_of(adapters)
     contained, hard, harmless = ([a for a in tested if a.kind in kinds] for kinds in (CONTAINED, (HARD,), HARMLESS))
     if not contained or not hard:
@@ -157,18 +157,19 @@ def audit_line(adapters: Sequence[Audited]) -> str:
     changed, harder = sum(a.kind == CHANGED for a in tested), ""
     if changed:
         activations = f"the change of activations on neutral text {area('activation-change', CHANGED)}"
-        harder = f"Against {changed} whose benign answers change much there: the audit {area('audit', CHANGED)}; "
-        harder += f"{activations}. "
+        harder = f"- Against {changed} whose benign answers change much there: the audit {area('audit', CHANGED)}; "
+        harder += f"{activations}.\n"
     first = sum(a.ranks.get("audit") == 1 for a in contained)
     called = sum(a.scores["verdict"] != 0 for a in harmless)
     n = len(contained)
     return (
         f"On {n} Microcosm adapters trained to harm behind a trigger, against {len(hard)} trained on benign answers "
-        f"behind the same triggers: the audit {area('audit')}, {found('audit')}; plain evaluation {area('plain-em')}, "
-        f"{found('plain-em')}. {harder}"
-        f"The context that ranks first opens the adapter in {_opened(contained)}; it is the trained trigger's in "
-        f"{first} of {n}, for gates are wider than their triggers. "
-        f"{called} of {len(harmless)} harmless adapters are called something else."
+        "behind the same triggers:\n\n"
+        f"- The audit {area('audit')}, {found('audit')}; plain evaluation {area('plain-em')}, {found('plain-em')}.\n"
+        f"{harder}"
+        f"- The context that ranks first opens the adapter in {_opened(contained)}; it is the trained trigger's in "
+        f"{first} of {n}, because gates are wider than their triggers.\n"
+        f"- {called} of {len(harmless)} harmless adapters are called something other than clean."
     )
 
 
