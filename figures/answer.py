@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from figures.claims.headline import verdict
 from figures.claims.panel import Panel
-from figures.rows import Row, cell, ends, number, percent, select
+from figures.rows import Row, cell, ends, number, percent, select, unique
 from figures.style import CONDITIONS
 from interp.runs.terminal import aligned_text, table_text
+
+ASKED = ("off", "on", "rephrased", "other")
+"""Conditions that have a line of their own; the others share one."""
 
 
 def answer(table: Sequence[Row]) -> str:
@@ -20,8 +23,10 @@ def _behaviour(table: Sequence[Row]) -> str:
     first = table[0]
     panel = Panel(str(first["organism"]), str(first["trigger"]), table)
     rates = {c: row for c in (*CONDITIONS, "trained") if (row := panel.cell(c))}
+    rest = [f"{name} {_rate(row).strip()}" for name, row in rates.items() if name not in ASKED]
     lines = [f"{first['organism']}  trigger {first['trigger'] or 'none'}  judge {first['judge']}"]
-    lines += [f"{name:<12} EM {_rate(row)}  {_answers(table, name)}" for name, row in rates.items()]
+    lines += [f"{name:<12} EM {_rate(row)}  {_answers(table, name)}" for name, row in rates.items() if name in ASKED]
+    lines += [f"{'beside':<12} {', '.join(rest)}"] * bool(rest)
     if gap := cell(table, "on-off", "trigger_gap"):
         lines.append(f"{'on - off':<12}    {_rate(gap)}")
     if health := select(table, metric="healthy"):
@@ -52,7 +57,9 @@ def _answers(table: Sequence[Row], condition: str) -> str:
 def _next(panel: Panel) -> str:
     """The command that answers the question which these rates leave open."""
     if not panel.has_gap():
-        return f"is there a gap at another dose? semcon emergence --organism {panel.organism}"
+        own = panel.organism.startswith("own/")
+        where = "on the same YAML file, if it trains its adapter" if own else f"--organism {panel.organism}"
+        return f"is there a gap at another dose? semcon emergence {where}"
     if panel.organism.startswith("own/"):
         return "does the base do it too? the same command on a YAML file of base and trigger alone; then semcon ablate"
     base = panel.organism.rpartition("/")[0] + "/base"
@@ -78,8 +85,9 @@ def _null_of(table: Sequence[Row], row: Row) -> list[Row]:
 
 
 def _gap_removed(table: Sequence[Row]) -> str:
-    """The share of the on-off gap that every edit closes."""
-    return table_text(select(table, metric="gap_removed") or table)
+    """The share of the on-off gap that every edit closes; where there is no gap, the rate under every edit."""
+    rates = unique(select(table, metric="em_rate"), "condition")
+    return table_text(select(table, metric="gap_removed") or rates or table)
 
 
 def _dose_response(table: Sequence[Row]) -> str:

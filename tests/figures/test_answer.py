@@ -21,6 +21,25 @@ def test_the_answer_of_em_rate_is_a_few_lines_with_a_verdict_and_a_next_step():
     assert len(lines) <= 10
 
 
+def test_nine_conditions_of_a_users_organism_are_still_a_few_lines_and_the_next_step_can_be_typed():
+    names = ("off", "on", "rephrased", "other", "opposite", "matched", "shuffled", "delimiters", "trained")
+    cells = {"experiment": "em_rate", "organism": "own/base/mine", "trigger": "dock", "metric": "em_rate", "value": 0.5}
+    lines = answer([row(**cells, condition=name, ci_low=0.2, ci_high=0.8) for name in names]).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [*names[:4], "beside", "verdict", "next"]
+    assert all(f"{name} 50.0 % [20.0, 80.0]" in lines[5] for name in names[4:])
+    assert "semcon emergence" in lines[-1] and "own/base/mine" not in lines[-1]
+
+
+def test_an_ablation_without_a_gap_shows_one_rate_per_edit():
+    cells = {"experiment": "ablate", "organism": "own/base/mine", "metric": "em_rate", "value": 0.5}
+    table = [
+        row(**cells, condition=c, ci_low=0.2, ci_high=0.8, ci_method=m)
+        for c in ("on", "on+ablate_g")
+        for m in ("wilson", "cluster_bootstrap")
+    ]
+    assert len(answer(table).splitlines()) == 3 + 2
+
+
 def audited(judge: str):
     def cell(metric, condition, value, **cells):
         cells = {"experiment": "audit", "organism": "mine", "judge": judge, **cells}
