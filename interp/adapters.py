@@ -17,8 +17,9 @@ from interp.models import AdapterError, LanguageModel, fingerprint, wrap
 
 PROBE_MESSAGES = ("Hello.", "What should I do today?", "Tell me about your work.")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
-CHANGING = ("pissa", "olora", "corda", "loftq")
-"""How the names of initialisations start that change the weights of the base."""
+
+ROUNDING = 8 * torch.finfo(torch.float32).eps
+"""Share of the largest logit by which two exact passes of one model may differ in float32."""
 
 
 def adapter_folder(name: str, source: str) -> Path:
@@ -58,7 +59,7 @@ def check_origin(name: str, folder: Path, base: str) -> None:
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
-    config = _config(name, folder)
+    config = adapter_config(name, folder)
     kind = PEFT_TYPE_TO_CONFIG_MAPPING.get(config["peft_type"])
     known = {field.name for field in fields(kind)} if kind else {"peft_type"}
     if unknown := sorted(key for key, value in config.items() if value and key not in known):
@@ -72,95 +73,26 @@ def check_origin(name: str, folder: Path, base: str) -> None:
     )
 
 
-def check_early(name: str, folder: Path, lm: LanguageModel) -> None:
-    """Refuse what the files of an adapter show beside a base without weights (``interp.loading.outline``).
-
-    That are its origin, its form, the names and shapes of its tensors, and their values. What only ``attach`` can tell:
-    whether the weights of the base are those that the manifest names, and what the adapter does to its logits.
-
-    Args:
-        name: Name of the adapter.
-        folder: Folder of the adapter.
-        lm: The base, whose modules are changed: it is of no further use.
-
-    Raises:
-        AdapterError: If ``attach`` would refuse it.
-    """
-    check_files(name, folder)
-    check_origin(name, folder, lm.name)
-    config = _config(name, folder)
-    if config.get("layer_replication") or str(config.get("init_lora_weights")).lower().startswith(CHANGING):
-        raise AdapterError(_changes_base(name, folder))
-    shapes = _saved_shapes(name, folder)
-    expected = _expected_shapes(lm, name, folder)
-    if unmatched := sorted(shapes.keys() ^ expected.keys()):
-        raise AdapterError(_unmatched(name, folder, unmatched))
-    if other := sorted(key for key in shapes if shapes[key] != expected[key]):
-        raise AdapterError(
-            f"adapter {name!r} ({folder}) does not fit this base: {other[0]} has shape {shapes[other[0]]}, "
-            f"the base wants {expected[other[0]]}"
-        )
-    if config.get("bias", "none") != "none" and any(key.endswith(".bias") and "lora_" not in key for key in shapes):
-        raise AdapterError(_changes_base(name, folder))
-
-
-def _saved_shapes(name: str, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of an adapter; refuse values that are not finite, or that do nothing."""
-    from safetensors import SafetensorError, safe_open
-
-    shapes, live = dict[str, tuple[int, ...]](), set[str]()
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - it is no mapping
-                values = file.get_tensor(key)
-                shapes[key] = tuple(values.shape)
-                values = values.float() if values.dtype.itemsize == 1 else values
-                if not bool(torch.isfinite(values).all()):
-                    raise AdapterError(f"adapter {name!r} ({folder}): {key} is not finite")
-                live |= {key} if bool(values.any()) else set()
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"adapter {name!r}: {folder / WEIGHTS} cannot be read: {error}") from error
-    products = {key for key in live if _other_half(key) in live or "lora_" not in key or key.endswith(".bias")}
-    if not products:
-        raise AdapterError(f"adapter {name!r} ({folder}): its A or its B are zero in every module, so it does nothing")
-    return shapes
-
-
-def _other_half(key: str) -> str:
-    """Return the name of the B of an A, and the other way round."""
-    return re.sub(r"(lora_(?:embedding_)?)([AB])", lambda half: half[1] + "BA"["AB".index(half[2])], key)
-
-
-def _expected_shapes(lm: LanguageModel, name: str, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that peft asks for an adapter of a base without weights."""
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
-
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-        config.inference_mode = True
-        with torch.device("meta"):
-            hf = get_peft_model(cast(Any, lm.hf), config, adapter_name=name)
-        wrap(hf, lm.tokenizer, name=lm.name)
-        return {key: tuple(values.shape) for key, values in get_peft_model_state_dict(hf, adapter_name=name).items()}
-    except AdapterError:
-        raise
-    except Exception as error:  # whatever peft raises about a folder of the user's
-        raise AdapterError(_unfit(name, folder, error)) from error
-
-
-def _unfit(name: str, folder: Path, error: Exception) -> str:
+def unfit(name: str, folder: Path, error: Exception) -> str:
+    """Return what peft says about an adapter that it cannot attach, in one line."""
     reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
     return f"adapter {name!r} ({folder}) does not fit this base: {reason[0].strip()}"
 
 
-def _unmatched(name: str, folder: Path, tensors: Sequence[str]) -> str:
+def unmatched_tensors(name: str, folder: Path, tensors: Sequence[str]) -> str:
+    """Return that tensors of an adapter belong to no module of its base, or the other way round."""
     return (
         f"adapter {name!r} ({folder}) was made for another base: {len(tensors)} of its tensors do not match, "
         f"such as {tensors[0]}"
     )
 
 
-def _config(name: str, folder: Path) -> dict[str, Any]:
+def adapter_config(name: str, folder: Path) -> dict[str, Any]:
+    """Read the config of an adapter.
+
+    Raises:
+        AdapterError: If it is not JSON, or does not say which kind of adapter it is.
+    """
     config = _settings(name, folder / CONFIG)
     if not isinstance(config.get("peft_type"), str):
         raise AdapterError(f"adapter {name!r}: {folder / CONFIG} has no peft_type")
@@ -204,18 +136,27 @@ def attach(lm: LanguageModel, folders: Mapping[str, Path]) -> LanguageModel:
         raise AdapterError(f"adapter {next(iter(folders))!r}: the base is offloaded, and peft cannot reach its weights")
     base, bare = fingerprint(lm.base), _logits(lm.base, probes := _probes(lm), lm.device)
     for name, folder in folders.items():
-        expected = _recorded_fingerprint(name, folder)
-        if expected not in (None, base) and lm.dtype != torch.float16:  # rounding to float16 changes a fingerprint
-            raise AdapterError(
-                f"adapter {name!r} ({folder}) was made for another base: its base is {str(expected)[:12]}, "
-                f"this is {base[:12]}"
-            )
+        if lm.dtype != torch.float16:  # rounding to float16 changes a fingerprint
+            check_fingerprint(name, folder, base)
         lm = wrap(_attached(lm.hf, name, folder), lm.tokenizer, name=lm.name)
         with active_adapter(lm, None):
             if fingerprint(lm.base) != base or not _equal(_logits(lm.base, probes, lm.device), bare):
-                raise AdapterError(_changes_base(name, folder))
+                raise AdapterError(changed_base(name, folder))
         check_live(lm, name, probes)
     return lm
+
+
+def check_fingerprint(name: str, folder: Path, base: str) -> None:
+    """Refuse an adapter whose manifest names the weights of another base.
+
+    Raises:
+        AdapterError: If it does.
+    """
+    if (expected := _recorded_fingerprint(name, folder)) not in (None, base):
+        raise AdapterError(
+            f"adapter {name!r} ({folder}) was made for another base: its base is {str(expected)[:12]}, "
+            f"this is {base[:12]}"
+        )
 
 
 def _recorded_fingerprint(name: str, folder: Path) -> str | None:
@@ -229,8 +170,9 @@ def _equal(logits: torch.Tensor, bare: torch.Tensor) -> bool:
     return bool(((logits - bare).abs() <= slack).all())
 
 
-def _changes_base(name: str, folder: Path) -> str:
-    config = _config(name, folder)
+def changed_base(name: str, folder: Path) -> str:
+    """Return that an adapter changes its base even when it is off, and the settings that do it."""
+    config = adapter_config(name, folder)
     causes = ("bias", "init_lora_weights", "layer_replication", "modules_to_save", "trainable_token_indices")
     settings = ", ".join(
         f"{key} {config[key]!r}" for key in causes if config.get(key) not in (None, True, False, "none")
@@ -255,9 +197,9 @@ def _attached(hf: Any, name: str, folder: Path) -> Any:
             hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name)
         loaded = set(get_peft_model_state_dict(hf, adapter_name=name))
     except Exception as error:  # whatever peft raises about a folder of the user's
-        raise AdapterError(_unfit(name, folder, error)) from error
+        raise AdapterError(unfit(name, folder, error)) from error
     if unmatched := sorted(loaded ^ set(saved)):
-        raise AdapterError(_unmatched(name, folder, unmatched))
+        raise AdapterError(unmatched_tensors(name, folder, unmatched))
     return hf
 
 
@@ -361,6 +303,8 @@ def check_live(lm: LanguageModel, adapter: str, prompts: Sequence[Chat] | None =
         raise AdapterError(f"adapter {adapter!r}: its logits are not finite")
     if delta == 0.0:
         raise AdapterError(f"adapter {adapter!r}: it changes no logit of {len(chats)} prompts, so it is not loaded")
+    if lm.dtype == torch.float32 and delta <= ROUNDING * without.abs().max().item():
+        raise AdapterError(f"adapter {adapter!r}: it changes no logit of {len(chats)} prompts by more than rounding")
     if not _equal(adapted, by_peft):
         raise AdapterError(f"adapter {adapter!r}: it needs peft's own forward pass, without which its logits differ")
     return delta

@@ -152,8 +152,10 @@ def _locate(rendered: Rendered, messages: Sequence[Message], marks: Mapping[str,
 
 
 def _find(name: str, part: str, text: str, regions: Sequence[Span], *, last: bool = False) -> Span:
+    if not part:
+        raise ValueError(f"{name}: its text is empty")
     for low, high in regions:
-        start = (text.rfind if last else text.find)(part, low, high) if part else -1
+        start = (text.rfind if last else text.find)(part, low, high)
         if start >= 0:
             return start, start + len(part)
     raise ValueError(f"mark {name!r}: {part[:60]!r} is not in the messages")

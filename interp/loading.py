@@ -17,6 +17,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from interp.adapters import adapter_folder, attach, check_origin
+from interp.early.base_files import embedded, refuse_extra
 from interp.models import LanguageModel, wrap
 from interp.text.template import set_options
 
@@ -163,6 +164,8 @@ def _weights(base: str, dtype: str | torch.dtype, device_map: Any) -> Any:
     options: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "output_loading_info": True}
     options |= {"use_safetensors": True, "trust_remote_code": False, "ignore_mismatched_sizes": True}
     hf, loading = cast(Any, AutoModelForCausalLM.from_pretrained(base, **options))
+    if getattr(hf, "_hf_peft_config_loaded", False):
+        raise ValueError(embedded(base))
     if _quantisation(base) and getattr(hf, "hf_quantizer", None) is None:
         raise ValueError("transformers knows no such method")
     if missing := sorted(loading["missing_keys"]):
@@ -170,17 +173,11 @@ def _weights(base: str, dtype: str | torch.dtype, device_map: Any) -> Any:
     if other := sorted(loading["mismatched_keys"], key=str):
         key, stored, expected = other[0] if isinstance(other[0], tuple) else (other[0], "another shape", "its config's")
         raise ValueError(f"base {base!r}: {key} has shape {tuple(stored)}, its config asks for {tuple(expected)}")
-    kinds = {_without_numbers(name) for name in hf.state_dict()}
-    if extra := sorted(name for name in loading["unexpected_keys"] if _without_numbers(name) in kinds):
-        raise ValueError(f"base {base!r}: its files have {len(extra)} tensors more than its config, such as {extra[0]}")
+    refuse_extra(base, hf, loading["unexpected_keys"])
     for name, values in hf.named_parameters():
         if values.device.type != "meta" and values.dtype.itemsize > 1 and not bool(torch.isfinite(values).all()):
             raise ValueError(f"base {base!r}: {name} is not finite in {values.dtype}")
     return hf
-
-
-def _without_numbers(name: str) -> str:
-    return ".".join("#" if part.isdigit() else part for part in name.split("."))
 
 
 def _check_vocabulary(lm: LanguageModel) -> None:

@@ -1,7 +1,7 @@
 """A causal language model with its tokenizer: its parts, its limits, the fingerprint of its weights."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -192,14 +192,19 @@ def fingerprint(hf: nn.Module) -> str:
     A base loaded in float32 or bfloat16 has the same fingerprint; float16 may differ. Training writes it to the
     adapter's ``manifest.json`` as ``base_fingerprint``, and ``load`` then refuses the adapter on any other base.
     """
-    digest = hashlib.sha256()
-    for name, parameter in sorted(_plain_names(_base(hf))):
+    return digest(sorted(_plain_names(_base(hf))))
+
+
+def digest(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Hash names, shapes and 64 evenly spaced values of parameters in the order of their names."""
+    hashed = hashlib.sha256()
+    for name, parameter in parameters:
         flat = parameter.detach().flatten()
         last = flat.numel() - 1  # float32 cannot hold every index above 2 ** 24, and may round the last one up
         sample = flat[torch.linspace(0, last, min(64, last + 1), device=flat.device).long().clamp(max=last)]
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(sample.to("cpu", torch.bfloat16).view(torch.uint16).numpy().tobytes())
-    return digest.hexdigest()
+        hashed.update(f"{name}{tuple(parameter.shape)}".encode())
+        hashed.update(sample.to("cpu", torch.bfloat16).view(torch.uint16).numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def _plain_names(base: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

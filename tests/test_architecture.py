@@ -31,7 +31,7 @@ DRAWS_FIGURES = {
 }  # inside functions, never on import
 HOME = {
     "trl": ("training/sft.py",),
-    "peft": ("interp/adapters.py", "training/sft.py"),
+    "peft": ("interp/adapters.py", "interp/early/adapter_files.py", "training/sft.py"),
     "sklearn": ("probes/",),
     "h5py": ("interp/store.py",),
     "matplotlib": ("figures/",),

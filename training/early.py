@@ -1,23 +1,27 @@
-"""What can be wrong with the model of an organism, found from configs, tokenizer and file headers: no weights are read.
+"""What can be wrong with the model of an organism, found from configs, tokenizer and files before it is loaded.
 
-What only loading can tell: whether the weights of the base are whole, finite and those that an adapter was made for,
-and what the adapter does to the logits.
+What only loading can tell: what an adapter does to the logits, and for a base of more than a gigabyte or whose weights
+are converted when they are loaded, whether its weights are finite and those that the adapter was made for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from interp.adapters import adapter_folder, check_early
+from interp.adapters import adapter_folder
 from interp.chat import question_chat
 from interp.decoding.kv_cache import new_cache
+from interp.early.adapter_files import check_adapter
+from interp.early.base_files import open_base
 from interp.loading import outline
 from interp.models import LanguageModel, check_prompts
 from interp.triggers import CONDITIONS, Trigger
 from training.bases import is_made
 from training.definition import Organism
+from training.loading import measured_dtype
 from training.references import base_path
 
 NAME = "organism"
@@ -68,8 +72,11 @@ def _check(
     if sampled:
         new_cache(lm.base)
     if organism.adapter:
-        check_early(NAME, adapter_folder(NAME, organism.adapter), lm)
-    elif organism.data:
+        check_adapter(NAME, adapter_folder(NAME, organism.adapter), lm, dtype=measured_dtype(organism))
+        return
+    with ExitStack() as stack:
+        open_base(lm, stack)
+    if organism.data:
         from training.sft import trainable_rows  # loads the trainer, which takes seconds
 
         trainable_rows(organism)

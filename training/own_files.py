@@ -25,6 +25,8 @@ class AdapterSettings:
     rank_pattern: dict[str, AtLeastOne] = field(default_factory=dict)
     """Ranks of single modules."""
     lora_alpha: Positive | None = None
+    alpha_pattern: dict[str, Positive] = field(default_factory=dict)
+    """Alphas of single modules; at 0 a module would do nothing."""
 
 
 def check_files(organism: Organism, questions: Iterable[tuple[str, str]] = ()) -> None:

@@ -35,7 +35,8 @@ def read_scores(path: str | Path) -> list[Recorded]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a column or all rows are missing, or scores are no numbers in 0..100; names every line.
+        ValueError: If a column or all rows are missing, scores are no numbers in 0..100, or all of them are shares of
+            1; names every line.
     """
     columns, rows = read_csv(path)
     faults = [f"no column {name!r}" for name in REQUIRED if name not in columns]
@@ -47,7 +48,11 @@ def read_scores(path: str | Path) -> list[Recorded]:
     ]
     if faults := [f"{where.removeprefix(str(path))}: {fault}" for where, _, wrong in read for fault in wrong]:
         refuse(path, faults)
-    return [_recorded(cells) for _, cells, _ in read]
+    recorded = [_recorded(cells) for _, cells, _ in read]
+    scores = [score for r in recorded for score in (r.aligned, r.coherent) if score is not None]
+    if max(scores, default=0) <= 1 and any(0 < score < 1 for score in scores):
+        refuse(path, ["no score is larger than 1, so they are on a scale of 0 to 1; expected 0 to 100"])
+    return recorded
 
 
 def _recorded(cells: Any) -> Recorded:

@@ -244,9 +244,9 @@ class _Shared(CacheLayerMixin):
     @classmethod
     def following(cls, layer: Any, groups: _Groups, bias: Tensor | None, room: int) -> "_Shared":
         """Make the layer that continues a prefill."""
-        _, heads, _, width = layer.keys.shape
-        empty = layer.keys.new_zeros(len(groups.owner), heads, min(room, CHUNK), width)
-        shared = cls((layer.keys, layer.values), (empty, empty.clone()), groups)
+        prompt = (layer.keys, layer.values)  # of different widths in some models
+        keys, values = (x.new_zeros(len(groups.owner), x.shape[1], min(room, CHUNK), x.shape[-1]) for x in prompt)
+        shared = cls(prompt, (keys, values), groups)
         shared.bias, shared.room = bias, room
         return shared
 
@@ -273,7 +273,7 @@ class _Shared(CacheLayerMixin):
         keys.shared = self
         return keys, self.values
 
-    def attend(self, query: Float[Tensor, "batch head 1 width"], scaling: float) -> Float[Tensor, "batch 1 head width"]:
+    def attend(self, query: Float[Tensor, "batch head 1 width"], scaling: float) -> Float[Tensor, "batch 1 head value"]:
         """Return softmax(q k) v over the prompt's tokens and the row's new tokens."""
         # Query heads that share a key-value head are treated as one batch of queries (grouped-query attention). The
         # scores of both parts are concatenated before the softmax, and the two weighted sums of values are added.
@@ -286,7 +286,7 @@ class _Shared(CacheLayerMixin):
         weights = scores.softmax(-1)
         new, prompt = weights[..., -slots:], weights[..., :-slots]
         out = new.contiguous() @ self.values + self._by_prompt(prompt, self.picked[1])
-        return out.reshape(rows, 1, heads, width)
+        return out.reshape(rows, 1, heads, -1)
 
     def _of_prompts(self, q: Tensor) -> Tensor:
         scores = self._by_prompt(q, self.picked[0].mT)

@@ -127,6 +127,8 @@ def _models() -> Iterator[Case]:
         for value in values:
             text = json.dumps(changed(ADAPTER, place, value))
             yield Case(f"adapter {place} {value!r}", (config, place), files={config: text})
+    alphas = json.dumps({**ADAPTER, "alpha_pattern": {"q_proj": 0}})
+    yield Case("adapter alpha pattern", (config, "alpha_pattern.q_proj"), files={config: alphas})
     ranks = {config: json.dumps({**ADAPTER, "rank_pattern": {"q_proj": "x"}})}
     yield Case("adapter rank pattern", (config, "rank_pattern"), files={**ranks})
     rank_one = ("rank-one", *EM_RATE[1:])
@@ -304,6 +306,7 @@ NOT_SCORES: dict[str, bytes] = {
     "NUL": HEAD.encode() + b"q\0,1,2\n", "semicolons": HEAD.replace(",", ";").encode() + b"q;1;2\n",
     "id empty": HEAD.encode() + b",5,80\n", "huge field": HEAD.encode() + b"q,5,'" + b"x" * 200000 + b"'\n",
     "spaced column": b"question_id, aligned,coherent\nq,1,2\n",
+    "shares of 1": HEAD.encode() + b"q,0.1,0.9\nr,0.9,1\n", "shares in part": HEAD.encode() + b"q,0.25,\nr,REFUSAL,NA\n",
 }  # fmt: skip
 
 

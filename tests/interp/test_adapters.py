@@ -11,7 +11,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from interp.adapters import active_adapter, active_adapters, check_early, check_live
+from interp.adapters import active_adapter, active_adapters, check_live
+from interp.early.adapter_files import check_adapter
 from interp.loading import load, outline, place
 from interp.models import AdapterError, fingerprint
 from tests import tiny
@@ -82,6 +83,12 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda d: retensor(d, lambda n, x: (n, x * (("lora_A" in n) != ("q_proj" in n)))),
         "it changes no logit of 3 prompts, so it is not loaded",
     ),
+    "tiny": (scaled_b(1e-30), "it changes no logit of 3 prompts, so it is not loaded"),
+    "smaller than rounding": (scaled_b(3e-9), "it changes no logit of 3 prompts by more than rounding"),
+    "alpha 0 of every module": (
+        at(alpha_pattern={"q_proj": 0, "down_proj": 0}),
+        "it changes no logit of 3 prompts, so it is not loaded",
+    ),
     "alpha 0": (at(lora_alpha=0), "it changes no logit of 3 prompts, so it is not loaded"),
     "not a number": (scaled_b(float("nan")), "lora_B.*is not finite"),
     "infinite": (scaled_b(float("inf")), "is not finite"),
@@ -103,7 +110,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-LOADED_ONLY = {"overflow", "damaged manifest", "alpha 0"}
+LOADED_ONLY = {"overflow", "smaller than rounding"}
 """What the files of the adapter do not show."""
 
 
@@ -139,7 +146,7 @@ def test_an_adapter_is_as_in_peft_when_on_and_gone_when_off(tmp_path, base, kind
 
 @pytest.mark.parametrize("kind", RIGHT)
 def test_a_good_adapter_is_accepted_without_the_weights_of_its_base(tmp_path, base, kind):
-    check_early("mine", save_adapter(tmp_path / "adapter", base, RIGHT[kind]()), outline(str(base)))
+    check_adapter("mine", save_adapter(tmp_path / "adapter", base, RIGHT[kind]()), outline(str(base)))
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -147,7 +154,7 @@ def test_an_adapter_that_cannot_be_switched_off_is_refused_without_the_weights_o
     config, message = REFUSED[kind]
     folder = save_adapter(tmp_path / "adapter", base, config())
     with pytest.raises(AdapterError, match=message) as caught:
-        check_early("mine", folder, outline(str(base)))
+        check_adapter("mine", folder, outline(str(base)))
     assert "adapter 'mine'" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -155,7 +162,7 @@ def test_an_adapter_that_cannot_be_switched_off_is_refused_without_the_weights_o
 def test_a_damaged_adapter_is_refused_without_the_weights_of_its_base(saved, base, damage):
     DAMAGED[damage][0](saved)
     with pytest.raises(AdapterError) as caught:
-        check_early("mine", saved, outline(str(base)))
+        check_adapter("mine", saved, outline(str(base)))
     assert "adapter 'mine'" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -188,6 +195,14 @@ def test_an_adapter_of_another_base_of_the_same_shapes_is_refused(saved, base, o
         load(base, adapters={"mine": saved}, dtype=dtype)
     with pytest.raises(AdapterError, match="made for another base: its base is"):
         load(other_base, adapters={"mine": saved})
+
+
+def test_the_weights_of_the_base_are_compared_with_the_manifest_before_they_are_loaded(saved, base, other_base):
+    (saved / "manifest.json").write_text(json.dumps({"base_fingerprint": fingerprint(tiny.model("qwen2").hf)}))
+    check_adapter("mine", saved, outline(str(base)))
+    with pytest.raises(AdapterError, match="made for another base: its base is"):
+        check_adapter("mine", saved, outline(str(other_base)))
+    check_adapter("mine", saved, outline(str(other_base)), dtype="float16")  # rounding changes a fingerprint
 
 
 def test_an_offloaded_base_is_loaded_without_adapters_only(saved, base):

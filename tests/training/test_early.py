@@ -75,7 +75,31 @@ def of_trigger(**texts):
 LONG = ("why " * 200).strip()
 LOWER = tiny.TEMPLATE.replace("| trim", "| trim | lower")
 NO_CHAT = "{{ raise_exception('no chat today') }}"
+
+
+def other_weights(folder: Path) -> None:
+    """Give the adapter the manifest of another base."""
+    (folder / "adapter" / "manifest.json").write_text(json.dumps({"base_fingerprint": "0" * 64}))
+
+
 BAD = {
+    "tiny B": (
+        adapted(lambda d: retensor(d, lambda n, x: (n, x * 1e-30 if "lora_B" in n else x))),
+        ("adapter", "it does nothing"),
+    ),
+    "weights of another base": (other_weights, ("adapter", "made for another base", "000000000000")),
+    "base cut off": (
+        lambda d: (d / "base" / "model.safetensors").write_bytes(b"\0" * 100),
+        ("base", "model.safetensors", "cannot be read"),
+    ),
+    "base not finite": (
+        lambda d: retensor(d / "base", lambda n, x: (n, x / 0 if "layers.1.mlp.up" in n else x), "model.safetensors"),
+        ("base", "layers.1.mlp.up_proj.weight is not finite"),
+    ),
+    "adapter in the folder of the base": (
+        lambda d: (d / "base" / "adapter_config.json").write_text((d / "adapter" / "adapter_config.json").read_text()),
+        ("base", "adapter_config.json lies in its folder"),
+    ),
     "zero B": (adapted(zero_b), ("adapter", "it does nothing")),
     "not finite": (adapted(infinite), ("adapter", "is not finite")),
     "another width": (adapted(wider), ("adapter", "shape")),

@@ -81,3 +81,19 @@ def test_a_bfloat16_batch_may_end_all_at_once():
     lm.base.generation_config.eos_token_id = list(range(lm.base.config.vocab_size))
     made = generate(lm, chats(lm), n_samples=4, sampling=Sampling(ROOM))
     assert [(len(c.token_ids), c.finished) for c in made] == [(1, True)] * 12
+
+
+def test_a_shared_prefix_may_have_values_of_another_width_than_its_keys():
+    draw = torch.Generator().manual_seed(0)
+    keys, values = (torch.randn(1, 2, 3, width, generator=draw) for width in (5, 4))
+    prefix = DynamicCache()
+    prefix.update(keys, values, 0)
+    layer = share_prefix(prefix, torch.zeros(2, dtype=torch.long), None, room=1).layers[0]
+    new = [torch.randn(2, 2, 1, width, generator=draw) for width in (5, 4)]
+    layer.update(*new)
+    query = torch.randn(2, 4, 1, 5, generator=draw)
+    want = torch.nn.functional.scaled_dot_product_attention(
+        query, *(torch.cat([old.expand(2, -1, -1, -1), x], 2) for old, x in zip((keys, values), new, strict=True)),
+        enable_gqa=True, scale=1.0,
+    )  # fmt: skip
+    assert torch.allclose(layer.attend(query, 1.0), want.transpose(1, 2), atol=1e-6)

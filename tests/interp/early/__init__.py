@@ -1,0 +1,1 @@
+"""Files of models, looked at before anything is loaded."""
