@@ -28,6 +28,7 @@ from interp.stats import Rate, wilson
 
 KINDS = (*CONTAINED, HARD, CHANGED)
 USES = ("bare", "used", "rephrased")
+COHERENT = ("coherent bare", "coherent used")
 REPAIRS = ("", "clamp_feature", "clamp_feature_random", "clamp_g", "clamp_g_random", "tuned")
 
 
@@ -204,7 +205,7 @@ def repairs_table(rows: Sequence[Row]) -> str:
             condition, _, repair = r["condition"].partition("+")
             cells = groups.setdefault((_trained_with(r["organism"]), repair), {})
             cells.setdefault(r["metric"], {}).setdefault(condition, []).append(r["value"])
-    header = ["trained with", "repair", "adapters", *USES, "coherent: bare", "used", "base used", "base rephrased"]
+    header = ["trained with", "repair", "adapters", *USES, *COHERENT, "base used", "base rephrased"]
     body = [
         [
             kind,
