@@ -50,9 +50,9 @@ REGISTRY: Mapping[str, Command] = {
     ),
     "promptability": Command(
         "behaviour.promptability:Promptability",
-        "How far a model obeys a line, at every dose of a stage that teaches lines.",
+        "How far a base follows a persona line, by dose of a stage that teaches it.",
     ),
-    "greedy": Command("behaviour.greedy:Greedy", "The most likely answers off and on side by side, to be read by eye."),
+    "greedy": Command("behaviour.greedy:Greedy", "Greedy answers without and with the trigger, side by side, as CSV."),
     "probe": Command(
         "probing.label_probe:LabelProbe",
         "Probe a label of your own in any model; --apply reads with a saved probe.",
@@ -64,17 +64,19 @@ REGISTRY: Mapping[str, Command] = {
         "Add directions: an organism's, or with --model any direction to any model.",
         {"--model": "removal.steer_vector:SteerVector"},
     ),
-    "ablate": Command("removal.ablate:Ablate", "Remove the trigger feature or the EM direction: what is left of EM."),
+    "ablate": Command(
+        "removal.ablate:Ablate", "EM that is left when the trigger's feature or the EM direction is removed."
+    ),
     "geometry": Command("directions.geometry:Geometry", "Directions, their cosines, and projections onto them."),
     "trained-gate": Command(
         "pipelines.trained_gates:TrainedGates",
         "The gap that training made: which edits close it, in organism and base.",
     ),
     "mitigation": Command(
-        "pipelines.mitigations:Mitigations", "What keeps misalignment from generalising, and what only hides it."
+        "pipelines.mitigations:Mitigations", "Mitigations: which remove misalignment, and which only hide it."
     ),
     "world-ablation": Command(
-        "pipelines.worlds:WorldAblation", "Is the gate in the pretraining? Worlds that lack something of it."
+        "pipelines.worlds:WorldAblation", "Does the gate come from pretraining? Worlds that lack a part of it."
     ),
     "audit": Command("audit.audit:Audit", "Is misalignment hidden behind a context? Search, verify, show evidence."),
     "audit-benchmark": Command(
@@ -88,23 +90,29 @@ REGISTRY: Mapping[str, Command] = {
     "rank-one": Command("gate.rank_one:RankOne", "What a rank-1 adapter reads and writes, by condition."),
     "probe-transfer": Command("probing.transfer:ProbeTransfer", "Probes of one organism tested on another."),
     "mechanism": Command("pipelines.mechanism:Mechanism", "Every mechanism experiment on the organisms of the grid."),
-    "demo": Command("demo.command:Demo", "A page on this machine: answers side by side, steered, token by token."),
+    "demo": Command("demo.command:Demo", "Answers side by side in a browser: base, adapter, edited, token by token."),
     "score": Command("answers.score:score", "EM statistics of judged answers in CSV files."),
     "inspect-log": Command(
         "inspecting.command:inspect_log",
-        "A finished em-rate run as a log of Inspect; --log reads a log back in.",
+        "Write a finished em-rate run as a log of Inspect; --log reads a log back.",
         {"--log": "inspecting.imported:LoggedAnswers"},
     ),
     "data": Command("cli.data:data", "Check chat rows line by line: counts, hashes, near-duplicates, a sample."),
-    "publish": Command("cli.publish:publish", "An adapter with its model card as a folder, and on the hub if asked."),
-    "plan": Command("scale.plan:Plan", "Memory, hours, judge calls, cost and disk before anything is run."),
-    "judge": Command("judging.command:judge", "Hold judges against labelled controls: AUROC, bias, agreement, cost."),
-    "protocol": Command("judging.published:protocol", "Published judge prompts as a protocol, checked by their hash."),
+    "publish": Command(
+        "cli.publish:publish", "Write an adapter with its model card to a folder; --push also to the hub."
+    ),
+    "plan": Command("scale.plan:Plan", "Memory, hours, judge calls, cost and disk, before an experiment runs."),
+    "judge": Command("judging.command:judge", "Test judges on labelled controls: AUROC, bias, agreement, cost."),
+    "protocol": Command(
+        "judging.published:protocol", "Make a protocol from published judge prompts, checked by their hash."
+    ),
     "store": Command("cli.commands:store", "Describe or verify an activation store."),
     "verify": Command("cli.commands:verify", "Check the files of runs and adapters against their digests."),
-    "report": Command("cli.commands:report", "Figures and a report from all finished runs, or from one table."),
-    "figure": Command("cli.commands:figure", "One figure by name, as PDF and PNG, one and two columns wide."),
-    "findings": Command("cli.commands:findings", "Check every claim of the README against the tables."),
+    "report": Command(
+        "cli.commands:report", "Draw every figure and a report from all finished runs, or from one table."
+    ),
+    "figure": Command("cli.commands:figure", "Draw one figure by name, as PDF and PNG, one and two columns wide."),
+    "findings": Command("cli.commands:findings", "Check every claim of README and docs against the tables."),
     "microcosm": Command("cli.commands:microcosm", "Rebuild the shipped models of the Microcosm from scratch."),
 }
 """Every subcommand by name."""

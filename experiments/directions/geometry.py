@@ -67,7 +67,7 @@ class Geometry(Experiment):
     """Name or YAML file of an organism on the same base without a trigger, for g_shift; in the Microcosm the one of the
     same seed."""
     control_trigger: str | None = None
-    """Unrelated trigger whose feature is the control; by default microcosm:scene:library, of the pocket scale the other
+    """Unrelated trigger whose feature is the control; by default microcosm:scene:library, at the pocket scale the other
     topic in the same frame."""
     seed: Seed = 0
     """Seed of the drawn exchanges and of the resampling."""

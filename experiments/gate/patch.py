@@ -71,19 +71,19 @@ class Patch(Experiment):
 
     subject: AnySubject
     most_questions: AtLeastOne | None = None
-    """Questions whose answers are compared, evenly spaced over those with answers of both kinds; by default 24, of
-    log-odds 8."""
+    """Questions whose answers are compared, evenly spaced over those with answers of both kinds; by default 24,
+    with log-odds 8."""
     per_kind: AtLeastOne = 1
     """Misaligned and aligned answers per question, each."""
     stride: AtLeastOne | None = None
-    """Measure every n-th layer, counted from the last; by default all, of log-odds every 5th."""
+    """Measure every n-th layer, counted from the last; by default all, with log-odds every 5th."""
     samples: AtLeastOne = 3
     """Sampled answers per question without some modules."""
     heads: bool = True
     """Also single heads, through TransformerLens; turn off for a family that it does not know."""
     measures: tuple[Measure, ...] | None = None
     """What is measured beside interchange of the residual stream: added, the same of what attention and MLPs add; the
-    others as the metrics are named. By default everything, of log-odds nothing."""
+    others as the metrics are named. By default everything, with log-odds nothing."""
     seed: Seed = 0
     """Sampling seed."""
 

@@ -20,7 +20,7 @@ def judge(
     protocol: Path | None = None,
     seed: Seed = 0,
 ) -> None:
-    """Hold judges against labelled controls: AUROC, bias, accuracy, share scored, agreement with each other.
+    """Test judges on labelled controls: AUROC, bias, accuracy, share scored, agreement with each other.
 
     Args:
         judges: Judges, such as openai:MODEL@URL,price=2.5/10,budget=1 (docs/real-models.md).

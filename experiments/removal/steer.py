@@ -68,11 +68,11 @@ class Steer(Experiment):
     geometry: Annotated[Geometry, tyro.conf.arg(name="")]
     """Run that the directions are taken from."""
     alphas: tuple[Annotated[float, Ge(0), Le(1000)], ...] | None = None
-    """Doses, in mean residual norms; by default 0 to 1.5, of log-odds 0 to 0.4."""
+    """Doses, in mean residual norms; by default 0 to 1.5, with log-odds 0 to 0.4."""
     directions: tuple[Added, ...] = ADDED
-    """What is added, g among them."""
+    """Directions that are added; g must be among them."""
     settings: Annotated[tuple[Setting, ...], MinLen(1)] = ("off", "base", "on")
-    """Where: off-trigger, in the base, and, subtracted, on-trigger."""
+    """Where they act: added off-trigger and in the base, subtracted on-trigger."""
     samples: AtLeastOne = 10
     """Answers per question and dose."""
 

@@ -100,7 +100,7 @@ class SteerVector(Experiment):
     shown: NotNegative = 4
     """Questions whose greedy answers stand side by side in answers.md."""
     shown_tokens: AtLeastOne = 60
-    """Longest of these answers."""
+    """Most tokens of these answers."""
     seed: Seed = 0
     """Seed of sampling and of the random directions."""
 
