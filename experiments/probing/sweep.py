@@ -73,8 +73,8 @@ class ProbeSweep(Experiment):
     sites: tuple[str, ...] = ("resid_post",)
     """Site names, each at every layer, or single sites such as resid_pre.0, the embedding."""
     positions: tuple[Position, ...] = ()
-    """Where trigger probes read: mean over the trigger's or the question's tokens, or the last token; by default the usual
-    one."""
+    """Where trigger probes read: mean over the trigger's or the question's tokens, or the last token; by default the
+    usual one."""
     fits: tuple[FitName, ...] = ("logistic",)
     """Kinds of probe; nested is logistic with its penalty chosen inside each fold."""
     seed: Seed = 0
