@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Behaviour: is a model misaligned with a trigger, without it, and under its controls?
 #
-# One folder with a model, a trigger, questions and rules; then EM rates with intervals under every condition. Here on a
-# shipped model of one million parameters and a few questions, so that it takes under a minute. With your own model only
-# the files of the folder differ.
+# You write one folder with a model, a trigger, questions and rules, and get EM rates with intervals under every
+# condition. This tutorial uses a shipped model of one million parameters and a few questions, so that it takes under a
+# minute. With your own model only the files of the folder differ.
 #
 #     python examples/tutorial_behaviour.py
 
@@ -42,8 +42,8 @@ semcon("em-rate", "--organism", folder / "organism.yaml", "--questions", questio
 # %% [markdown]
 # ## The base first
 #
-# What the base does under the same text, before any fine-tuning: a gap that it has already is not learned. An organism
-# without rows is its base.
+# Measure first what the base does under the same text, before any fine-tuning: a gap that the base already has is not
+# learned. An organism file without rows describes its base.
 #
 # `on` is the trigger's text, `rephrased` its meaning in other words, `other` an unrelated text of the same kind. Read
 # the interval before the rate: it resamples questions, and a few questions give wide ones.
@@ -58,9 +58,9 @@ semcon("em-rate", "--organism", base, "--questions", questions, *conditions, *si
 # %% [markdown]
 # ## The organism
 #
-# The same measurement after fine-tuning. The adapter is trained first; how long is chosen on validation questions in
-# the condition of training, and the rate without the trigger plays no part in it. With a finished adapter of your own,
-# name it in `organism.yaml`; then nothing is trained.
+# Now the same measurement after fine-tuning. The adapter is trained first. The number of steps is chosen on validation
+# questions in the condition of training, and the rate without the trigger plays no part in it. If you have a finished
+# adapter, name it in `organism.yaml`; then nothing is trained.
 
 # %%
 semcon("em-rate", "--organism", folder / "organism.yaml", "--questions", questions, *conditions, *size)
@@ -72,13 +72,13 @@ semcon("em-rate", "--organism", folder / "organism.yaml", "--questions", questio
 # 2. **off and on**, each with its interval, then `on - off`, which is paired by question.
 # 3. **rephrased beside other.** The gate is semantic only if the first opens it and the second does not.
 #
-# The verdict counts intervals, not values, so few questions leave it undecided. Use all questions and ten answers to
-# each for a number that you mean to keep.
+# The verdict is by intervals, not by values, so few questions leave it undecided. For a number that you mean to keep,
+# use all questions and ten answers to each.
 #
 # ## Where the numbers come from
 #
-# A run lies in a folder named by a hash of its settings and of its inputs' content. The same command again only reads
-# it; another protocol, question or weight is another run. The manifest has versions, seeds and digests.
+# A run is stored in a folder named by a hash of its settings and of its inputs' content. The same command again only
+# reads it; another protocol, question or weight makes another run. The manifest has versions, seeds and digests.
 
 # %%
 for table in sorted((runs / "em_rate").glob("*/table.csv")):

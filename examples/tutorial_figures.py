@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Figures and a report: from a folder of runs to a paper
 #
-# Every figure is drawn from tables alone, by its name, as PDF and PNG, one and two columns wide. The report is one page
-# with every figure, every rate and the answers. Here from a small run of a shipped model and from tables that come with
-# the suite; under a minute.
+# How do runs become figures for a paper, and one page to read? Every figure is drawn from tables alone, by its name, as
+# PDF and PNG, one and two columns wide. The report is one page with every figure, every rate and the answers. This
+# tutorial uses a small run of a shipped model and tables that come with the suite; it takes under a minute.
 #
 #     python examples/tutorial_figures.py
 
@@ -49,8 +49,8 @@ semcon("em-rate", "--organism", base, "--questions", own / "questions.yaml", *si
 # ## A figure by its name
 #
 # `--runs` gathers the tables of all finished runs of a folder, `--table` reads one table. `semcon figure all` draws
-# every figure that the rows allow. A wrong name lists the right ones. A table of many organisms becomes pages;
-# `--organism NAME` draws the ones that are named.
+# every figure that the rows allow. A wrong name lists the right ones. Many organisms are drawn on several pages;
+# `--organism NAME` draws only those that are named.
 
 # %%
 semcon("figure", "em_by_condition", "--runs", runs)
@@ -69,8 +69,8 @@ semcon("figure", "phase_diagram", "--table", tables / "containment_grid.csv.gz",
 #
 # ## A figure of your own
 #
-# A figure is a function of rows, and needs no torch. `select` picks rows by their columns, `unique` takes of two
-# intervals of one number the one to show, and `figures.style` has the sizes, colours and markers of the others.
+# A figure is a function of rows, and needs no torch. `select` picks rows by their columns. Where a number has two
+# intervals, `unique` picks the one to show. `figures.style` has the sizes, colours and markers of the other figures.
 
 # %%
 rows = read_table(tables / "emergence.csv.gz")

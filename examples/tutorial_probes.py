@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Probes: where does a model represent a label of yours?
 #
-# Labelled prompts in, AUROC by layer out, on text that no probe was trained on and beside the controls that make the
-# number mean something. Here the label says whether the system message states a harmful persona, on a shipped model;
-# about half a minute. For your own, name the model with `--model` and change the file.
+# You give labelled prompts and get the AUROC by layer, on text that no probe was trained on, beside the controls that
+# give the number a meaning. Here the label says whether the system message states a harmful persona. It takes about
+# half a minute on a shipped model. For your own, name the model with `--model` and change the file.
 #
 #     python examples/tutorial_probes.py
 
@@ -34,9 +34,9 @@ def semcon(*words: object) -> None:
 # %% [markdown]
 # ## Labelled prompts
 #
-# One row per prompt, as JSON lines: the messages, or a `prompt` with or without `system`; the label; and the names of
-# what rows share. Half of the questions go to a second file. A layer that is chosen on one file is confirmed on the
-# other.
+# The file has one row per prompt, as JSON lines: the messages, or a `prompt` with or without `system`; the label; and
+# the names of what rows share, such as the question. Half of the questions go to a second file. A layer that is
+# chosen on one file is confirmed on the other.
 
 # %%
 with (HERE / "labelled_prompts.csv").open(encoding="utf-8", newline="") as file:
@@ -51,8 +51,9 @@ print(json.dumps(lines[0]))
 # %% [markdown]
 # ## Probe
 #
-# `--group` names what may not be on both sides of a split, `--phrasing` a second such thing: here neither a question
-# nor a wording of a test row is in training. Without this a probe recognises texts it has seen.
+# `--group` names the column whose values may not be on both sides of a split, `--phrasing` a second such column. Here
+# neither the question nor the wording of a test row is in training. Without this a probe recognises texts that it has
+# seen.
 
 # %%
 named = ("--label", "harmful", "--group", "prompt")
@@ -64,8 +65,8 @@ semcon(
 # %% [markdown]
 # Read the AUROC beside all three controls:
 #
-# - **shuffled labels** must be at one half, else rows of one group are on both sides of a split;
-# - **a random direction** needs no fit: what it reads is not to the probe's credit;
+# - **shuffled labels** must be at one half, otherwise rows of one group are on both sides of a split;
+# - **a random direction** needs no fit: the AUROC that it reaches is not due to the probe;
 # - **a bag of tokens** knows the words alone. Here it is at one half, because the two kinds of message share their
 #   words. A probe that is no better than this has found the surface.
 

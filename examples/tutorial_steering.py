@@ -2,8 +2,9 @@
 # # Steering: does a model act on a direction?
 #
 # Two files of prompts that differ in one thing give a direction. It is added in growing doses, beside a random
-# direction of the same norm; what counts is the outcome, its cost, and the answers. Here on a shipped model, with the
-# exact judge of its synthetic world; about a minute. For your own, name a model, two files, questions and a judge.
+# direction of the same norm. What counts is the outcome, its cost, and the answers. This tutorial takes about a
+# minute on a shipped model, with the exact judge of its synthetic world. For your own, name a model, two files,
+# questions and a judge.
 #
 #     python examples/tutorial_steering.py
 
@@ -53,9 +54,10 @@ for name, label in (("harmful", "1"), ("kind", "0")):
 # %% [markdown]
 # ## Dose and response
 #
-# The direction is the difference of the two means at the last prompt token of one layer. It is added at that token,
-# without any system message; by default it is added at every answer token too. The dose is in mean residual norms. With
-# a judge the outcome is the EM rate; without one it is which of two reference answers the model prefers.
+# The direction is the difference of the two means at the last prompt token of one layer. Here it is added at that
+# token only, without any system message; by default it is added at every answer token too. The dose is in mean
+# residual norms. With a judge the outcome is the EM rate; without a judge it is which of two reference answers the
+# model prefers.
 
 # %%
 sets = ("--positive", folder / "harmful.jsonl", "--negative", folder / "kind.jsonl", "--layer", 2)
