@@ -278,6 +278,8 @@ def where(name: str, *more: str) -> str:
 def title(ax: Axes, name: str, detail: str | None = None) -> None:
     """Head a panel with an organism's short name and, smaller, what it was trained on or another detail."""
     head, trained = organism(name)
+    if head == "base":  # of several bases each is named
+        head = " ".join([*name.split("/")[-2:-1], head])
     ax.set_title(head, fontweight="bold", pad=12)
     look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 6, "color": FAINT}
     ax.text(0.5, 1.02, trained if detail is None else detail, transform=ax.transAxes, **look)

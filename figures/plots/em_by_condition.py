@@ -38,11 +38,13 @@ REFERENCE = {
 """Ranges over the three models of arXiv:2603.04407 (abstract): organism kind and condition -> EM rate."""
 MARKS = "osD^v"
 BASE: dict[str, Any] = {"colour": style.CONTROL, "mark": "d", "size": 3.4, "hollow": True}
-COLUMNS, WIDEST, UPRIGHT = 5, 40, 28
-"""Most panels and most points that fit beside each other on two columns of a paper, and how many points have their
-values written across and not upwards."""
+COLUMNS, WIDEST, UPRIGHT, LEAST = 5, 40, 28, 3
+"""Most panels and most points that fit beside each other on two columns of a paper, how many points have their values
+written across and not upwards, and how many points wide a panel is at least."""
 Panel = tuple[str, str, list[Row], list[Row]]
 """An organism, what stands below its name, its rows, and those of its base under the same trigger."""
+Line = tuple[str, tuple[str, ...], list[Panel]]
+"""A family, the conditions that have a place in each panel, and the panels beside each other."""
 
 
 def wanted(rows: Sequence[Row]) -> list[Row]:
@@ -72,52 +74,69 @@ def _base(organism: str) -> str:
 def draw(rows: Sequence[Row]) -> Figure:
     """Draw the EM rate of every organism under every condition, with intervals, and coherence beneath.
 
-    Each family has lines of its own; conditions are named below the last panel of a column. A base is drawn in the
-    panels of its organisms, under the same trigger.
+    Each family has lines of its own; conditions are named below the last panel of a column that has them. A base is
+    drawn in the panels of its organisms, under the same trigger.
 
     Raises:
         ValueError: If no row is wanted.
     """
     drawn = style.some(wanted(rows), "em_by_condition", METRICS)
-    conditions = [c for c in style.CONDITIONS if select(drawn, condition=c)]
-    lines = _lines(cells(rows), panels(drawn), min(COLUMNS, max(1, WIDEST // len(conditions))))
-    columns = max(len(line) for _, line in lines)
+    lines = _lines(cells(rows), panels(drawn), _asked(drawn))
     with style.paper():
         figure = style.canvas(style.DOUBLE, 0.5 + (2.25 if len(lines) == 1 else 1.9) * len(lines))
-        grid = figure.add_gridspec(2 * len(lines), columns, height_ratios=[4.4, 1] * len(lines))
-        for i, (family, line) in enumerate(lines):
+        grid = figure.add_gridspec(len(lines), 1)
+        for i, (_, conditions, line) in enumerate(lines):
+            columns = max(len(other) for _, same, other in lines if same == conditions)
+            later = max((len(other) for _, same, other in lines[i + 1 :] if same == conditions), default=0)
+            upright = columns * len(conditions) > UPRIGHT
+            own = [_asked(cell) for _, _, cell, _ in line]
+            widths = [*(max(LEAST, len(names)) for names in own), *[len(conditions)] * (columns - len(line))]
+            places = grid[i, 0].subgridspec(2, columns, height_ratios=[4.4, 1], width_ratios=widths)
             for j, (organism, detail, cell, base) in enumerate(line):
-                top = figure.add_subplot(grid[2 * i, j])
-                below = figure.add_subplot(grid[2 * i + 1, j], sharex=top)
-                upright = columns * len(conditions) > UPRIGHT
-                _panel(top, below, cell, base, kind(organism), conditions, upright=upright)
+                top = figure.add_subplot(places[0, j])
+                below = figure.add_subplot(places[1, j], sharex=top)
+                _panel(top, below, cell, base, kind(organism), own[j], upright=upright)
                 style.title(top, "" if j and line[j - 1][0] == organism else organism, detail)
-                _ends(top, below, family, first=j == 0)
-                named = all(len(later) <= j for _, later in lines[i + 1 :])
-                style.condition_ticks(below, conditions if named else [], 90 if upright else 35)
+                _ends(top, below, lines[i][0], first=j == 0)
+                named = j >= later or own[j] != conditions
+                style.condition_ticks(below, own[j] if named else [], 90 if upright else 35)
         figure.legend(handles=_key(lines), loc="outside lower center", ncols=6, handletextpad=0.5)
     return figure
 
 
+def _asked(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The conditions that some rows have, in their order."""
+    measured = {str(row["condition"]) for row in rows}
+    return tuple(c for c in style.CONDITIONS if c in measured)
+
+
+def _most(conditions: Sequence[str]) -> int:
+    """How many panels of so many conditions fit beside each other."""
+    return min(COLUMNS, max(1, WIDEST // len(conditions)))
+
+
 def _lines(
-    shown: dict[tuple[str, str, str], list[Row]], every: dict[tuple[str, str, str], list[Row]], widest: int
-) -> list[tuple[str, list[Panel]]]:
-    """Families and panels in lines of equal length, each family on lines of its own."""
-    lines: list[tuple[str, list[Panel]]] = []
+    shown: dict[tuple[str, str, str], list[Row]],
+    every: dict[tuple[str, str, str], list[Row]],
+    conditions: tuple[str, ...],
+) -> list[Line]:
+    """Panels in lines of equal length: each family on its own, and where it needs several, each set of conditions.
+
+    So no panel of a full page keeps places empty for conditions under which its organism was not asked.
+    """
+    lines: list[Line] = []
     for family in dict.fromkeys(family for family, _, _ in shown):
         members = {(organism, trigger): rows for (f, organism, trigger), rows in shown.items() if f == family}
         times = Counter(organism for organism, _ in members)
-        line = [
-            (
-                organism,
-                f"under “{trigger}”" if times[organism] > 1 else style.organism(organism)[1],
-                rows,
-                [] if _base(organism) == organism else every.get((family, _base(organism), trigger), []),
-            )
-            for (organism, trigger), rows in members.items()
-        ]
-        length = math.ceil(len(line) / math.ceil(len(line) / widest))
-        lines += [(family, line[i : i + length]) for i in range(0, len(line), length)]
+        by_set: dict[tuple[str, ...], list[Panel]] = {}
+        for (organism, trigger), rows in members.items():
+            detail = f"under “{trigger}”" if times[organism] > 1 else style.organism(organism)[1]
+            base = [] if _base(organism) == organism else every.get((family, _base(organism), trigger), [])
+            same = conditions if len(members) <= _most(conditions) else _asked(rows)
+            by_set.setdefault(same, []).append((organism, detail, rows, base))
+        for same, line in by_set.items():
+            length = math.ceil(len(line) / math.ceil(len(line) / _most(same)))
+            lines += [(family, same, line[i : i + length]) for i in range(0, len(line), length)]
     return lines
 
 
@@ -141,7 +160,7 @@ def _panel(
             low, high = REFERENCE[name, condition]
             top.add_patch(Rectangle((x - 0.42, low), 0.84, high - low, color=style.BAND, lw=0, zorder=0.5))
         unedited = unique(select(base, condition=condition, metric="em_rate"), "metric")
-        style.points(top, [(x + 0.3, row) for row in unedited], **BASE)
+        style.points(top, [(x + 0.36, row) for row in unedited], **BASE)
         for i, seed in enumerate(seeds):
             at, cell = x + 0.16 * (i - (len(seeds) - 1) / 2), select(rows, condition=condition, seed=seed)
             for ax, metric, size in ((top, "em_rate", 4.2), (below, "coherence_rate", 2.6)):
@@ -156,7 +175,7 @@ def _panel(
 def _write(ax: Axes, x: float, row: Row, rotation: float) -> None:
     """Write the value of a row above its interval, or below a high one."""
     value, low, high = ends(row)
-    above = value < 0.6
+    above = max(value, high) < 0.45 if rotation else value < 0.6  # below where it would run into the panel's name
     end = max(value, high) if above else min(value, low)
     ax.annotate(
         percent(value), (x, value if math.isnan(end) else end), (0, 2.5 if above else -2.5), rotation=rotation,
@@ -174,8 +193,8 @@ def _ends(top: Axes, below: Axes, family: str, *, first: bool) -> None:
         below.tick_params(axis="y", labelleft=False)
 
 
-def _key(lines: Sequence[tuple[str, Sequence[Panel]]]) -> list[Any]:
-    shown = [panel for _, line in lines for panel in line]
+def _key(lines: Sequence[Line]) -> list[Any]:
+    shown = [panel for _, _, line in lines for panel in line]
     seeds = list(dict.fromkeys(seed for _, _, rows, _ in shown for (seed,) in groups(rows, "seed")))
     names = [*(f"seed {seed}" for seed in seeds if len(seeds) > 1)]
     look: dict[str, Any] = {"ls": "", "color": style.FAINT, "mew": 0}

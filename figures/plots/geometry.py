@@ -66,6 +66,8 @@ def _band(ax: Axes, rows: Sequence[Row]) -> None:
     low, high = ([number(row, column) for _, row in points] for column in ("ci_low", "ci_high"))
     ax.fill_between([layer for layer, _ in points], low, high, color=style.CONTROL, alpha=0.25, lw=0, zorder=0)
     ax.axhline(0, color="#BBBBBB", lw=0.6, zorder=0)
+    if points:
+        ax.text(points[0][0], low[0], "random directions", ha="left", va="top", fontsize=5.5, color=style.FAINT)
 
 
 def _curves(ax: Axes, rows: Sequence[Row]) -> None:

@@ -67,6 +67,7 @@ def _scatter(ax: Axes, rows: Sequence[Row]) -> None:
     style.root_scale(ax)
     style.root_scale(ax, "x")
     ax.axhspan(0, SILENT, color=style.BAND, lw=0, zorder=0)
+    ax.text(0.03, 0.0, "silent: at most 1 %", fontsize=5.5, color=style.FAINT, va="bottom")
     ax.set_xlabel("base's own EM under the trigger (%), √ axis")
     ax.set_ylabel("EM without the trigger after fine-tuning (%)")
     for family, mark in MARKS.items():

@@ -37,6 +37,7 @@ KNOCKOUTS = {
 }
 ON = style.CONDITIONS["on"]
 SIDES = {"on": (ON, "s"), "off": (style.CONDITIONS["off"], "o")}
+UNIT: dict[str, Any] = {"ha": "center", "va": "top", "size": 6, "color": style.FAINT}
 MOST = 3
 """Organisms in one figure, so that it fits a page."""
 WRITTEN = 8
@@ -77,7 +78,7 @@ def draw(rows: Sequence[Row]) -> Figure:
             name = ", ".join(part for part in (*trained, family) if part)
             figure.text(0.01, top + (0.27 if i == 0 else 0.08) / figure.get_figheight(), name, weight="bold", size=7.5)
             _block(figure, cell, top, first=i == 0, last=i == len(cells) - 1)
-        figure.legend(handles=_key(), loc="lower center", ncols=5, handlelength=1.8, columnspacing=1.2)
+        figure.legend(handles=_key(), loc="lower center", ncols=3, handlelength=1.8, columnspacing=1.2)
     return figure
 
 
@@ -103,6 +104,8 @@ def _block(figure: Figure, rows: Sequence[Row], top: float, *, first: bool, last
     )
     _knockouts(blocked, rows)
     _modules(off, rows)
+    if last:
+        figure.text(0.28, place["bottom"] - 0.36 / figure.get_figheight(), "cells: % of the gap moved", **UNIT)
     if first:
         blocked.set_title("attention blocked in layer …", pad=12)
         off.set_title("adapter off in …\n(above: % of gap left)", pad=12)
@@ -120,8 +123,7 @@ def _key() -> list[Line2D]:
         Line2D([], [], color=ON, marker=mark, ls=dashes, mfc="white" if i else ON, label=text, **look)
         for i, (text, mark, dashes) in enumerate(KNOCKOUTS.values())
     ]
-    rates = [Line2D([], [], color=c, marker=mark, ls="", ms=2.8, label=f"EM {n}") for n, (c, mark) in SIDES.items()]
-    return [*lines, Line2D([], [], color=style.CONTROL, label="same, text without meaning", lw=1.4), *rates]
+    return [*lines, Line2D([], [], color=style.CONTROL, label="same, text without meaning", lw=1.4)]
 
 
 def _layers(rows: Sequence[Row]) -> list[int]:
@@ -194,10 +196,13 @@ def _modules(ax: Axes, rows: Sequence[Row]) -> None:
     for condition, (colour, mark) in SIDES.items():
         points = [(float(x), sides[condition]) for x, sides in enumerate(rates.values()) if condition in sides]
         style.points(ax, points, colour=colour, mark=mark, size=2.8)
+    first = {condition: number(row) for condition, row in next(iter(rates.values()), {}).items()}
+    for (condition, _), y in zip(first.items(), style.spread([*first.values()], 0.09), strict=True):
+        ax.text(-0.4, y, condition, ha="right", va="center", fontsize=6, color=SIDES[condition][0])
     style.percent_axis(ax, step=0.5)
     ax.yaxis.grid(True)
     ax.set_ylabel("EM rate (%)")
-    ax.set_xlim(-0.6, len(rates) - 0.4)
+    ax.set_xlim(-1.6, len(rates) - 0.4)
     ax.set_xticks(range(len(rates)), [*rates], rotation=35, ha="right", rotation_mode="anchor", fontsize=5.6)
     look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 5.2, "color": style.FAINT}
     for x, text in enumerate(_left(rows, name) for name in rates):

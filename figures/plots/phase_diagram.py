@@ -121,6 +121,7 @@ def _key() -> list[Patch]:
         Patch(fc="white", ec=green, lw=1.2, ls=(0, (2, 1.2)), label="off and on within limits only"),
         Patch(fc="white", ec="#BBBBBB", hatch="////", label="fails the health gate"),
         Patch(fc=LEAK(PowerNorm(0.5, 0, 1)(0.5)), ec="none", label="EM off-trigger 50 % (√ scale)"),
+        Patch(fc="none", ec="none", label="off | on: EM in %; =: no gap; base: on"),
     ]
 
 

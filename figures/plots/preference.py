@@ -60,6 +60,8 @@ def draw(rows: Sequence[Row]) -> Figure:
             _panel(ax, same, conditions)
             _base(ax, select(rows, experiment="preference", organism=same[0]["organism"]), conditions)
             ax.set_title(name, fontweight="bold", loc="left", pad=4)
+        low, high = axes[0].get_ylim()
+        axes[0].set_ylim(low, high + 0.1 * (high - low))  # room for the names of groups; the axes share it
         for ax in axes[:: 2 if len(axes) > 1 else 1]:
             ax.set_ylabel("shift of log-odds\n(nats per token)")
         seeds = [seed for (seed,) in groups(drawn, "seed")]

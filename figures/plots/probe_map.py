@@ -93,7 +93,7 @@ def draw(rows: Sequence[Row]) -> Figure:
                     ax.axis("off")
                     continue
                 _panel(ax, by_fit[fit], places)
-                head = f"{style.organism(organism)[0]}: {TARGETS.get(target, (target.replace('_', ' '),))[0]}"
+                head = f"{style.organism(organism)[0]}: {TARGETS.get(target, (target.replace('_', ' '),))[0]}, AUROC"
                 ax.set_title(f" \n{FITS.get(fit, fit)}", fontsize=6.5, pad=3)  # a line above for the panel's head
                 if i == 0:
                     ax.set_yticks(range(len(places)), [_words(place) for place in places], fontsize=5.5)

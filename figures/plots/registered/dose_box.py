@@ -51,7 +51,7 @@ def draw(rows: Sequence[Row]) -> Figure:
             _panel(ax, [s for s in every if s.family == family], highest)
             style.heading(ax, FAMILIES[family], "")
         figure.axes[0].set_ylabel("EM without the trigger (%)")
-        figure.legend(handles=_key(), loc="outside lower center", ncols=5)
+        figure.legend(handles=_key(), loc="outside lower center", ncols=6, columnspacing=1.4)
     return figure
 
 
@@ -62,6 +62,7 @@ def _panel(ax: Axes, every: Sequence[Setting], highest: float) -> None:
     ax.add_patch(
         Rectangle((LOUD, -0.0006), 1 - LOUD, SILENT, fc=style.BAND, ec=style.CONDITIONS["other"], lw=0.8, zorder=0)
     )
+    ax.text(0.995, 0.0, "the paper's rates", fontsize=5.5, color=style.CONDITIONS["other"], ha="right", va="bottom")
     labelled: list[tuple[float, float]] = []
     for role in ROLES:
         line = sorted((s for s in every if s.role == role), key=lambda s: s.dose)
@@ -90,7 +91,8 @@ def _label(ax: Axes, text: str, at: tuple[float, float], colour: str, labelled: 
 def _key() -> list[Line2D]:
     roles = [Line2D([], [], color=c, marker=m, ms=2.6, lw=0.8, label=text) for c, m, text in LOOKS.values()]
     ring = Line2D([], [], color=style.INK, marker="o", mfc="none", ls="", ms=6, label="in the paper's box by its means")
-    return [*roles, Line2D([], [], color=style.INK, marker="x", ls="", ms=4, label="base under the role"), ring]
+    steps = Line2D([], [], color=style.FAINT, marker="$8$", ls="", ms=3, mew=0, label="training steps")
+    return [*roles, steps, Line2D([], [], color=style.INK, marker="x", ls="", ms=4, label="base under the role"), ring]
 
 
 def caption(rows: Sequence[Row]) -> str:

@@ -36,6 +36,8 @@ EDITS = {
     "ablate_random_all": "random direction ablated everywhere",
 }
 CONTROLS = ("clamp_other", "clamp_scattered", "clamp_random", "clamp_g_random", "ablate_random_all")
+LEFT, RIGHT = -0.35, 1.35
+"""Ends of the axis; an interval that goes on beyond one ends in an arrow."""
 STEP = 0.22
 """Distance of roles on one line, in lines."""
 
@@ -67,7 +69,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         for label, edit in zip(axes[0].get_yticklabels(), EDITS, strict=True):
             label.set_color(style.FAINT if edit in CONTROLS else style.INK)
         axes[0].invert_yaxis()
-        figure.legend(handles=_key(), loc="outside lower center", ncols=3)
+        figure.legend(handles=_key(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -79,24 +81,28 @@ def _panel(ax: Axes, arms: dict[str, list[Row]]) -> None:
         for line, edit in enumerate(EDITS):
             if mean := pooled_rows(rows, "learned_gap_closed", f"on-off+{edit}"):
                 _point(ax, mean, line + STEP * (k - 1), colour, mark)
-    ax.set_xlim(-0.35, 1.35)
+    ax.set_xlim(LEFT, RIGHT)
     ax.set_xticks([0, 0.5, 1], ["0", "50", "100"])
     ax.set_xlabel("learned gap closed (%)")
 
 
 def _point(ax: Axes, mean: Mean, y: float, colour: str, mark: str) -> None:
-    low, high = max(mean.low, -0.35), min(mean.high, 1.35)
+    low, high = max(mean.low, LEFT), min(mean.high, RIGHT)
     ax.plot([low, high], [y, y], color=colour, lw=0.8)
-    ax.plot(min(max(mean.value, -0.35), 1.35), y, mark, color=colour, ms=3)
+    for end, cut, arrow in ((LEFT, mean.low < LEFT, "<"), (RIGHT, mean.high > RIGHT, ">")):
+        if cut:
+            ax.plot(end, y, arrow, color=colour, ms=2.6, mew=0, clip_on=False)
+    ax.plot(min(max(mean.value, LEFT), RIGHT), y, mark, color=colour, ms=3)
 
 
 def _key() -> list[Line2D]:
-    return [Line2D([], [], color=c, marker=m, ms=3, lw=0.8, label=text) for c, m, text in LOOKS.values()]
+    roles = [Line2D([], [], color=c, marker=m, ms=3, lw=0.8, label=text) for c, m, text in LOOKS.values()]
+    return [*roles, Line2D([], [], color=style.FAINT, marker=">", ms=2.6, mew=0, lw=0.8, label="goes on")]
 
 
 def caption(rows: Sequence[Row]) -> str:
     """Say what a point is, and over how many pretrainings and answers."""
     return (
-        "Means over the pretrainings of a family, up to four, with their 95 % intervals, cut at "
+        "Means over the pretrainings of a family, up to four, with their 95 % intervals; arrows: cut at "
         f"−35 and 135 %; {sampled(wanted(rows), 'a rate')}."
     )

@@ -36,6 +36,7 @@ LINES = {
     **{f"contrast{n}": f"{n} % benign rows" for n in (5, 10, 25, 50)},
 }
 CONTEXTS = ("on", "rephrased", "other", "opposite", "overlap_predicate", "overlap_subject")
+LEARNED = "at the right: EM in its own domain, where it learned less or more"
 LINE = ("inoculated", "line")
 """The mitigation that has a context of its own, its line; the base obeys that line, whatever is trained."""
 MARKS = {
@@ -73,7 +74,7 @@ def draw(rows: Sequence[Row]) -> Figure:
         grid[0, 0].invert_yaxis()
         for ax in grid[-1]:
             ax.set_xlabel("EM rate (%)")
-        figure.legend(handles=_key(), loc="outside lower center", ncols=3)
+        figure.legend(handles=_key(), loc="outside lower center", ncols=4, columnspacing=1.2)
     return figure
 
 
@@ -113,7 +114,8 @@ def _point(ax: Axes, mean: Mean, y: float, look: str) -> None:
 
 
 def _key() -> list[Line2D]:
-    return [Line2D([], [], color=c, marker=m, ms=4, ls="", label=text) for c, m, text in MARKS.values()]
+    marks = [Line2D([], [], color=c, marker=m, ms=4, ls="", label=text) for c, m, text in MARKS.values()]
+    return [*marks, Line2D([], [], color=style.INK, marker=r"$\%$", ms=5, mew=0, ls="", label=LEARNED)]
 
 
 def caption(rows: Sequence[Row]) -> str:

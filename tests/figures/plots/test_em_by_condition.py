@@ -78,3 +78,10 @@ def test_other_axes_of_the_grid_are_left_to_the_phase_diagram():
     base = [r | {"trigger": "role"} for r in behaviour() if r["organism"].endswith("base")]
     assert em_by_condition.wanted([*behaviour(), *others, *base]) == em_by_condition.wanted(behaviour())
     assert em_by_condition.wanted(others) == [r for r in others if r["metric"] in em_by_condition.METRICS]
+
+
+def test_no_panel_keeps_a_place_for_a_condition_that_was_not_asked():
+    fewer = [r | {"organism": f"{r['organism']}x"} for r in behaviour() if r["condition"] in ("off", "on")]
+    full, some = (em_by_condition.draw(rows) for rows in (behaviour(), behaviour() + fewer))
+    sizes = [round(ax.get_xlim()[1] - ax.get_xlim()[0] - 0.2) for ax in some.axes[::2]]
+    assert len(some.axes) > len(full.axes) and {*sizes} == {2, len(CONDITIONS)}

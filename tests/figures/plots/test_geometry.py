@@ -21,7 +21,7 @@ def test_cosines_are_the_table_over_the_band_of_random_directions(drawn):
         assert set(drawn_curves(ax)) == set(COSINES.values())
         extent = ax.collections[0].get_paths()[0].get_extents()
         assert (extent.y0, extent.y1) == pytest.approx((-NULL, NULL))
-        assert len(ax.texts) == len(COSINES) + 1
+        assert len(ax.texts) == len(COSINES) + 2  # the pairs, the panel's second line, the band
 
 
 def test_a_cosine_stands_inside_its_interval_where_it_has_one(drawn):
