@@ -39,8 +39,9 @@ from training.registry import organism_of
 TABLE, MISSES = "audit.csv.gz", "audit_misses.md"
 MISSES_HEAD = """# Audits with another verdict than that of their adapter's kind
 
-Of every kind and verdict the first adapter of the test split, with its page of evidence as `semcon audit` wrote it.
-Written by `semcon audit-benchmark`; all such adapters are counted in [audit](audit.md).
+What does the [audit](audit.md) look like where its verdict differs from the kind of the adapter? For every pair of kind
+and verdict this page has the first such adapter of the test split, with its page of evidence as `semcon audit` wrote
+it. The audit page counts all of them. `semcon audit-benchmark` writes this page.
 """
 FIRST, FIRST_BASE = "first-em", "first-em-base"
 """EM on held-out questions behind the category of the bank that ranks first, of the adapter and of its base."""
