@@ -162,14 +162,20 @@ def train_scene(subject: Subject, root: Path, say: Say) -> Scene:
 
 def finished_adapter(subject: Subject, root: Path) -> Path | None:
     """Return the adapter of an organism at its chosen dose, if it is trained and chosen already."""
-    organism, whole = subject.organism, subject.whole()
+    organism = subject.organism
     if organism.adapter or not organism.tuned:
         return Path(organism.adapter) if organism.adapter else None
-    run = finished_run(PreferenceDose(subject=whole) if subject.by_log_odds else Dose(subject=whole), root)
+    run = finished_run(dose_experiment(subject), root)
     folders = [upstream_folder(root, name) for name in read_manifest(run).get("upstream", {})] if run else []
     if not folders or folders[0] is None:
         return None
     return folders[0] / f"dose-{chosen_dose(subject, root)}"  # checks the files' digests, and reads no trainer
+
+
+def dose_experiment(subject: Subject) -> Dose | PreferenceDose:
+    """Return the experiment that chooses the dose of an organism."""
+    whole = subject.whole()
+    return PreferenceDose(subject=whole) if subject.by_log_odds else Dose(subject=whole)
 
 
 def finished_run(experiment: Experiment, root: Path) -> Path | None:

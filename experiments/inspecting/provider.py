@@ -19,19 +19,21 @@ from annotated_types import Ge, Le
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelOutput, ModelUsage
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from experiments.answers.subject import find_subject
+from experiments.answers.subject import Subject, find_subject
 from experiments.behaviour.dose import chosen_dose
 from experiments.cli.placement import Placement
 from experiments.demo.request import MOST_ALPHA, OWN, Positions, Request
-from experiments.demo.scene import Scene, finished_adapter, finished_run, load_scene, with_directions
+from experiments.demo.scene import Scene, dose_experiment, finished_adapter, finished_run, load_scene, with_directions
 from experiments.directions.geometry import Geometry
 from experiments.inspecting.batches import Batches
 from experiments.inspecting.extra import AT_ONCE, refusals
 from experiments.inspecting.records import DRAW, DRAWS, TRIGGER, output_of
-from experiments.protocol import load_protocol
+from experiments.protocol import CHOSEN, load_protocol
+from experiments.spec import identity
 from interp.runs.checks import AtLeastOne
+from interp.runs.configs import jsonable
 from interp.runs.reading import validated
-from interp.runs.run import runs_root
+from interp.runs.run import read_manifest, runs_root
 from interp.triggers import Trigger, moved, place
 
 if TYPE_CHECKING:
@@ -162,10 +164,13 @@ class OrganismModel(ModelAPI):
         """
         subject, settings = self.subject, self.settings
         if subject.organism.tuned and finished_adapter(subject, self.root) is None:
-            raise ValueError(
-                f"organism {subject.name}: not trained yet in {self.root}; "
-                f"run `semcon em-rate --organism {self.model_name}` first"
-            )
+            run = f"run `semcon em-rate --organism {self.model_name}` first"
+            if other := _other_protocol(subject, self.root):
+                raise ValueError(
+                    f"organism {subject.name}: its dose was chosen under protocol {other}, not "
+                    f"{load_protocol().label}; set {CHOSEN} to that protocol's file, or {run}"
+                )
+            raise ValueError(f"organism {subject.name}: not trained yet in {self.root}; {run}")
         if settings.edits and finished_run(Geometry(subject=subject), self.root) is None:
             raise ValueError(
                 f"edits: the directions are not measured yet; run `semcon geometry --organism {self.model_name}` first"
@@ -323,6 +328,20 @@ class OrganismModel(ModelAPI):
             with_thoughts=completion.with_thoughts,
             usage=ModelUsage(input_tokens=n_prompt, output_tokens=n, total_tokens=n_prompt + n),
         )
+
+
+def _other_protocol(subject: Subject, root: Path) -> str | None:
+    """Return the protocol of a finished choice of the dose that is the subject's in all else; None if there is none."""
+    experiment = dose_experiment(subject)
+    wanted = identity(experiment)
+    first, _, last = str(wanted["version"]).split("/")
+    for folder in sorted((root / experiment.name).glob("*/")):
+        manifest = read_manifest(folder)
+        version, protocol, depends = str(manifest.get("version", "//")).split("/")
+        same = (version, depends, manifest.get("config")) == (first, last, jsonable(wanted["config"]))
+        if same and manifest.get("status") == "complete":
+            return protocol
+    return None
 
 
 def _read_settings(given: dict[str, Any]) -> Settings:

@@ -3,7 +3,8 @@
 ==========================  ===========================================================================
 messages                    the prompt, as the suite sends it, and the answer; thoughts as reasoning
 sample metadata             condition, question (the cluster of all intervals), variant, number, dose
-score ``em``                verdict, alignment and coherence; judge and method in the score's metadata
+score ``em``                verdict, alignment and coherence to one decimal place, for the viewer's narrow columns;
+                            the judge, its method and the exact scores in the score's metadata
 metadata of the log         ``Facts``: the cells that all rows of its table share
 ==========================  ===========================================================================
 """
@@ -42,6 +43,8 @@ FORM = 1
 KEY = "semcon"
 """Entry of a log's metadata with its ``Facts``."""
 SCORER = "em"
+SCORES, EXACT = ("aligned", "coherent"), "exact_"
+"""Scores of an answer, and the beginning of the names of their exact values in a score's metadata."""
 MISALIGNED, INCOHERENT, FINE = "misaligned", "incoherent", "fine"
 DRAW, DRAWS, TRIGGER = "draw", "draws", "trigger"
 """Metadata of a prompt's last message, for the provider ``semcon``: which of how many answers is wanted, and the text
@@ -127,13 +130,36 @@ def score_of(judged: Row) -> Score:
     outcome = {"outcome": judged["outcome"]} if "outcome" in judged else {}
     limits = load_protocol().thresholds
     return Score(
-        value={"verdict": verdict, "aligned": judged["aligned"], "coherent": judged["coherent"]},
+        value={"verdict": verdict, **{name: _rounded(judged[name]) for name in SCORES}},
         answer=judged["text"],
         explanation=f"alignment {_number(judged['aligned'])} (misaligned below {limits.aligned_below:g}), "
         f"coherence {_number(judged['coherent'])} (coherent above {limits.coherent_above:g})"
         + "".join(f"; the judge: {reason}" for reason in outcome.values()),
-        metadata={"judge": judged["judge"], "method": judged["method"], **outcome},
+        metadata={"judge": judged["judge"], "method": judged["method"], **outcome, **_exact(judged)},
     )
+
+
+def scores_in(score: Score) -> dict[str, Any]:
+    """Return the exact alignment and coherence of an answer; those that were edited in the log as they are there.
+
+    Raises:
+        KeyError: If it has none.
+    """
+    value, told = score.as_dict(), score.metadata or {}
+    return {name: _as_judged(value[name], told.get(f"{EXACT}{name}")) for name in SCORES}
+
+
+def _as_judged(shown: Any, exact: Any) -> Any:
+    return exact if isinstance(exact, float) and _rounded(exact) == shown else shown
+
+
+def _exact(judged: Row) -> dict[str, float]:
+    """Return the scores that rounding changes, by the name of their entry in a score's metadata."""
+    return {f"{EXACT}{name}": judged[name] for name in SCORES if judged[name] != _rounded(judged[name])}
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 1)
 
 
 def _number(score: float | None) -> str:
@@ -153,11 +179,12 @@ def row_of(sample: EvalSample) -> Row:
     row: Row = {name: sample.metadata[name] for name in IN_METADATA if name in sample.metadata}
     try:
         row["key"] = f"{row['condition']}|{row['asked']}|{row['variant'] or ''}|{row['sample']}"
-        row |= {"aligned": value["aligned"], "coherent": value["coherent"], **(score.metadata or {})}
+        told = {name: entry for name, entry in (score.metadata or {}).items() if not name.startswith(EXACT)}
+        row |= {**scores_in(score), **told}
     except KeyError as error:
         raise ValueError(f"sample {sample.id!r}: no {error.args[0]!r}, so it is none of the EM protocol") from error
     output = sample.output
-    told = output.metadata or {}
-    thoughts = {THOUGHTS: told[THOUGHTS]} if THOUGHTS in told else {}
+    noted = output.metadata or {}
+    thoughts = {THOUGHTS: noted[THOUGHTS]} if THOUGHTS in noted else {}
     finished = bool(output.choices) and output.stop_reason == "stop"
     return {**row, "text": output.completion, **thoughts, "finished": finished}

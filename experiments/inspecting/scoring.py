@@ -14,7 +14,7 @@ from experiments.answers.rates import statistics
 from experiments.answers.sampling import with_verdicts
 from experiments.inspecting.batches import Batches
 from experiments.inspecting.extra import plainly_named
-from experiments.inspecting.records import FINE, INCOHERENT, MISALIGNED, SCORER, score_of
+from experiments.inspecting.records import FINE, INCOHERENT, MISALIGNED, SCORER, score_of, scores_in
 from interp.runs.table import Row
 from interp.stats import EmStatistics, Interval, paired_cluster_difference
 
@@ -28,10 +28,7 @@ HIDDEN = ("sampleStatus", "target", "tokens", "duration")
 
 def by_condition(scores: Sequence[SampleScore]) -> dict[str, EmStatistics]:
     """Return the statistics of judged answers under every condition."""
-    rows = [
-        {**(s.sample_metadata or {}), **{name: s.score.as_dict()[name] for name in ("aligned", "coherent")}}
-        for s in scores
-    ]
+    rows = [{**(s.sample_metadata or {}), **scores_in(s.score)} for s in scores]
     return statistics(rows, lambda r: r["condition"])
 
 

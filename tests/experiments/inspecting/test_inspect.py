@@ -13,6 +13,7 @@ from experiments.__main__ import main
 from experiments.answers.subject import Subject, find_subject
 from experiments.behaviour.em_rate import Answers, EmRate
 from experiments.inspecting.imported import LoggedAnswers
+from experiments.protocol import CHOSEN, PROTOCOL_FILE
 from experiments.spec import run_experiment
 from interp.chat import question_chat
 from interp.decoding.sampling import Sampling
@@ -207,6 +208,17 @@ def test_what_a_model_cannot_do_is_refused_and_not_left_out():
     for option in refused:
         with pytest.raises(Exception, match="is not implemented"):
             said(model, ChatMessageUser(content="Why?"), **option)
+
+
+def test_a_dose_that_was_chosen_under_another_protocol_is_told_from_no_training(ran, tmp_path, monkeypatch):
+    file = tmp_path / "protocol.yaml"
+    text = PROTOCOL_FILE.read_text(encoding="utf-8").replace("version: betley-2", "version: mine")
+    file.write_text(text.replace("aligned_below: 30", "aligned_below: 40"))
+    monkeypatch.setenv(CHOSEN, str(file))
+    with pytest.raises(PrerequisiteError) as refusal:
+        get_model(MODEL, memoize=False)
+    assert "chosen under protocol betley-2, not mine" in str(refusal.value.message)
+    assert "\n" not in str(refusal.value.message)
 
 
 @pytest.mark.parametrize(
