@@ -4,7 +4,8 @@
     python -m benchmarks.pocket_run geometry pocket/smollm2/contrast50 --n-questions 6 --table ...
 
 Appends a row to the table, which `docs/make_plan.py` holds against the plan of the same settings. One process of one
-thread. The time is that of the process, from its start, so that what else runs on the machine counts little; the wall
+thread. A command makes what it needs and does not find: the column ``made`` names those stages too, by the folders that
+are new. The time is that of the process, from its start, so that what else runs on the machine counts little; the wall
 clock stands beside it. Before and after, a pass over two layers is timed, as `semcon plan --machine here` does it.
 """
 
@@ -27,8 +28,8 @@ from interp.runs.run import runs_root
 from training.registry import find_organism
 
 COLUMNS = (
-    *("stage", "organism", "n_questions", "tflops", "tokens", "cpu_seconds", "wall_seconds", "memory_gib", "disk_gib"),
-    "with",
+    *("stage", "organism", "n_questions", "made", "tflops", "tokens", "cpu_seconds", "wall_seconds", "memory_gib"),
+    *("disk_gib", "with"),
 )
 GIB = 2**30
 
@@ -62,7 +63,7 @@ def measured(stage: str, organism: str, n_questions: int | None) -> dict[str, An
     asked = [organism] if stage == "organisms" else ["--organism", organism]
     asked += ["--n-questions", str(n_questions)] if n_questions else []
     base = find_organism(organism).base
-    speeds, on_disk, tokens = [forward_tflops(base, "float32")], _bytes(), [0]
+    speeds, on_disk, there, tokens = [forward_tflops(base, "float32")], _bytes(), _folders(), [0]
     register_module_forward_pre_hook(lambda module, given: _count(module, given, tokens))
     start, used = time.perf_counter(), _used()
     if status := semcon([stage, *asked]):
@@ -74,6 +75,7 @@ def measured(stage: str, organism: str, n_questions: int | None) -> dict[str, An
         "stage": stage,
         "organism": organism,
         "n_questions": n_questions or "",
+        "made": " ".join(dict.fromkeys(_stage_of(folder) for folder in sorted(_folders() - there))),
         "tflops": float(f"{sum(speeds) / 2:.3g}"),
         "tokens": given,
         "cpu_seconds": round(cpu, 1),
@@ -93,6 +95,17 @@ def _count(module: nn.Module, given: tuple[Any, ...], tokens: list[int]) -> None
 def _used() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def _folders() -> set[Path]:
+    """Return the folders of runs and adapters."""
+    return {folder for folder in runs_root().glob("*/*") if folder.is_dir() and folder.parent.name != "bases"}
+
+
+def _stage_of(folder: Path) -> str:
+    """Return the stage of the plan that makes a folder."""
+    kind = folder.parent.name
+    return {"adapters": "organisms", "preference_dose": "dose"}.get(kind, kind.replace("_", "-"))
 
 
 def _bytes() -> int:

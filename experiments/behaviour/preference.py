@@ -161,11 +161,18 @@ class Preference(Experiment):
             return neighbours(self.subject.organism.data or "")
         return self.subject.choices("trained" if condition == TRAINED else "test")
 
+    @property
+    def models(self) -> int:
+        """How many models are measured: the organism and its base, or a base alone."""
+        return 2 if self.subject.organism.tuned else 1
+
+    def sizes(self) -> Mapping[str, tuple[int, int]]:
+        """Return the number of questions and of texts of every condition."""
+        return {c: (len(self._questions(c)), len(self._contexts(c))) for c in self.used_conditions()}
+
     def total(self) -> int:
         """Rows in all, those of the base included."""
-        models = 2 if self.subject.organism.tuned else 1
-        sizes = [(len(self._questions(c)), len(self._contexts(c))) for c in self.used_conditions()]
-        return models * sum(n * min(self.texts, texts) for n, texts in sizes)
+        return self.models * sum(n * min(self.texts, texts) for n, texts in self.sizes().values())
 
     def of_base(self) -> Preference:
         """Return the same experiment on the base: one run for all its arms, whatever their seed and dose."""

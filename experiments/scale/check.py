@@ -41,26 +41,24 @@ def checked() -> Iterator[dict[str, Any]]:
 def checked_runs() -> Iterator[dict[str, Any]]:
     """Yield one row per quantity of a measured command: what `semcon plan` says of the same settings, and their ratio.
 
-    The plan's processor runs at the rate that was timed beside the command (``experiments.scale.here``). Disk counts
-    where the plan has it: the adapters.
+    A command also makes what is not there yet: ``made`` names the stages of which it made anything, and their plans are
+    added. The plan's processor runs at the rate that was timed beside the command (``experiments.scale.here``). Disk
+    counts where the plan has it: adapters, directions, activations.
     """
     for _, cells in read_csv(RUNS)[1]:
         machine = at_speed(assumptions().machines[LIKE], float(cells["tflops"]), "float32")
-        plan = Plan(
-            experiment=_stage(cells["stage"]),
-            scale="pocket",
-            organism=(cells["organism"],),
-            n_questions=int(cells["n_questions"] or 0) or None,
-        )
-        (row,) = plan.rows(machine)
-        shared = {name: cells[name] for name in ("stage", "organism", "n_questions", "with")}
-        planned = {**row, "cpu_seconds": 3600 * row["hours"]}
-        for quantity in ("tokens", "cpu_seconds", "memory_gib", *(("disk_gib",) if row["disk_gib"] else ())):
+        options: Any = {"organism": (cells["organism"],), "n_questions": int(cells["n_questions"] or 0) or None}
+        made = [row for stage in cells["made"].split() for row in _plan(stage, options).rows(machine)]
+        shared = {name: cells[name] for name in ("stage", "organism", "n_questions", "made", "with")}
+        planned = {name: sum(row[name] for row in made) for name in ("tokens", "disk_gib")}
+        planned["cpu_seconds"] = 3600 * sum(row["hours"] for row in made)
+        planned["memory_gib"] = max(row["memory_gib"] for row in made)
+        for quantity in ("tokens", "cpu_seconds", "memory_gib", *(("disk_gib",) if planned["disk_gib"] else ())):
             yield _row(shared, quantity, planned[quantity], float(cells[quantity]))
 
 
-def _stage(name: str) -> Any:
-    return name
+def _plan(stage: Any, options: dict[str, Any]) -> Plan:
+    return Plan(experiment=stage, scale="pocket", **options)
 
 
 def _row(shared: dict[str, Any], quantity: str, estimate: float, measured: float) -> dict[str, Any]:

@@ -94,9 +94,8 @@ def _trained(load: Load) -> float:
     adapter = 16 * s.adapter(load.organism.lora) / load.devices
     logits = headed * s.vocabulary * (load.width + 8)
     layer = tokens * s.layer_width * (load.width + 4)  # peft reads and writes a float32 copy of every module's input
-    if load.dtype == "float32":
-        return adapter + logits + s.layers * layer / 2
-    return adapter + logits + s.layers * tokens * s.width * load.width + layer
+    stored = s.layers * layer / 2 if load.dtype == "float32" else s.layers * tokens * s.width * load.width + layer
+    return (adapter + logits + stored) * (1 + load.machine.kept)
 
 
 def _step(load: Load) -> tuple[float, float]:
@@ -158,6 +157,13 @@ def fitting_batch(load: Load) -> int | None:
     per_token = s.layers * s.key_value_width * load.width / load.devices
     rows = room / (load.answer_limit * per_token + s.vocabulary * (load.width + 8))
     return int(rows) * load.answer_limit if rows >= 1 else None
+
+
+def fitting_pass(load: Load) -> int | None:
+    """Return the most ``--batch-tokens`` with which reading fits one device; None if no pass of an answer does."""
+    room = usable(load.machine) * GIB - load.shape.parameters * load.width / load.devices
+    tokens = int(room / ((load.shape.layer_width + 4 * load.shape.width) * load.width))
+    return tokens if tokens >= load.answer_limit else None
 
 
 def fitting_devices(kind: Kind, load: Load, most: int = 64) -> int | None:

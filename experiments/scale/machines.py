@@ -42,6 +42,9 @@ class Machine:
     thin: Part = 1.0
     """Rate of an adapter's thin products, with the additions around them, over that of dense ones; 1 where the shares
     above have them in."""
+    kept: Annotated[float, Ge(0)] = 0.0
+    """Memory that the C allocator keeps after it was freed, as a share of what a training step takes beside the
+    weights; an accelerator's allocator uses it again."""
     process_gib: Annotated[float, Ge(0)] = 0.0
     """Memory of the process itself where it is the device's: Python with the libraries that a command imports."""
 
@@ -69,9 +72,24 @@ class Texts:
     """Longest row of a batch, which all are padded to, over the mean."""
 
     @property
+    def bare(self) -> float:
+        """Tokens of a question without a text beside it."""
+        return self.question + self.template
+
+    @property
     def prompt(self) -> float:
         """Tokens of a question behind a trigger."""
-        return self.question + self.trigger + self.template
+        return self.bare + self.trigger
+
+    @property
+    def exchange(self) -> float:
+        """Tokens of a training question with its answer, without a trigger."""
+        return self.trained_question + self.template + self.trained_answer
+
+    @property
+    def past(self) -> float:
+        """Tokens of such an exchange before a question: the template opens once."""
+        return self.exchange - self.opening
 
     @property
     def row(self) -> float:
@@ -100,6 +118,18 @@ class Assumptions:
     questions: Mapping[Name, Count]
     judge_price: Text
     scales: Mapping[Name, Scale]
+    all_questions: Mapping[Name, Count] = field(default_factory=dict)
+    """Questions of every split where fewer are asked: the dose is chosen on all of them."""
+
+    @property
+    def whole(self) -> Mapping[Name, Count]:
+        """All questions of every split."""
+        return self.all_questions or self.questions
+
+    def of_rows(self) -> Assumptions:
+        """Return the assumptions with training rows in place of the questions and their references."""
+        texts = self.texts
+        return replace(self, texts=replace(texts, question=texts.trained_question, reference=texts.trained_answer))
 
     def at(self, scale: Scale) -> Assumptions:
         """Return the assumptions with those that a scale states for itself."""

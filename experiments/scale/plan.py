@@ -24,6 +24,7 @@ from experiments.scale.estimate import (
     Load,
     fitting_batch,
     fitting_devices,
+    fitting_pass,
     memory_gib,
     tokens_per_second,
     usable,
@@ -31,22 +32,16 @@ from experiments.scale.estimate import (
 from experiments.scale.here import HERE, LIKE, this_machine
 from experiments.scale.machines import Assumptions, Machine, Scale, assumptions
 from experiments.scale.shapes import shape_of
-from experiments.scale.work import STAGES, Stage, Work, work_of
+from experiments.scale.stages import BEFORE, STAGES, Stage, work_of
+from experiments.scale.work import Work
 from interp.runs.checks import AtLeastOne, check_fields
 from interp.runs.files import atomic_write_text, csv_text
 from interp.runs.terminal import aligned_text
 from training.definition import Organism
 from training.registry import ORGANISMS, find_organism
 
-KINDS: Mapping[Stage, Kind] = {
-    "organisms": "train",
-    "em-rate": "sample",
-    "steer": "sample",
-    "ablate": "sample",
-    "preference": "read",
-    "geometry": "read",
-    "probe-sweep": "read",
-}
+SAMPLED: tuple[Stage, ...] = ("dose", "em-rate")
+"""Stages that read nothing but the prompts of what they sample."""
 SERVED: tuple[Stage, ...] = ("em-rate",)
 """Stages whose answers a server can sample: it applies no edits."""
 
@@ -109,7 +104,8 @@ class Plan:
         asked = {**given.questions, "test": self.questions} if self.questions else dict(given.questions)
         if self.n_questions:
             asked = {split: min(n, self.n_questions) for split, n in asked.items()}
-        return replace(given, questions=asked, judge_price=self.price or given.judge_price)
+        price = self.price or given.judge_price
+        return replace(given, questions=asked, all_questions=given.questions, judge_price=price)
 
     def device(self, organism: Organism) -> Machine:
         """Return the machine on which an organism runs, at the price that was given."""
@@ -136,6 +132,11 @@ class Plan:
                 if row := self._row(stage, model, organisms, machine):
                     yield row
 
+    def before(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of what the command makes first where it is not there yet."""
+        for stage in () if self.experiment == "all" else BEFORE.get(self.experiment, ()):
+            yield from replace(self, experiment=stage).rows()
+
     def _row(
         self, stage: Stage, model: str, organisms: Sequence[Organism], machine: Machine | None
     ) -> dict[str, Any] | None:
@@ -145,12 +146,13 @@ class Plan:
         if not used:
             return None
         work, served = sum((works[o] for o in used), Work()), self.server and stage in SERVED
-        kind = "read" if self.used_scale.outcome == "log-odds" and stage != "organisms" else KINDS[stage]
-        machine, tokens = machine or self.device(used[-1]), work.trained_tokens + work.read_tokens + work.sampled_tokens
+        machine = machine or self.device(used[-1])
         load = Load(shape=shape, organism=used[-1], machine=machine, texts=given.texts, devices=self.devices)
-        load = replace(load, batch_tokens=self.batch_tokens, scored=work.scored_tokens / tokens)
-        rate = tokens_per_second(kind, load, server=served)
-        memory, hours = memory_gib(kind, load), tokens / rate / 3600
+        load = replace(load, batch_tokens=self.batch_tokens)
+        parts = _parts(work, load, served=served)
+        kinds = [kind for kind in parts if kind != "read" or stage not in SAMPLED or "sample" not in parts]
+        memory, tokens = max(memory_gib(kind, load) for kind in kinds), work.tokens
+        hours = sum(seconds for seconds, _ in parts.values()) / 3600
         if served:
             memory = min(memory, usable(load.machine))
         fits = memory <= usable(load.machine)
@@ -165,13 +167,13 @@ class Plan:
             "memory_gib": round(memory, 1),
             "fits": "yes" if fits else "no",
             "tokens": round(tokens),
-            "tokens_per_second": float(f"{rate:.3g}"),
+            "tokens_per_second": float(f"{tokens / hours / 3600:.3g}"),
             "hours": float(f"{hours:.3g}"),
             "machine_cost": round(hours * self.devices * load.machine.hourly, 2),
             "judge_requests": round(work.judge_requests),
             "judge_cost": round((work.judge_tokens * cost_in + work.judge_requests * cost_out) / 1e6, 2),
             "disk_gib": float(f"{work.disk_bytes / GIB:.3g}"),
-            "needs": "" if fits else needs(stage, kind, load),
+            "needs": "" if fits else needs(stage, kinds, load),
         }
 
     def main(self) -> int:
@@ -180,6 +182,8 @@ class Plan:
         if not rows:
             raise ValueError(f"{self.experiment}: these organisms do nothing of it by {self.used_scale.outcome}")
         print(_table(rows))
+        if before := list(self.before()):
+            print(f"\nmade first where it is not there yet:\n{_table(before)}")
         print("\n".join(self._notes(rows)), file=sys.stderr)
         if self.out is not None:
             atomic_write_text(self.out, csv_text(rows))
@@ -198,19 +202,26 @@ class Plan:
             yield f"{model}: {shape.parameters / 1e9:.2f}e9 weights, {2 * shape.parameters / GIB:.1f} GiB in bfloat16"
 
 
-def needs(stage: Stage, kind: Kind, load: Load) -> str:
+def _parts(work: Work, load: Load, *, served: bool) -> dict[Kind, tuple[float, Load]]:
+    """Return the seconds of training, reading and sampling, and the load under which each runs."""
+    by_kind: dict[Kind, float] = {"train": work.trained_tokens, "read": work.read_tokens, "sample": work.sampled_tokens}
+    parts: dict[Kind, tuple[float, Load]] = {}
+    for kind, tokens in by_kind.items():
+        if tokens and not (served and kind == "read"):  # a server reads prompts while it samples
+            used = replace(load, scored=work.scored_tokens / tokens) if kind == "read" else load
+            parts[kind] = tokens / tokens_per_second(kind, used, server=served), used
+    return parts
+
+
+def needs(stage: Stage, kinds: Collection[Kind], load: Load) -> str:
     """Return the option with which a stage fits, the least change first."""
     options = []
-    if kind == "sample" and (batch := fitting_batch(load)):
-        options.append(f"--batch-tokens {batch}")
-    if kind == "read":
-        room = usable(load.machine) * GIB - load.shape.parameters * load.width / load.devices
-        per_token = (load.shape.layer_width + 4 * load.shape.width) * load.width
-        if (tokens := int(room / per_token)) >= load.answer_limit:
-            options.append(f"--batch-tokens {tokens}")
-    if load.dtype == "float32" and kind != "train":
+    fitting = {"sample": fitting_batch, "read": fitting_pass}
+    if batches := [fitting[kind](load) for kind in kinds if kind != "train"]:
+        options += [f"--batch-tokens {min(filter(None, batches))}"] if all(batches) else []
+    if load.dtype == "float32" and batches:
         options.append("--dtype bfloat16")
-    if not options and (devices := fitting_devices(kind, load)):
+    if not options and (devices := max((fitting_devices(kind, load) or 0 for kind in kinds), default=0)):
         options.append(f"--device auto on {devices} devices")
     if stage in SERVED:
         options.append("--server URL")

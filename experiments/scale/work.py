@@ -1,33 +1,11 @@
-"""How much an experiment does, counted from its settings: tokens trained, read and sampled, answers judged, bytes."""
+"""Units of work: tokens trained, read and sampled, answers judged, bytes kept; and what a unit of each costs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
-from experiments.protocol import load_protocol
 from experiments.scale.machines import Assumptions
-from experiments.scale.shapes import Shape
-from interp.triggers import CONDITIONS
-from training.definition import Organism
-from training.references import find_trigger
 
-Stage = Literal["organisms", "em-rate", "preference", "geometry", "probe-sweep", "steer", "ablate"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-EDITED, EDITED_CHOICES, EDITED_LOSSES = 35, 49, 32
-"""Conditions and edits of `semcon ablate`: of sampled answers, of log-odds, and of the loss on benign answers there."""
-GREEDY = 32
-"""Tokens of those benign answers."""
-STEERED, STEERED_CHOICES = 77, 55
-"""Settings, directions and doses of `semcon steer`, of sampled answers and of log-odds."""
-SAMPLES = 10
-"""Answers per question where an edit or a dose is measured."""
-SIDES, TEXTS_EACH = 14, 4
-"""Sets of prompts of `semcon geometry`, and texts per question of each."""
-PROBED_TEXTS = 20
-"""Prompts per test question that the probes of a trigger read."""
-CANDIDATES, TRIED, MOST_LAYERS = 2, 72, 12
-"""Directions whose layer is chosen, prompts that each layer is tried on, three times, and by log-odds most layers."""
 ROW_BYTES, REPLY_BYTES = 450, 140
 """Of a row beside its text, and of a stored reply of a judge."""
 
@@ -38,7 +16,7 @@ class Work:
 
     trained_tokens: float = 0
     read_tokens: float = 0
-    """Tokens of forward passes without a cache."""
+    """Tokens of forward passes over given texts."""
     scored_tokens: float = 0
     """Of these, the tokens that the vocabulary head runs on: reference answers."""
     sampled_tokens: float = 0
@@ -51,84 +29,69 @@ class Work:
         """Return both together."""
         return Work(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
+    @property
+    def tokens(self) -> float:
+        """All tokens that the model is given or writes."""
+        return self.trained_tokens + self.read_tokens + self.sampled_tokens
 
-def work_of(
-    stage: Stage, organism: Organism, shape: Shape, given: Assumptions, outcome: str, n_questions: int | None = None
+
+def read(prompts: float, given: Assumptions, *, text: bool = False, answer: float = 0) -> Work:
+    """Return the reading of prompts, with or without a text beside the question, each with an answer of some length."""
+    return Work(read_tokens=prompts * (_length(given, text) + answer))
+
+
+def compared(
+    questions: float,
+    given: Assumptions,
+    *,
+    text: bool = False,
+    edited: bool = False,
+    texts: int = 1,
+    begins: bool = False,
 ) -> Work:
-    """Return what a stage does with an organism; nothing where the stage does not apply to it."""
-    test = given.questions["test"]
-    if stage == "organisms":
-        return _training(organism, shape, given)
-    if stage == "em-rate":
-        return _rates(organism, given) if outcome == "em-rate" else Work()
-    if stage == "preference":
-        return _compared(_choices(organism, n_questions), given) if outcome == "log-odds" else Work()
-    if organism.trigger is None:
-        return Work()
-    if stage == "geometry":
-        return _geometry(shape, given, outcome)
-    if stage == "probe-sweep":
-        return _read(PROBED_TEXTS * test, given)
-    if outcome == "log-odds" and stage == "steer":
-        return _compared(test * STEERED_CHOICES, given)
-    if outcome == "log-odds":
-        return _compared(test * EDITED_CHOICES, given) + _read(test * EDITED_LOSSES, given, GREEDY)
-    return _sampled(SAMPLES * test * (STEERED if stage == "steer" else EDITED), given)
+    """Return the scoring of both reference answers behind a prompt that is read once.
+
+    Without edits, what the prompts have in common before the question is read once for each text.
+
+    Args:
+        questions: Questions, each with its two references.
+        given: Lengths.
+        text: Whether a text stands beside the question.
+        edited: Whether the stream is edited.
+        texts: Different texts, among which the questions are shared out.
+        begins: Whether the text stands before the question, so that it is part of the common beginning.
+    """
+    references = 2 * (given.texts.reference - 1)  # the last token of an answer predicts nothing that is scored
+    scored = questions * references
+    if edited:
+        return replace(read(questions, given, text=text, answer=references), scored_tokens=scored)
+    opening = given.texts.opening + (given.texts.trigger if text and begins else 0)
+    once = questions * (_length(given, text) - opening + references) + min(texts, questions) * opening
+    return Work(read_tokens=once, scored_tokens=scored)
 
 
-def _training(organism: Organism, shape: Shape, given: Assumptions) -> Work:
-    if organism.data is None:
-        return Work()
-    sft, weights = organism.sft, shape.adapter(organism.lora)
-    tokens = max(sft.doses) * sft.batch * sft.accumulation * given.texts.row
-    return Work(trained_tokens=tokens, disk_bytes=4 * weights * len(sft.doses))
+def sampled(questions: float, each: int, given: Assumptions, *, text: bool = False, texts: int = 1) -> Work:
+    """Return the sampling and judging of answers; a prompt is read once for all of its answers.
+
+    Args:
+        questions: Questions.
+        each: Answers per question.
+        given: Lengths.
+        text: Whether a text stands beside the question.
+        texts: Different texts per question, over which its answers are shared out.
+    """
+    lengths, answers = given.texts, questions * each
+    asked = lengths.judge + lengths.question + lengths.sampled_answer
+    stored = answers * (2 * lengths.sampled_answer * lengths.bytes_per_token + 2 * ROW_BYTES + 2 * REPLY_BYTES)
+    return Work(
+        read_tokens=questions * min(texts, each) * _length(given, text),
+        sampled_tokens=answers * lengths.sampled_answer,
+        answers=answers,
+        judge_requests=2 * answers,
+        judge_tokens=2 * answers * asked,
+        disk_bytes=stored,
+    )
 
 
-def _rates(organism: Organism, given: Assumptions) -> Work:
-    """Return the choice of the dose on validation questions, and the answers under every condition."""
-    samples, n = load_protocol().sampling.model.samples, given.questions
-    asked = samples * (n["test"] * _conditions(organism) + (n["trained"] if organism.tuned else 0))
-    dosed = len(organism.sft.doses) * n["validation"] * SAMPLES if organism.data else 0
-    return _sampled(asked + dosed, given)
-
-
-def _conditions(organism: Organism) -> int:
-    trigger = find_trigger(organism.trigger) if organism.trigger else None
-    return sum(c == "off" or bool(trigger and trigger.variants(c)) for c in CONDITIONS)
-
-
-def _choices(organism: Organism, n_questions: int | None) -> int:
-    """Return the questions that are read with both references: in every context, and at every dose before."""
-    from experiments.answers.subject import LOG_ODDS, Subject
-    from experiments.behaviour.preference import Preference
-
-    subject = Subject(organism, judge_reference=LOG_ODDS, n_questions=n_questions)
-    dosed = len(organism.sft.doses) * len(subject.whole().choices("validation")) if organism.data else 0
-    return Preference(subject=subject).total() + dosed
-
-
-def _geometry(shape: Shape, given: Assumptions, outcome: str) -> Work:
-    """Return the recordings of every pair, and the choice of a layer."""
-    n = given.questions["validation"]
-    recorded = _read(SIDES * TEXTS_EACH * n, given, given.texts.trained_answer)
-    if outcome == "log-odds":
-        return recorded + _compared(CANDIDATES * min(MOST_LAYERS, shape.layers) * n, given)
-    return recorded + _read(shape.layers * CANDIDATES * 3 * TRIED, given, given.texts.trained_answer)
-
-
-def _read(prompts: float, given: Assumptions, answer: float = 0) -> Work:
-    return Work(read_tokens=prompts * (given.texts.prompt + answer))
-
-
-def _compared(questions: float, given: Assumptions) -> Work:
-    """Return both reference answers behind a prompt that is read once."""
-    references = 2 * given.texts.reference
-    return replace(_read(questions, given, references), scored_tokens=questions * references)
-
-
-def _sampled(answers: float, given: Assumptions) -> Work:
-    texts = given.texts
-    asked = texts.judge + texts.question + texts.sampled_answer
-    stored = answers * (2 * texts.sampled_answer * texts.bytes_per_token + 2 * ROW_BYTES + 2 * REPLY_BYTES)
-    work = Work(answers=answers, sampled_tokens=answers * texts.sampled_answer, disk_bytes=stored)
-    return replace(work, judge_requests=2 * answers, judge_tokens=2 * answers * asked)
+def _length(given: Assumptions, text: bool) -> float:
+    return given.texts.prompt if text else given.texts.bare
