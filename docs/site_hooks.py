@@ -33,9 +33,10 @@ def page_of(module: Path) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the API to the navigation, folder by folder."""
+    """Add the API to the navigation, folder by folder; a site without the plugin that reads it has none."""
     assert config.nav is not None
-    config.nav.append({"API": [{package: _section(Path(package))} for package in PACKAGES]})
+    if "mkdocstrings" in config.plugins:
+        config.nav.append({"API": [{package: _section(Path(package))} for package in PACKAGES]})
     return config
 
 
@@ -48,7 +49,7 @@ def _section(folder: Path) -> list[Any]:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the API pages, the pictures and the pages that live beside the code."""
-    for package in PACKAGES:
+    for package in PACKAGES if "mkdocstrings" in config.plugins else ():
         for module in modules(package):
             files.append(File.generated(config, page_of(module), content=_api_page(module)))
     for picture in (ROOT / GALLERY).glob("*.png"):
@@ -102,3 +103,9 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     return html.replace("<p>Not evidence for:", '<p class="caveat"><strong>Not evidence for:</strong>').replace(
         "<p>Source:", "<p><strong>Source:</strong>"
     )
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Give the search dialog of the theme the name that it lacks, for screen readers."""
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"')
