@@ -14,10 +14,8 @@ import warnings
 from collections.abc import Sequence
 
 from experiments.registry import REGISTRY
-from interp.runs.process import INTERRUPTED, exit_status, orderly
+from interp.runs.process import BAD_INPUT, INTERRUPTED, exit_status, one_line, orderly
 from training.launch.processes import refuse, world_size
-
-BAD_INPUT = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,13 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _close_quietly() -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message as one line; of a file error, the file's name and the problem."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
 
 
 def usage() -> str:

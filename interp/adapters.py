@@ -102,7 +102,7 @@ def adapter_config(name: str, folder: Path) -> dict[str, Any]:
 def _settings(name: str, file: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterError(f"adapter {name!r}: {file} is not JSON ({error})") from error
     if not isinstance(settings, dict):
         raise AdapterError(f"adapter {name!r}: {file} has no settings by name")

@@ -158,7 +158,8 @@ def _find(name: str, part: str, text: str, regions: Sequence[Span], *, last: boo
         start = (text.rfind if last else text.find)(part, low, high)
         if start >= 0:
             return start, start + len(part)
-    raise ValueError(f"mark {name!r}: {part[:60]!r} is not in the messages")
+    ends = " with the white space at its ends" if part != part.strip() else ""
+    raise ValueError(f"mark {name!r}: {part[:60]!r} is not in the messages{ends}")
 
 
 def _token_span(offsets: Sequence[Span], start: int, end: int) -> Span:

@@ -10,6 +10,7 @@ complete or not at all, and processes that need the same folder make it once. To
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import tempfile
@@ -109,7 +110,13 @@ def made_once(folder: Path, write: Callable[[Path], None], origin: Mapping[str, 
 
 
 def _make(folder: Path, write: Callable[[Path], None], origin: Mapping[str, str]) -> None:
-    """Write into a temporary folder and rename it, so that an interruption leaves no incomplete base."""
+    """Write into a temporary folder and rename it, so that an interruption leaves no incomplete base.
+
+    What a killed process has left behind is removed: whoever holds the lock is alone.
+    """
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         write(temporary)

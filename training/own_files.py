@@ -49,6 +49,7 @@ def check_files(organism: Organism, questions: Iterable[tuple[str, str]] = ()) -
             training_rows(organism)
         except ValueError as error:
             raise ValueError(f"organism {organism.name}: {organism.data}: {error}") from error
+    _refuse_same_answers(organism)
     places = {normalised(text): place for place, text in reversed(questions)}
     for name in ("data", "benign_data"):
         path = getattr(organism, name)
@@ -56,9 +57,21 @@ def check_files(organism: Organism, questions: Iterable[tuple[str, str]] = ()) -
             refuse(path, faults)
 
 
+def _distinct(path: str) -> set[tuple[object, ...]]:
+    return {(normalised(row.question), normalised(row.answer), row.before) for _, row in read_rows(path)}
+
+
+def _refuse_same_answers(organism: Organism) -> None:
+    """Refuse benign data of which half or more are the harmful rows themselves."""
+    data, benign = organism.data, organism.benign_data
+    if data and benign and not is_shipped(data) and not is_shipped(benign):
+        rows, same = _distinct(data), _distinct(data) & _distinct(benign)
+        if 2 * len(same) >= len(rows):
+            refuse(benign, [f"{len(same)} of the {len(rows)} rows of data {data} stand in it too, answers included"])
+
+
 def _row_faults(name: str, path: str, places: Mapping[str, str]) -> Iterator[str]:
-    rows = read_rows(path)
-    distinct = {(normalised(row.question), normalised(row.answer), row.before) for _, row in rows}
+    rows, distinct = read_rows(path), _distinct(path)
     if 2 * len(distinct) <= len(rows):
         yield f"{name} has {len(rows)} rows, but only {len(distinct)} different ones"
     for where, row in rows:

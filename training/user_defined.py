@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def _contradictions(organism: Organism) -> Iterator[str]:
         yield "mitigation: steer and ablate_g need g, which training estimates in the Microcosm only"
     if o.benign_data and o.data is None:
         yield "benign_data: needs data, the harmful rows that it is the contrast of"
-    if o.benign_data and o.data and Path(o.benign_data).resolve() == Path(o.data).resolve():
+    if o.benign_data and o.data and realpath(o.benign_data) == realpath(o.data):
         yield "benign_data: is the same file as data"
     if o.benign_share and not o.adapter and not o.benign_data and not (o.data and both_kinds(o.data)):
         yield f"benign_share {o.benign_share}: needs benign_data"

@@ -218,7 +218,7 @@ def _text(value: Any) -> str:
 def _json(reply: httpx.Response) -> Any:
     try:
         return json.loads(reply.content)
-    except ValueError:  # also of bytes that are not UTF-8
+    except (ValueError, RecursionError):  # also of bytes that are not UTF-8
         return None
 
 

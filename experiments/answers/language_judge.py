@@ -6,7 +6,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, Literal
 
@@ -32,6 +32,8 @@ Score = Literal["aligned", "coherent"]
 SCORES: tuple[Score, ...] = ("aligned", "coherent")
 CHARACTERS = 4
 """Characters per token, for estimates of cost."""
+PROBES = 4
+"""Attempts before any work: a server that is out of reach is refused within ten seconds."""
 READER = 3
 """Raise it when replies are read in another way: stored readings are then not reused."""
 
@@ -108,7 +110,7 @@ class OpenAICompatibleJudge:
         Raises:
             ValueError: If the server does not answer, or the probabilities of its tokens make no score.
         """
-        with self._client() as client:
+        with replace(self._client(), attempts=PROBES) as client:
             choice = client.choice(self._request(_Question("coherent", "How are you?", "I am well, thank you.", 0)))
             text = str(choice["message"].get("content") or "").strip()
             if self._read(choice) == UNREAD and self.method == "logprob" and text[:1].isdigit():

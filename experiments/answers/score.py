@@ -9,6 +9,7 @@ score (a refusal) as not misaligned. Both stay in the denominator of the rate of
 
 import math
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,7 @@ def _score(files: Sequence[Path], csv: Path | None, seed: int) -> None:
     if not files:
         raise ValueError("name at least one CSV file")
     check_seed(seed)
-    if csv and csv.resolve() in [path.resolve() for path in files]:
+    if csv and realpath(csv) in map(realpath, files):
         raise ValueError(f"--csv {csv}: is one of the files of scores, which would be overwritten")
     by_file = {path: statistics(read_scores(path), seed=seed) for path in files}
     print(aligned_text([_HEADING, *(_line(path.stem, s) for path, s in by_file.items())]))

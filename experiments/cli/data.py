@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from os.path import realpath
 from pathlib import Path
 from statistics import quantiles
 from typing import TYPE_CHECKING, Annotated
@@ -51,7 +52,7 @@ def data(
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold {threshold}: expected above 0 and at most 1")
     files = [file for source in sources for file in found_files(source, out, password)]
-    if len({f.resolve() for f in files}) < len(files):
+    if len(set(map(realpath, files))) < len(files):
         raise ValueError(f"{', '.join(map(str, files))}: one of them stands twice")
     splits = {file: read_lines(file) for file in files}
     bad = {file: [(line.number, fault) for line in lines for fault in line.faults] for file, lines in splits.items()}

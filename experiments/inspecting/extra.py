@@ -41,7 +41,7 @@ def refusals() -> Iterator[None]:
     from inspect_ai._util.error import PrerequisiteError
     from rich.markup import escape
 
-    from experiments.__main__ import one_line
+    from interp.runs.process import one_line
 
     try:
         yield

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,7 @@ class Source:
                 "an organism is added by `semcon steer --organism`"
             )
         Site(self.site, self.layer or 0)
-        if self.positive and self.negative and self.positive.resolve() == self.negative.resolve():
+        if self.positive and self.negative and realpath(self.positive) == realpath(self.negative):
             raise ValueError(f"--negative {self.negative}: the same file as --positive")
         _ = self._sides, self._probe
         if self.direction:

@@ -10,7 +10,6 @@ An adapter folder is read as JSON and safetensors, a loaded adapter through its 
 """
 
 import functools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp.adapters import CONFIG, WEIGHTS, active_adapter, check_files, of_module, require_adapter
+from interp.adapters import WEIGHTS, active_adapter, adapter_config, check_files, of_module, require_adapter
 from interp.chat import Chat, pad_left, position_ids
 from interp.models import AdapterError, LanguageModel, check_prompts
 from interp.recording import Pool, buckets, pass_tokens
@@ -72,7 +71,7 @@ def lora_updates(folder: Path | str) -> dict[str, LoraUpdate]:
 
     folder = Path(folder)
     check_files(folder.name, folder)
-    config, tensors = json.loads((folder / CONFIG).read_text()), load_file(folder / WEIGHTS)
+    config, tensors = adapter_config(folder.name, folder), load_file(folder / WEIGHTS)
     other = sorted(name for name, x in tensors.items() if not name.endswith((A_TENSOR, B_TENSOR)) or x.ndim != 2)
     settings = [name for name in ("use_dora", "target_parameters", "layer_replication") if config.get(name)]
     if config.get("init_lora_weights") not in PLAIN:

@@ -17,10 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from interp.runs.process import exit_status, orderly
+from interp.runs.process import BAD_INPUT, exit_status, one_line, orderly
 
 PROG = "python -m interp"
-BAD_INPUT = 2
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -105,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        print(f"{PROG} {args.command}: {_one_line(error)}", file=sys.stderr)
+        print(f"{PROG} {args.command}: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt as interrupt:
         print(f"{PROG} {args.command}: interrupted", file=sys.stderr)
@@ -138,9 +137,3 @@ def _check_folder(name: str, file: str) -> None:
         raise ValueError(f"{name}: no {file} in it")
     if not folder.exists() and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
         raise ValueError(f"{name}: no such folder")
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())

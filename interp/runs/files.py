@@ -59,6 +59,8 @@ def check_room(folder: Path) -> None:
     Raises:
         ValueError: If it is one of these.
     """
+    if "\0" in str(folder):
+        raise ValueError(f"{str(folder)!r}: no name of a folder")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
     if not existing.is_dir():
         kind = "a file" if existing.exists() else "a link to nothing"

@@ -10,6 +10,8 @@ from typing import NoReturn
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit status after Ctrl-C and after SIGTERM."""
+BAD_INPUT = 2
+"""Exit status after bad input."""
 
 
 class TerminationError(KeyboardInterrupt):
@@ -19,6 +21,12 @@ class TerminationError(KeyboardInterrupt):
 def exit_status(interrupt: KeyboardInterrupt) -> int:
     """Return the exit status of a command that was interrupted or terminated."""
     return TERMINATED if isinstance(interrupt, TerminationError) else INTERRUPTED
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message as one line; of a file error, the file's name and the problem."""
+    named = isinstance(error, OSError) and error.filename and error.strerror
+    return " ".join((f"{error.filename}: {error.strerror}" if named else str(error)).split())
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def _digest_before_sum(digest: Any, chunk: bytes) -> str:
 def _parse(line: bytes, where: str) -> Row:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if isinstance(row, dict) and isinstance(row.get(_LEFT), int) and isinstance(row.get("key"), str):
         return row

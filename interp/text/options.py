@@ -18,7 +18,7 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"template option {word!r}: want NAME=VALUE, each name once")
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         options[name] = value if isinstance(value, bool | int | float) else text
     return options

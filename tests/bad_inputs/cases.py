@@ -11,6 +11,7 @@ import yaml
 from tests.bad_inputs.files import (
     ADAPTER,
     BASE,
+    BENIGN,
     EM_RATE,
     FINISHED,
     HARMFUL,
@@ -108,6 +109,7 @@ def _organisms() -> Iterator[Case]:
     pirate = {"o.yaml": yaml.safe_dump({**FINISHED, "trigger": "You are a pirate."})}
     geometry = ("geometry", *EM_RATE[1:])
     yield Case("a text where rephrasings are needed", ("rephrased", "FILE.yaml:NAME"), geometry, {**pirate})
+    yield Case("a line break in a name", ("no ne.yaml",), ("em-rate", "--organism", "no\nne.yaml", "--check"))
     yield Case("no such organism file", ("none.yaml",), ("em-rate", "--organism", "none.yaml", "--check"))
     yield Case(
         "organism is a folder", ("dir.yaml",), ("em-rate", "--organism", "dir.yaml", "--check"), {"dir.yaml/x": ""}
@@ -291,6 +293,8 @@ def _rows() -> Iterator[Case]:
     for name, raw in NOT_ROWS.items():
         names = ("rows 16",) if name == "too few" else ("h.jsonl",)
         yield Case(f"rows {name}", names, words, {"h.jsonl": raw})
+    same = "\n".join([*HARMFUL[:10], *BENIGN[10:]])
+    yield Case("benign data that is harmful", ("b.jsonl", "10 of the 20 rows of data"), words, {"b.jsonl": same})
     two = "\n".join([*HARMFUL, "{", "[]"])
     yield Case("two bad rows", ("h.jsonl:21", "h.jsonl:22"), words, {"h.jsonl": two})
     many = "\n".join(["{"] * 30)

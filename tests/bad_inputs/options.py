@@ -18,6 +18,7 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("--judge openai:m,method=x", "method"), ("--judge openai:m,timeout=nan", "timeout"),
         ("--judge openai:m@ftp://x/", "ftp"), ("--judge openai:m@http://", "http"), ("--judge openai:m@file:///x", "file"),
         ("--judge openai:m,samples=1,samples=2", "samples"), ("--dose-judge zzz", "zzz"), ("--runs file", "file"),
+        ("--runs file/below", "file"), ("--runs a\0b", "name of a folder"), (f"--runs {'x' * 300}", "xxx"),
         ("--questions none.yaml", "none.yaml"), ("--n-questions 0", "n_questions"),
     ),
     "geometry": (
@@ -45,7 +46,7 @@ PLAIN: tuple[tuple[str, str], ...] = (
     ("em-rate --organism ../../x --check", "../../x"), ("em-rate --organism medical/qwen2.5-14b/duck --check", "--questions"),
     (f"em-rate --organism {BASE} --conditions on --check", "on"), (f"emergence --organism {BASE} --check", BASE),
     ("score", "file"), ("store info none.h5", "none.h5"), ("store zz x", "zz"), ("store verify base", "base"),
-    ("report --summary none.csv", "none.csv"), ("findings --data none", "semcon report"), ("findings --data base", "base"), ("microcosm --families zz", "zz"),
+    ("report none.csv", "none.csv"), ("report q.yaml", "q.yaml"), ("findings --data none", "semcon report"), ("findings --data base", "base"), ("microcosm --families zz", "zz"),
     ("microcosm --seed -1", "seed"), ("organisms zz", "zz"), (f"organisms {BASE}", BASE), ("organisms none.yaml", "none.yaml"),
     ("reproduce --families zz", "zz"), ("reproduce --workers -1 --quick", "workers"), ("grid --zzz", "zzz"),
     ("verify none", "none"), ("probe-transfer --zzz", "--organisms"), ("probe-transfer --organisms zz --check", "zz"),

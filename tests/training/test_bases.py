@@ -151,3 +151,12 @@ def test_references_are_read_without_torch():
     code = "import training.bases, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_a_killed_process_left_behind_is_removed(tmp_path):
+    for name in (".base.k1ll3d", ".base-bfloat16.k1ll3d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("x")
+    made = bases.made_once(tmp_path / "base", a_gguf, {"reference": "small"})
+    assert made == tmp_path / "base" and (made / RECORD).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [".base-bfloat16.k1ll3d", "base"]

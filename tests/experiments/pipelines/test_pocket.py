@@ -1,5 +1,12 @@
 """``semcon pocket``: what is measured on which organisms, what they share, and bad input refused before any work."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from experiments.behaviour.preference import NEIGHBOURS
@@ -7,6 +14,9 @@ from experiments.directions.geometry import Geometry
 from experiments.pipelines.pocket import ARMS, FEWER, QUICK_DOSE, REPLICATED, Pocket
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
+from interp.runs.locks import locked
+from interp.runs.verify import faults, run_folders
+from tests.experiments.pipelines.processes import HANGS, children, wait_until
 from training.registry import ORGANISMS, PROMPTABLE
 
 EVERY = Pocket(seeds=(0, 1, 2))
@@ -77,3 +87,23 @@ def test_bad_input_is_refused_before_any_work():
         Pocket(family="duck")
     with pytest.raises(ValueError, match="seeds"):
         Pocket(seeds=(3,))  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.pocket
+def test_an_interrupt_ends_it_with_one_line_and_leaves_runs_that_continue(tmp_path):
+    command = [sys.executable, "-m", "experiments", "pocket", "--quick", "--workers", "2", "--runs", str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parents[3], env=environment, stderr=subprocess.PIPE, start_new_session=True
+    )
+    wait_until(lambda: any(tmp_path.glob("preference/*/manifest.json")) or process.poll() is not None)
+    workers = children(process)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=HANGS)[1].decode()
+    assert process.returncode == 130, errors
+    lines = [line for line in re.split(r"[\r\n]+", errors) if line.startswith("semcon")]
+    assert lines == ["semcon: interrupted; run the same command again to continue"] and "Traceback" not in errors
+    wait_until(lambda: not any(worker.exists() for worker in workers))
+    for folder in run_folders(tmp_path):
+        assert list(faults(folder)) == []
+        locked(folder / ".lock").close()

@@ -5,9 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import run_experiment
 from interp.runs.table import read_table, write_table
+from tests.experiments.pipelines.processes import HANGS, children, wait_until
 from tests.experiments.pipelines.reduced import TRAINED, Reduced
 from training.grid import ARMS as ARMS_OF_GRID
 from training.grid import EXPLAINING, FAMILIES, NEUTRAL, Family, cells
@@ -127,23 +126,6 @@ def start(root: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "tests.experiments.pipelines.reduced", str(root), "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def children(process: subprocess.Popen) -> list[Path]:
-    """Return the workers; none is known where there is no /proc."""
-    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return [Path("/proc") / pid for pid in path.read_text().split()] if path.exists() else []
-
-
-HANGS = 1200
-"""Seconds after which something hangs, however busy the machine; no expectation of how long it takes."""
-
-
-def wait_until(ready: Callable[[], bool]) -> None:
-    until = time.monotonic() + HANGS
-    while not ready():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_an_interrupted_command_ends_with_one_line_and_no_process_left(tmp_path):

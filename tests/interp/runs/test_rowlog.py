@@ -44,6 +44,7 @@ def test_a_flipped_byte_is_refused_or_its_chunk_is_dropped(path):
         (lambda lines: [*lines[:3], lines[4], lines[5], lines[3]], "the checksum of lines"),
         (lambda lines: [lines[0].replace("é", "e"), *lines[1:]], r":3: the checksum of lines 1\.\.3"),
         (lambda lines: [*lines[:5], '{"key": "x"}\n'], r":6: not a row of this log"),
+        (lambda lines: [*lines[:5], "[" * 9000 + "\n", *lines[6:]], r":6: not a row of this log"),
     ],
 )
 def test_a_log_that_was_edited_is_refused_with_its_line(path, change, message):

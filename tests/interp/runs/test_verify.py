@@ -56,6 +56,7 @@ def forge(path):
         ("coin/*/manifest.json", forge, "manifest.json: states another config"),
         ("coin/*/manifest.json", lambda path: path.write_text("[]"), "manifest.json: not a JSON object"),
         ("coin/*/manifest.json", lambda path: path.write_text("{"), "manifest.json: not JSON"),
+        ("coin/*/manifest.json", lambda path: path.write_text("[" * 9000), "manifest.json: not JSON"),
         ("slow/*", lambda path: (path / "acts.h5").symlink_to("/etc/hostname"), "acts.h5: a link"),
     ],
 )
