@@ -136,8 +136,9 @@ def registered(tables: Mapping[str, Sequence[Row]], adapters: Sequence[Audited])
 def draw_gallery(folder: Path, tables: Mapping[str, Sequence[Row]]) -> None:
     """Draw every picture of the gallery as PNG; equal tables give equal bytes."""
     for figure in FIGURES:
-        if figure.table in tables:
-            names = [f"microcosm/{FAMILY}/{arm}" for arm in figure.arms]
-            rows = tables[figure.table]
-            drawn = figure.module().draw(select(rows, organism=names) if names else rows)
-            atomic_write_bytes(folder / f"{figure.name}.png", style.to_bytes(drawn, "png"))
+        names = [f"microcosm/{FAMILY}/{arm}" for arm in figure.arms]
+        for name, table in figure.pictures().items():
+            if table in tables:
+                rows = tables[table]
+                drawn = figure.module().draw(select(rows, organism=names) if names else rows)
+                atomic_write_bytes(folder / f"{name}.png", style.to_bytes(drawn, "png"))

@@ -29,6 +29,13 @@ class Plot:
     """Whether the report of a reproduction shows it."""
     room: str = ""
     """Folder of the module below this one."""
+    also: str = ""
+    """Another committed table from which the gallery draws it, as ``NAME_TABLE``."""
+
+    def pictures(self) -> dict[str, str]:
+        """Return the pictures in the gallery: name and table."""
+        drawn = {self.name: self.table, f"{self.name}_{self.also}": self.also}
+        return {name: table for name, table in drawn.items() if table}
 
     def module(self) -> ModuleType:
         """Import the module."""
@@ -49,7 +56,7 @@ FIGURES = (
     Plot("ablation", page=3, made="semcon ablate"),
     Plot("restoration", "mechanism", made="semcon ablate", report=False),
     Plot("probe_map", "probes", ARMS[:1], page=2, made="semcon probe-sweep", report=False),
-    Plot("patching", "patching", page=3, made="semcon patch", report=False),
+    Plot("patching", "patching", page=3, made="semcon patch", report=False, also="pocket"),
     Plot("dose_box", "dose_grid", made="semcon dose-grid", report=False, room="registered"),
     Plot("learned_gap", "trained_gate", made="semcon trained-gate", report=False, room="registered"),
     Plot("mitigations", "mitigation", made="semcon mitigation", report=False, room="registered"),

@@ -1,6 +1,6 @@
 """The patching map: which site, position, head and adapter module carries the gate, beside an unrelated text's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,11 @@ KNOCKOUTS = {
 ON = style.CONDITIONS["on"]
 SIDES = {"on": (ON, "s"), "off": (style.CONDITIONS["off"], "o")}
 UNIT: dict[str, Any] = {"ha": "center", "va": "top", "size": 6, "color": style.FAINT}
+MOVED = {
+    "off": {"off<-on": ("with the trigger", "on", "o"), "off<-other": ("with an unrelated text", "other", "s")},
+    "on": {"on<-off": ("without a text", "off", "o"), "on<-rephrased": ("with a rephrasing", "rephrased", "s")},
+}
+"""By the run that is given values: whose values, in whose colour, with which mark; the control second."""
 MOST = 3
 """Organisms in one figure, so that it fits a page."""
 WRITTEN = 8
@@ -67,6 +72,8 @@ def draw(rows: Sequence[Row]) -> Figure:
         ValueError: If no row is wanted.
     """
     drawn = style.some(wanted(rows), "patching", METRICS)
+    if of_one_site(drawn):
+        return _intervals(drawn)
     cells = groups(drawn, "organism")
     with style.paper():
         figure = style.canvas(style.DOUBLE, TOP + BLOCK * len(cells) + BOTTOM)
@@ -109,6 +116,58 @@ def _block(figure: Figure, rows: Sequence[Row], top: float, *, first: bool, last
     if first:
         blocked.set_title("attention blocked in layer …", pad=12)
         off.set_title("adapter off in …\n(above: % of gap left)", pad=12)
+
+
+def of_one_site(rows: Sequence[Row]) -> bool:
+    """Tell whether interchange at one site is all that was measured, so that there is room for intervals."""
+    return {row["metric"] for row in rows} == {"patched_share"} and len({row["site"] for row in rows}) == 1
+
+
+def _intervals(rows: Sequence[Row]) -> Figure:
+    """Draw shares with their intervals: a column per layer, a row of panels per run that is given values.
+
+    Only the first organism is drawn.
+    """
+    rows = select(rows, organism=rows[0]["organism"])
+    layers = _layers(rows)
+    with style.paper():
+        figure = style.canvas(style.DOUBLE, 3.3)
+        grid = figure.subplots(len(MOVED), len(layers), sharex=True, sharey=True, squeeze=False)
+        for axes, (receiver, sources) in zip(grid, MOVED.items(), strict=True):
+            for ax, layer in zip(axes, layers, strict=True):
+                _shares(ax, select(rows, layer=layer), sources)
+                if receiver == "off":
+                    ax.set_title(f"layer {layer}", fontweight="bold", pad=4)
+            axes[0].set_ylabel(f"gap moved (%) in the\nrun {'with' if receiver == 'on' else 'without'} trigger")
+        handles = [
+            Line2D([], [], color=style.CONDITIONS[name], marker=mark, ls="", ms=3.6, mfc=_face(name, i), label=text)
+            for sources in MOVED.values()
+            for i, (text, name, mark) in enumerate(sources.values())
+        ]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=len(handles), title="values taken from the run"
+        )
+    return figure
+
+
+def _face(condition: str, control: int) -> str:
+    return "white" if control else style.CONDITIONS[condition]
+
+
+def _shares(ax: Axes, rows: Sequence[Row], sources: Mapping[str, tuple[str, str, str]]) -> None:
+    """Draw the shares that one layer's values move, by position, each source beside its control."""
+    for level, dashes in ((0, "-"), (1, ":")):
+        ax.axhline(level, color="#BBBBBB", lw=0.6, ls=dashes)
+    known = list(POSITIONS)
+    for i, (pair, (_, condition, mark)) in enumerate(sources.items()):
+        shares = {p: select(rows, condition=f"{pair}@{p}") for p in known}
+        placed = [(known.index(p) + 0.24 * (i - 0.5), row) for p, same in shares.items() for row in same]
+        style.points(ax, placed, colour=style.CONDITIONS[condition], mark=mark, size=3.2, hollow=bool(i))
+    ax.set_xticks(range(len(known)), [*POSITIONS.values()])
+    ax.set_xlim(-0.6, len(known) - 0.4)
+    ax.tick_params(axis="x", length=0, pad=2)
+    ax.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g}")
+    ax.yaxis.grid(True)
 
 
 def _name_layers(ax: Axes, pair: str, layers: Sequence[int]) -> None:
@@ -232,6 +291,15 @@ def caption(rows: Sequence[Row]) -> str:
     drawn = wanted(rows)
     shares = select(drawn, metric=("patched_share", "knockout_share", "head_share"))
     questions = span(row["n_clusters"] for row in shares)
+    if of_one_site(drawn):
+        return (
+            "Interchange of activations in the residual stream at one layer and position: percent of the gap between "
+            "trigger and no trigger in the log-odds of the references. Upper row: the run without the trigger is given "
+            "values of the run with it, or of one with an unrelated text. Lower row: the run with the trigger is given "
+            "values of the run without it, or of one with a rephrasing. Dotted: the whole gap. Positions: the template "
+            "right before the question, the question, the last prompt token, the last prompt token and the answer. "
+            f"{questions} questions; {style.intervals(shares)}."
+        )
     return (
         "Interchange of activations at one layer and position: percent of the gap between trigger and no trigger in "
         "the log-odds of misaligned against aligned answers, teacher-forced on the organism's own answers. on ← off: "

@@ -66,7 +66,8 @@ def test_the_pages_say_what_the_tables_say_and_each_table_stands_on_one(tables):
 
 
 def test_every_picture_is_in_the_gallery_and_on_a_page():
-    drawn = {figure.name for figure in FIGURES if figure.table in (*TABLES, *_measured())}
+    known = (*TABLES, *_measured())
+    drawn = {name for figure in FIGURES for name, table in figure.pictures().items() if table in known}
     assert {path.stem for path in (ROOT / "figures" / "gallery").glob("*.png")} == drawn
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [name for name in drawn if f"figures/gallery/{name}.png" not in text] == []

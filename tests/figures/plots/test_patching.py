@@ -90,3 +90,25 @@ def test_an_organism_without_a_gap_has_its_rates_alone():
     flat = [r for r in example("microcosm/llama/robust") if "share" not in r["metric"]]
     assert style.to_bytes(patching.draw([*example(), *flat]), "png")
     assert style.to_bytes(patching.draw(flat), "png")
+
+
+def one_site():
+    """Shares at one site, with both controls."""
+    shares = [r for r in example() if r["metric"] == "patched_share" and r["site"] == "resid_post"]
+    pairs = {"on<-off": "off<-on", "off<-other": "on<-rephrased"}
+    copied = [
+        r | {"condition": f"{pairs[pair]}@{at}"} for r in shares for pair, _, at in [str(r["condition"]).partition("@")]
+    ]
+    return [r for r in [*shares, *copied] if r["layer"] != ""]
+
+
+def test_interchange_at_one_site_alone_is_drawn_with_intervals_beside_its_controls():
+    rows = one_site()
+    figure = patching.draw(rows)
+    assert patching.of_one_site(rows) and not patching.of_one_site(example())
+    assert style.to_bytes(figure, "png") == style.to_bytes(patching.draw(rows), "png")
+    assert len(figure.axes) == len(patching.MOVED) * LAYERS
+    drawn = [container for ax in figure.axes for container in ax.containers]
+    assert len(drawn) == 2 * len(figure.axes)
+    assert sum(len(bars.lines[0].get_xdata()) for bars in drawn) == len(rows)
+    assert "rephrasing" in patching.caption(rows) and "heads" not in patching.caption(rows).lower()
