@@ -34,7 +34,7 @@ CHARACTERS = 4
 """Characters per token, for estimates of cost."""
 PROBES = 4
 """Attempts before any work: a server that is out of reach is refused within ten seconds."""
-READER = 3
+READER = 4
 """Raise it when replies are read in another way: stored readings are then not reused."""
 
 

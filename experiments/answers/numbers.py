@@ -35,8 +35,8 @@ _LINE = re.compile(
     re.IGNORECASE,
 )
 _MARKUP = re.compile(r"[*`\"'{}\[\]#]|(?<!\d)_|_(?!\d)")
-_SMALL = re.compile("[⁰¹²³⁴-⁹₀-₉½⅓⅔¼¾⅕-⅞⅐-⅒↉①-⓿㉈-㊿]")
-"""Digits of footnotes, fractions and lists, which would become part of the number beside them."""
+_GLUED = re.compile(r"(?<=\d)[*`\"'{}\[\]#_]+(?=\d)")
+"""Markup between two digits, such as a footnote's, which would make one number of them."""
 _PREFIX = re.compile(r"\d{1,3}(\.\d*)?(/\d{0,3})?")
 
 
@@ -65,13 +65,23 @@ def read_word(text: str) -> Outcome | None:
 
 def read_reply(text: str | None) -> Reading:
     """Read a written reply by the rule above."""
-    said = unicodedata.normalize("NFKC", _SMALL.sub("?", without_thoughts(text or "")))
-    lines = [_MARKUP.sub("", line).strip() for line in said.splitlines()]
+    plain = "".join(map(_plain, without_thoughts(text or "")))
+    lines = [_MARKUP.sub("", _GLUED.sub("?", line)).strip() for line in plain.splitlines()]
     if outcome := read_word(" ".join(lines)):
         return Reading(None, outcome)
     scores = {_scaled(*found.groups()) for line in lines if (found := _LINE.fullmatch(line))}
     score = scores.pop() if len(scores) == 1 else None
     return UNREAD if score is None else Reading(score, "scored")
+
+
+def _plain(character: str) -> str:
+    """Return a character in its plain form; a question mark for digits of footnotes, fractions and lists.
+
+    Those would become part of the number beside them.
+    """
+    plain = unicodedata.normalize("NFKC", character)
+    small = unicodedata.decimal(character, None) is None and any(map(str.isdigit, plain))
+    return "?" if small else plain
 
 
 def _scaled(number: str, scale: str | None) -> float | None:

@@ -48,6 +48,12 @@ from experiments.answers.numbers import Reading, chosen_first, read_positions, r
         ("8_5", "unread"),
         ("8⁵", "unread"),  # a footnote
         ("8½", "unread"),
+        ("8[5]", "unread"),
+        ("9[1]", "unread"),
+        ("8*5", "unread"),
+        ("7'5", "unread"),
+        ("**8**5", "unread"),
+        ("8🄀", "unread"),  # a digit with a full stop, as one character
         ("㉟", "unread"),
         ("4/5", "unread"),
         ("85,5", "unread"),
