@@ -3,6 +3,7 @@
 import filecmp
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -191,10 +192,12 @@ def _attached(hf: Any, name: str, folder: Path) -> Any:
         raise AdapterError(f"adapter {name!r}: want a name of letters, digits, _ and -")
     try:
         saved = load_file(folder / WEIGHTS)
-        if hasattr(hf, "get_base_model"):
-            hf.load_adapter(str(folder), adapter_name=name)
-        else:
-            hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what peft warns of is compared here
+            if hasattr(hf, "get_base_model"):
+                hf.load_adapter(str(folder), adapter_name=name)
+            else:
+                hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name)
         loaded = set(get_peft_model_state_dict(hf, adapter_name=name))
     except Exception as error:  # whatever peft raises about a folder of the user's
         raise AdapterError(unfit(name, folder, error)) from error

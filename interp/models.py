@@ -158,7 +158,7 @@ def wrap(hf: nn.Module, tokenizer: PreTrainedTokenizerBase, *, name: str = "mode
         if hasattr(module, "base_layer"):
             _check_adapted(path, module.base_layer)
     for adapter, config in getattr(hf, "peft_config", {}).items():
-        if config.is_prompt_learning:
+        if config.is_prompt_learning or config.peft_type.value == "ADAPTION_PROMPT":
             raise AdapterError(
                 f"adapter {adapter!r}: {config.peft_type.value} adds tokens, which would move every position"
             )

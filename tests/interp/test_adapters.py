@@ -188,6 +188,25 @@ def test_a_damaged_adapter_is_refused_in_one_line(saved, base, damage):
     assert "adapter 'mine'" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_learned_tokens_inside_attention_are_refused_before_and_while_loading(tmp_path):
+    base = save_base(tmp_path / "llama")
+    tokens = peft.AdaptionPromptConfig(task_type="CAUSAL_LM", adapter_len=2, adapter_layers=2)
+    folder = save_adapter(tmp_path / "adapter", base, tokens)
+    for door in (
+        lambda: check_adapter("mine", folder, outline(str(base))),
+        lambda: load(base, adapters={"mine": folder}),
+    ):
+        with pytest.raises(AdapterError, match="ADAPTION_PROMPT adds tokens"):
+            door()
+
+
+def test_a_refusal_is_not_announced_by_warnings(saved, base, recwarn):
+    retensor(saved, lambda _, x: None)
+    with pytest.raises(AdapterError, match="do not match"):
+        load(base, adapters={"mine": saved})
+    assert [str(w.message) for w in recwarn if "adapter" in str(w.message)] == []
+
+
 def test_an_adapter_of_another_base_of_the_same_shapes_is_refused(saved, base, other_base):
     with pytest.raises(AdapterError, match=r"its adapter_config\.json names base .*qwen2', this is .*qwen2'"):
         load(other_base, adapters={"mine": saved})
