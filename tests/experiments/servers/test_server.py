@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -174,8 +175,6 @@ def test_trouble_of_every_kind_loses_doubles_and_repeats_nothing(made, served, t
 
 
 def test_a_server_that_is_killed_and_comes_back_is_asked_for_what_is_missing(made, served, tmp_path):
-    import threading
-
     with running(made) as mortal:
 
         def murder() -> None:
@@ -194,6 +193,33 @@ def test_a_server_that_is_killed_and_comes_back_is_asked_for_what_is_missing(mad
     assert len(asked) in range(ANSWERS - 2, ANSWERS + 1)  # two replies may have left just before they were noted
     assert main(words(made, tmp_path / "plain", *judged(served), "--server", served.url)) == 0
     assert rows_of(tmp_path / "mortal") == rows_of(tmp_path / "plain")
+
+
+def verdicts(runs: Path) -> dict[str, tuple[float | None, float | None]]:
+    (run,) = (runs / "em_rate").iterdir()
+    return {r["key"]: (r["aligned"], r["coherent"]) for r in RowLog(run / "rows.jsonl").rows()}
+
+
+def test_a_judge_that_is_killed_and_comes_back_is_asked_for_what_is_missing(made, served, tmp_path):
+    chat = "/v1/chat/completions"
+    with running(made) as mortal:
+
+        def murder() -> None:
+            while len(mortal.answered(chat)) < 5:
+                time.sleep(0.01)
+            mortal.kill()
+            mortal.start()
+
+        killer = threading.Thread(target=murder)
+        killer.start()
+        judge = ["--judge", f"openai:base@{mortal.url},workers=2"]
+        assert main(words(made, tmp_path / "mortal", *judge, "--server", served.url)) == 0
+        killer.join()
+        asked = mortal.answered(chat)
+    assert set(Counter(asked).values()) == {1}
+    assert main(words(made, tmp_path / "plain", *judged(served), "--server", served.url)) == 0
+    assert verdicts(tmp_path / "mortal") == verdicts(tmp_path / "plain")
+    assert len(verdicts(tmp_path / "mortal")) == ANSWERS
 
 
 def test_a_client_that_is_killed_asks_again_for_nothing_that_came(made, served, tmp_path):
