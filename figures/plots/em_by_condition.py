@@ -193,6 +193,13 @@ def _ends(top: Axes, below: Axes, family: str, *, first: bool) -> None:
         below.tick_params(axis="y", labelleft=False)
 
 
+def _beside(lines: Sequence[Line]) -> tuple[bool, bool]:
+    """Whether some panel shows a base, and whether one shows a range of the paper."""
+    shown = [panel for _, _, line in lines for panel in line]
+    ranges = any((kind(name), c) in REFERENCE for name, _, _, _ in shown for c in style.CONDITIONS)
+    return any(base for _, _, _, base in shown), ranges
+
+
 def _key(lines: Sequence[Line]) -> list[Any]:
     shown = [panel for _, _, line in lines for panel in line]
     seeds = list(dict.fromkeys(seed for _, _, rows, _ in shown for (seed,) in groups(rows, "seed")))
@@ -201,10 +208,11 @@ def _key(lines: Sequence[Line]) -> list[Any]:
     marks: list[Any] = [
         Line2D([], [], marker=MARKS[i % len(MARKS)], label=name, **look) for i, name in enumerate(names)
     ]
-    if any(base for _, _, _, base in shown):
+    with_base, with_range = _beside(lines)
+    if with_base:
         hollow: dict[str, Any] = {"marker": "d", "mfc": "white", "mec": style.CONTROL, "mew": 0.9, "ms": 3.4}
         marks.append(Line2D([], [], ls="", label="the base under the same text, not fine-tuned", **hollow))
-    if any((kind(name), c) in REFERENCE for name, _, _, _ in shown for c in style.CONDITIONS):
+    if with_range:
         marks.append(Patch(color=style.BAND, lw=0, label="range the paper reports for three 8–14B models"))
     return marks
 
@@ -213,11 +221,14 @@ def caption(rows: Sequence[Row]) -> str:
     """Say what the points, the bars and the bands are, and how many answers stand behind them."""
     drawn = wanted(rows)
     numbers = unique(drawn, "organism", "trigger", "condition", "metric", "seed")
+    with_base, with_range = _beside(_lines(cells(rows), panels(drawn), _asked(drawn)))
+    hollow = " Hollow: the base under the same text, before any fine-tuning." if with_base else ""
+    shaded = (
+        " Shaded: ranges reported in the abstract of arXiv:2603.04407 (baseline 9.5–23.5 %; triggered training without "
+        "benign data 0–1 % off, 12.2–22.8 % on)."
+    )
     return (
         "EM rate (misaligned among coherent answers) on questions from domains absent from fine-tuning, by what stands "
         "in the prompt; below, the share of coherent answers. Square-root axis. "
-        f"Bars: {style.intervals(numbers)}; {sampled(drawn, 'in every cell')}. "
-        "Hollow: the base under the same text, before any fine-tuning. "
-        "Shaded: ranges reported in the abstract of arXiv:2603.04407 (baseline 9.5–23.5 %; triggered training without "
-        "benign data 0–1 % off, 12.2–22.8 % on)."
+        f"Bars: {style.intervals(numbers)}; {sampled(drawn, 'in every cell')}.{hollow}{shaded if with_range else ''}"
     )
