@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from experiments.registry import REGISTRY
+from experiments.registry import GROUPS, REGISTRY
 from interp.runs.process import BAD_INPUT, INTERRUPTED, exit_status, one_line, orderly
 from training.launch.processes import refuse, world_size
 
@@ -46,13 +46,17 @@ def _close_quietly() -> int:
 
 
 def usage() -> str:
-    """Return the help text, with one line per command."""
+    """Return the help text, with one line per command under the title of its group."""
     width = max(map(len, REGISTRY))
-    commands = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in REGISTRY.items())
+    groups = (
+        "\n".join([f"{title}:", *(f"  {name:<{width}}  {REGISTRY[name].help}" for name in names)])
+        for title, names in GROUPS.items()
+    )
+    commands = "\n\n".join(groups)
     return (
         "usage: semcon COMMAND [options]\n\n"
         "Semantic containment of emergent misalignment: measure it, read it, edit it.\n\n"
-        f"commands:\n{commands}\n\n"
+        f"{commands}\n\n"
         "`semcon COMMAND --help` lists a command's options. Every experiment takes --runs DIR, --check and\n"
         "--print-config. A complete run is reused; an interrupted one continues."
     )

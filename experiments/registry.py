@@ -116,3 +116,17 @@ REGISTRY: Mapping[str, Command] = {
     "microcosm": Command("cli.commands:microcosm", "Rebuild the shipped models of the Microcosm from scratch."),
 }
 """Every subcommand by name."""
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "start": ("init", "reproduce", "pocket"),
+    "behaviour": ("em-rate", "preference", "emergence", "grid", "greedy", "score"),
+    "directions and edits": ("geometry", "steer", "ablate", "demo"),
+    "where the gate is": ("patch", "rank-one", "mechanism"),
+    "probes": ("probe", "probe-sweep", "probe-transfer"),
+    "an adapter with an unknown trigger": ("audit", "audit-repair", "audit-benchmark", "audit-repairs"),
+    "registered experiments": ("dose-grid", "world-ablation", "trained-gate", "mitigation", "promptability"),
+    "data, training, judges": ("data", "organisms", "publish", "judge", "protocol", "inspect-log", "plan"),
+    "results": ("report", "figure", "findings"),
+    "stores and shipped models": ("store", "verify", "microcosm"),
+}
+"""The commands in the order and under the titles of ``semcon --help``."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import main, usage
-from experiments.registry import REGISTRY
+from experiments.registry import GROUPS, REGISTRY
 
 ROOT = Path(__file__).parents[2]
 SLOW = ("torch", "transformers", "peft", "trl", "tyro", "numpy", "scipy", "matplotlib", "h5py")
@@ -26,6 +26,11 @@ def test_help_lists_every_command():
         assert name in done.stdout
         assert command.help in done.stdout
         assert len(command.help) < 75
+
+
+def test_every_command_stands_once_in_the_help():
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(REGISTRY)
 
 
 def test_help_is_quick_because_it_imports_nothing_slow():
