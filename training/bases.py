@@ -94,7 +94,7 @@ def dequantised(base: str, root: Path | None = None) -> Path:
     return made_once(folder, lambda temporary: _convert(file, temporary, dtype), origin)
 
 
-def made_once(folder: Path, write: Callable[[Path], None], origin: Mapping[str, str]) -> Path:
+def made_once(folder: Path, write: Callable[[Path], object], origin: Mapping[str, str]) -> Path:
     """Return the folder of a base, made now if it is not there: by one process, and complete or not at all.
 
     Args:
@@ -109,7 +109,7 @@ def made_once(folder: Path, write: Callable[[Path], None], origin: Mapping[str, 
     return folder
 
 
-def _make(folder: Path, write: Callable[[Path], None], origin: Mapping[str, str]) -> None:
+def _make(folder: Path, write: Callable[[Path], object], origin: Mapping[str, str]) -> None:
     """Write into a temporary folder and rename it, so that an interruption leaves no incomplete base.
 
     What a killed process has left behind is removed: whoever holds the lock is alone.

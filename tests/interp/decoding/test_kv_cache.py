@@ -1,5 +1,7 @@
 """Samples that share one prefill answer as if each had its own, to rounding, whichever rows are left."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers.cache_utils import DynamicCache
@@ -88,7 +90,7 @@ def test_a_shared_prefix_may_have_values_of_another_width_than_its_keys():
     keys, values = (torch.randn(1, 2, 3, width, generator=draw) for width in (5, 4))
     prefix = DynamicCache()
     prefix.update(keys, values, 0)
-    layer = share_prefix(prefix, torch.zeros(2, dtype=torch.long), None, room=1).layers[0]
+    layer: Any = share_prefix(prefix, torch.zeros(2, dtype=torch.long), None, room=1).layers[0]
     new = [torch.randn(2, 2, 1, width, generator=draw) for width in (5, 4)]
     layer.update(*new)
     query = torch.randn(2, 4, 1, 5, generator=draw)
