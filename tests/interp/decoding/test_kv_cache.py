@@ -94,8 +94,6 @@ def test_a_shared_prefix_may_have_values_of_another_width_than_its_keys():
     new = [torch.randn(2, 2, 1, width, generator=draw) for width in (5, 4)]
     layer.update(*new)
     query = torch.randn(2, 4, 1, 5, generator=draw)
-    want = torch.nn.functional.scaled_dot_product_attention(
-        query, *(torch.cat([old.expand(2, -1, -1, -1), x], 2) for old, x in zip((keys, values), new, strict=True)),
-        enable_gqa=True, scale=1.0,
-    )  # fmt: skip
+    k, v = (torch.cat([old.expand(2, -1, -1, -1), x], 2) for old, x in zip((keys, values), new, strict=True))
+    want = torch.nn.functional.scaled_dot_product_attention(query, k, v, enable_gqa=True, scale=1.0)
     assert torch.allclose(layer.attend(query, 1.0), want.transpose(1, 2), atol=1e-6)
