@@ -150,7 +150,7 @@ class Plan:
         load = Load(shape=shape, organism=used[-1], machine=machine, texts=given.texts, devices=self.devices)
         load = replace(load, batch_tokens=self.batch_tokens)
         parts = _parts(work, load, served=served)
-        kinds = [kind for kind in parts if kind != "read" or stage not in SAMPLED or "sample" not in parts]
+        kinds: list[Kind] = [kind for kind in parts if kind != "read" or stage not in SAMPLED or "sample" not in parts]
         memory, tokens = max(memory_gib(kind, load) for kind in kinds), work.tokens
         hours = sum(seconds for seconds, _ in parts.values()) / 3600
         if served:
