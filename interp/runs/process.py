@@ -25,8 +25,10 @@ def exit_status(interrupt: KeyboardInterrupt) -> int:
 
 def one_line(error: Exception) -> str:
     """Return an error's message as one line; of a file error, the file's name and the problem."""
-    named = isinstance(error, OSError) and error.filename and error.strerror
-    return " ".join((f"{error.filename}: {error.strerror}" if named else str(error)).split())
+    text = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split())
 
 
 @contextmanager

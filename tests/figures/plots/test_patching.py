@@ -1,6 +1,7 @@
 """The patching map is a pure function of table rows, shows what is in them, and copes with what is missing."""
 
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 from figures import style
 from figures.plots import patching
@@ -108,7 +109,7 @@ def test_interchange_at_one_site_alone_is_drawn_with_intervals_beside_its_contro
     assert patching.of_one_site(rows) and not patching.of_one_site(example())
     assert style.to_bytes(figure, "png") == style.to_bytes(patching.draw(rows), "png")
     assert len(figure.axes) == len(patching.MOVED) * LAYERS
-    drawn = [container for ax in figure.axes for container in ax.containers]
+    drawn = [c for ax in figure.axes for c in ax.containers if isinstance(c, ErrorbarContainer)]
     assert len(drawn) == 2 * len(figure.axes)
     assert sum(len(bars.lines[0].get_xdata()) for bars in drawn) == len(rows)
     assert "rephrasing" in patching.caption(rows) and "heads" not in patching.caption(rows).lower()
