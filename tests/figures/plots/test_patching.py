@@ -1,5 +1,6 @@
 """The patching map is a pure function of table rows, shows what is in them, and copes with what is missing."""
 
+import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
@@ -111,5 +112,5 @@ def test_interchange_at_one_site_alone_is_drawn_with_intervals_beside_its_contro
     assert len(figure.axes) == len(patching.MOVED) * LAYERS
     drawn = [c for ax in figure.axes for c in ax.containers if isinstance(c, ErrorbarContainer)]
     assert len(drawn) == 2 * len(figure.axes)
-    assert sum(len(bars.lines[0].get_xdata()) for bars in drawn) == len(rows)
+    assert sum(np.size(bars.lines[0].get_xdata()) for bars in drawn) == len(rows)
     assert "rephrasing" in patching.caption(rows) and "heads" not in patching.caption(rows).lower()
