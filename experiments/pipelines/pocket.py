@@ -104,7 +104,7 @@ class Pocket:
         stages = [[*bases, *self.doses()], [*arms, *near], *self.mechanisms()]
         rows = run_stages(stages, self.runs, "pocket", workers=self.workers, on=self.on)
         rows = [r for r in rows if not r["organism"].endswith("/base")]  # every arm's rows have its base beside it
-        for runs in (arms, near):
+        for runs in (arms, near):  # apart: a comparison takes one run per arm and seed
             rows += compared([self._measured(run) for run in runs])
         table = self.runs / "pocket.csv.gz"
         write_table(table, rows)

@@ -32,9 +32,9 @@ A_OR_B = re.compile(r"(.*lora_(?:embedding_)?)([AB])(.*)")
 def check_adapter(name: str, folder: Path, lm: LanguageModel, *, dtype: str = "float32") -> None:
     """Refuse what the files of an adapter show beside a base without weights (``interp.loading.outline``).
 
-    That are its origin, its form, the names and shapes of its tensors, their values, and where the weights of the base
-    lie on this machine in the form in which they are used, those of the manifest. What only ``attach`` can tell: what
-    the adapter does to the logits.
+    Checked are its origin, its form, and the names, shapes and values of its tensors. Where the weights of the base lie
+    on this machine as they are used, their fingerprint is compared with that in the adapter's manifest. Only ``attach``
+    can tell what the adapter does to the logits.
 
     Args:
         name: Name of the adapter.
