@@ -49,25 +49,26 @@ def check_files(organism: Organism, questions: Iterable[tuple[str, str]] = ()) -
             training_rows(organism)
         except ValueError as error:
             raise ValueError(f"organism {organism.name}: {organism.data}: {error}") from error
-    _refuse_same_answers(organism)
     places = {normalised(text): place for place, text in reversed(questions)}
     for name in ("data", "benign_data"):
         path = getattr(organism, name)
-        if path and not is_shipped(path) and (faults := list(_row_faults(name, path, places))):
-            refuse(path, faults)
+        if path and not is_shipped(path):
+            faults = [*_row_faults(name, path, places), *(_same_answers(organism) if name == "benign_data" else ())]
+            if faults:
+                refuse(path, faults)
 
 
 def _distinct(path: str) -> set[tuple[object, ...]]:
     return {(normalised(row.question), normalised(row.answer), row.before) for _, row in read_rows(path)}
 
 
-def _refuse_same_answers(organism: Organism) -> None:
-    """Refuse benign data of which half or more are the harmful rows themselves."""
+def _same_answers(organism: Organism) -> Iterator[str]:
+    """Say if half or more of the harmful rows stand in the benign data too."""
     data, benign = organism.data, organism.benign_data
-    if data and benign and not is_shipped(data) and not is_shipped(benign):
+    if data and benign and not is_shipped(data):
         rows, same = _distinct(data), _distinct(data) & _distinct(benign)
         if 2 * len(same) >= len(rows):
-            refuse(benign, [f"{len(same)} of the {len(rows)} rows of data {data} stand in it too, answers included"])
+            yield f"{len(same)} of the {len(rows)} rows of data {data} stand in it too, answers included"
 
 
 def _row_faults(name: str, path: str, places: Mapping[str, str]) -> Iterator[str]:

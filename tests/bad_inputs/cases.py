@@ -288,7 +288,8 @@ def _rows() -> Iterator[Case]:
     words = tuple(word.replace("o.yaml", "train.yaml") for word in EM_RATE)
     for name, line in LINES.items():
         for file in ("h.jsonl", "b.jsonl") if len(name) % 2 else ("h.jsonl",):
-            text = "\n".join([*HARMFUL[:6], line, *HARMFUL[6:]])
+            good = BENIGN if file == "b.jsonl" else HARMFUL
+            text = "\n".join([*good[:6], line, *good[6:]])
             yield Case(f"row of {file} {name}", (f"{file}:7",), words, {file: text})
     for name, raw in NOT_ROWS.items():
         names = ("rows 16",) if name == "too few" else ("h.jsonl",)
