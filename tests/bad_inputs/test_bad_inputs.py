@@ -1,6 +1,8 @@
-"""Every bad input is refused: exit status 2, one line that names it, nothing written, nothing loaded."""
+"""Every bad input is refused: exit status 2, one line that names it, nothing written, no model loaded or run."""
 
 import pytest
+import torch
+from transformers import PreTrainedModel
 
 from experiments.__main__ import main as semcon
 from interp.cli.main import main as interp
@@ -9,6 +11,17 @@ from tests.bad_inputs.files import EM_RATE, Case, write, write_model
 from tests.bad_inputs.options import EXPERIMENT_OPTIONS, INTERP
 
 SEMCON = [*ORGANISMS, *TRIGGER_FILES, *QUESTION_FILES, *ROW_FILES, *SCORE_FILES, *EXPERIMENT_OPTIONS]
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """Let a test fail as soon as weights are loaded or a module is run, whoever would catch an error of it."""
+
+    def work(*_args, **_options):
+        pytest.fail("a model is loaded or run")
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", work)
+    monkeypatch.setattr(torch.nn.Module, "__call__", work)
 
 
 def refused(main, case: Case, folder, monkeypatch, capsys) -> None:
@@ -30,13 +43,21 @@ def refused(main, case: Case, folder, monkeypatch, capsys) -> None:
 
 
 @pytest.mark.parametrize("case", SEMCON, ids=lambda case: ascii(case.name))
-def test_a_bad_input_of_semcon_is_one_line(case, tmp_path, monkeypatch, capsys):
+def test_a_bad_input_of_semcon_is_one_line(case, tmp_path, monkeypatch, capsys, idle):
     refused(semcon, case, tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("case", INTERP, ids=lambda case: ascii(case.name))
-def test_a_bad_input_of_the_library_is_one_line(case, tmp_path, monkeypatch, capsys):
+def test_a_bad_input_of_the_library_is_one_line(case, tmp_path, monkeypatch, capsys, idle):
     refused(interp, case, tmp_path, monkeypatch, capsys)
+
+
+def test_work_is_seen(tmp_path, request):
+    write(tmp_path, {})
+    write_model(tmp_path)
+    request.getfixturevalue("idle")
+    with pytest.raises(pytest.fail.Exception, match="loaded or run"):
+        interp(["generate", str(tmp_path / "base"), str(tmp_path / "p.jsonl")])
 
 
 def test_there_are_many_and_no_two_are_the_same():
@@ -46,9 +67,10 @@ def test_there_are_many_and_no_two_are_the_same():
 
 
 @pytest.mark.parametrize("organism", ["o.yaml", "train.yaml"])
-def test_the_good_files_are_accepted(organism, tmp_path, monkeypatch, capsys):
+def test_the_good_files_are_accepted(organism, tmp_path, monkeypatch, capsys, request):
     write(tmp_path, {})
     write_model(tmp_path)
+    request.getfixturevalue("idle")
     monkeypatch.chdir(tmp_path)
     assert semcon([word.replace("o.yaml", organism) for word in EM_RATE]) == 0, capsys.readouterr().err
 
