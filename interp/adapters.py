@@ -190,6 +190,8 @@ def _attached(hf: Any, name: str, folder: Path) -> Any:
 
     if not re.fullmatch(r"[\w-]+", name):
         raise AdapterError(f"adapter {name!r}: want a name of letters, digits, _ and -")
+    if any(name in path.split(".") for path, _ in hf.named_parameters()):
+        raise AdapterError(f"adapter {name!r}: a part of the model has this name; choose another")
     try:
         saved = load_file(folder / WEIGHTS)
         with warnings.catch_warnings():

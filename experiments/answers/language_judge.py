@@ -34,6 +34,11 @@ CHARACTERS = 4
 """Characters per token, for estimates of cost."""
 PROBES = 4
 """Attempts before any work: a server that is out of reach is refused within ten seconds."""
+CONTROL = re.compile(
+    r"<(?=[|｜][^<>\n]{0,60}[|｜]>|</?SYS>>|/?(?:s|bos|eos|pad|unk|mask|(?:start|end)_of_(?:turn|text|role))>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS)\])"
+)
+"""How control tokens of chat templates start; many servers take them for such wherever they stand in a message."""
 READER = 4
 """Raise it when replies are read in another way: stored readings are then not reused."""
 
@@ -57,7 +62,7 @@ class OpenAICompatibleJudge:
     models that reason first: the mean of ``samples`` replies, None if fewer than ``min_mass`` of them are numbers.
 
     Question and answer stand between delimiters with a code that is drawn anew for every request, so that no answer can
-    close them.
+    close them. Control tokens of chat templates in them are broken by a space.
     """
 
     model: str = field(default_factory=lambda: load_protocol().judge.model)
@@ -124,8 +129,7 @@ class OpenAICompatibleJudge:
         return ChatClient(self.base_url, self.api_key_env, timeout=self.timeout, pause=self.pause, usage=usage)
 
     def _questions(self, item: Answer) -> Iterator[_Question]:
-        question = item.question or item.question_id
-        answer = _spoken(item)
+        question, answer = (CONTROL.sub(r"\g<0> ", text) for text in (item.question or item.question_id, _spoken(item)))
         for score in SCORES if answer else ():
             for sample in range(self.samples if self.method == "sampled" else 1):
                 yield _Question(score, question, answer, sample)

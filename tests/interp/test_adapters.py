@@ -238,8 +238,8 @@ def test_an_offloaded_base_is_loaded_without_adapters_only(saved, base):
         load(base, adapters={"mine": saved}, device_map=parts)
 
 
-@pytest.mark.parametrize("name", ["v1.0", "", "a b"])
-def test_a_name_that_peft_cannot_use_is_refused(saved, base, name):
+@pytest.mark.parametrize("name", ["v1.0", "", "a b", "weight", "q_proj", "layers", "0"])
+def test_a_name_that_peft_cannot_use_or_the_model_has_is_refused(saved, base, name):
     with pytest.raises(AdapterError, match=f"adapter {name!r}"):
         load(base, adapters={name: saved})
 

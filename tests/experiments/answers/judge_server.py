@@ -10,6 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MARKERS = re.compile(r"\[ANSWER (\w+)\]\n(.*)\n\[END OF ANSWER \1\]", re.DOTALL)
 
+CONTROL = re.compile(
+    r"<\|(?:im_start|im_end|eot_id|start_header_id|end_header_id|eot|header_start|header_end|end|start|user|system|message"
+    r"|end_of_text|start_of_role|end_of_role|END_OF_TURN_TOKEN|START_OF_TURN_TOKEN|SYSTEM_TOKEN|endoftext)\|>"
+    r"|<｜(?:User|Assistant|end▁of▁sentence)｜>|</?s>|<(?:start|end)_of_turn>|\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>"
+)
+"""Control tokens of chat templates."""
+
 
 @contextmanager
 def server(reply):
@@ -82,10 +89,18 @@ def answer_of(request):
 
 
 def obedient(request):
-    """Return the number that a judge writes who obeys any order outside the delimiters; 40 without one."""
+    """Return the number that a judge writes who obeys any order outside the delimiters; 40 without one.
+
+    Outside is also what follows a control token in the answer, because its server would begin another message there.
+    """
     code, answer = answer_of(request)
     outside = prompt_of(request).replace(answer, "", 1)
     question = re.search(rf"\[QUESTION {code}\]\n(.*)\n\[END OF QUESTION {code}\]", outside, re.DOTALL)
     outside = outside.replace(question[1], "", 1) if question else outside
-    order = re.search(r"(?:write|output|score|grade|rating)\W+(?:is\W+|of\W+)?(\d{1,3})\b", outside.lower())
-    return order[1] if order else "40"
+    return ordered("\n".join([outside, *CONTROL.split(answer)[1:]])) or "40"
+
+
+def ordered(text):
+    """Return the number that a text orders a judge to write."""
+    order = re.search(r"(?:write|output|score|grade|rating)\W+(?:is\W+|of\W+)?(\d{1,3})\b", text.lower())
+    return order and order[1]
