@@ -23,6 +23,10 @@ from interp.runs.checks import adapter, faults_of
 
 MOST_FAULTS = 8
 """Faults of one file that are printed; the others are counted."""
+DEEPEST = 100
+"""Levels of a YAML file."""
+_LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+"""libyaml's, which alone reads ``{id: Why?}``; the other where it is not installed."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NOT_CSV = (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error)
 
@@ -103,14 +107,12 @@ def read_yaml(path: str | Path, kind: Any, form: str = "") -> Any:
     """
     text = read_text(path)
     try:
-        value = _plain(yaml.compose(text, Loader=_Composer) or yaml.ScalarNode("tag:yaml.org,2002:str", ""))
+        value = _plain(_composed(text))
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}: " if error.problem_mark else ""
         refuse(path, [f"{line}not a YAML file: {error.problem}"])
     except (yaml.YAMLError, ValueError) as error:
         refuse(path, [f"not a YAML file: {' '.join(str(error).split())}"])
-    except RecursionError:
-        refuse(path, ["not a YAML file: nested too deeply"])
     checked, faults = validated(kind, value)
     if faults or checked is None:
         refuse(path, [*(faults or ["it is empty"]), *([f"its form is {form}"] if form else [])])
@@ -246,15 +248,16 @@ _SCALARS = [
 """The plain scalars of YAML 1.2 that are no texts."""
 
 
-class _Composer(yaml.BaseLoader):
-    """Builds trees of nodes without aliases, which can be endless or huge."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse an alias; compose any other node."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+def _composed(text: str) -> yaml.Node:
+    """Return the tree of a YAML text: no deeper than ``DEEPEST``, and without aliases, which can be endless or huge."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem=f"alias *{event.anchor} is not read", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=event.start_mark)
+    return yaml.compose(text, Loader=_LOADER) or yaml.ScalarNode("tag:yaml.org,2002:str", "")
 
 
 def _plain(node: yaml.Node) -> Any:
@@ -269,7 +272,7 @@ def _plain(node: yaml.Node) -> Any:
         except ValueError as error:
             raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from error
     assert isinstance(node, yaml.ScalarNode)
-    makers = [make for pattern, make in _SCALARS if node.style is None and pattern.fullmatch(node.value)]
+    makers = [make for pattern, make in _SCALARS if not node.style and pattern.fullmatch(node.value)]
     return makers[0](node.value) if makers else node.value
 
 
