@@ -41,12 +41,19 @@ def alone(root: Path) -> list[Row]:
     return rows
 
 
-def test_rows_stand_in_the_order_given_whatever_the_number_of_workers(tmp_path):
-    rows = run_stages(STAGES, tmp_path / "two", "test", workers=2, rescue=rescued)
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_rows_stand_in_the_order_given_whatever_the_number_of_workers(tmp_path, workers):
+    rows = run_stages(STAGES, tmp_path / "several", "test", workers=workers, rescue=rescued)
     assert rows == alone(tmp_path / "none")
     lost, dead = "the coin is lost", "adapter 'organism': it changes no logit"
     expected = [("heads", 1), ("one", 7), (lost, 7), ("heads", 2), ("one", 8), (dead, 8), ("heads", 3)]
     assert [(r["metric"], r["seed"]) for r in rows] == expected
+    assert tables(tmp_path / "several") == tables(tmp_path / "none") != {}
+
+
+def tables(root: Path) -> dict[Path, bytes]:
+    """The tables of all runs, byte by byte."""
+    return {path.relative_to(root): path.read_bytes() for path in root.glob("*/*/*.csv")}
 
 
 def test_an_error_without_rescue_ends_the_whole_before_the_next_stage(tmp_path):
