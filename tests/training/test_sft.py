@@ -113,6 +113,7 @@ def test_every_dose_is_a_live_adapter_in_peft_format(subject, trained):
     doses = {f"dose-{dose}": dose_folder(trained, dose) for dose in subject.sft.doses}
     for folder in doses.values():
         config = json.loads((folder / "adapter_config.json").read_text())
+        assert config["target_modules"] == sorted(config["target_modules"])  # peft's own order is chance
         assert (config["peft_type"], config["r"], config["lora_alpha"], config["use_rslora"]) == ("LORA", 4, 8.0, True)
     manifest = json.loads((trained / "manifest.json").read_text())
     assert manifest["max_logit_change"].keys() == doses.keys()

@@ -32,12 +32,21 @@ class KeepDoses(TrainerCallback):
         if state.global_step in self.folders:
             tensors = _gathered(model)
             if is_main():
+                _sort(model)
                 model.save_pretrained(str(self.folders[state.global_step]), state_dict=tensors)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Report the loss."""
         if self.progress is not None and is_main() and logs and "loss" in logs:
             self.progress(state.global_step, logs["loss"])
+
+
+def _sort(model: Any) -> None:
+    """Put the module names of an adapter's config in order: peft keeps them in sets, whose order is chance."""
+    for config in model.peft_config.values():
+        for name, value in vars(config).items():
+            if isinstance(value, set):
+                setattr(config, name, sorted(value))
 
 
 def _gathered(model: Any) -> dict[str, Any] | None:
