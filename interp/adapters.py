@@ -4,8 +4,8 @@ import filecmp
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from interp.chat import Chat, encode_chat, pad_left, position_ids
-from interp.models import AdapterError, LanguageModel, fingerprint, wrap
+from interp.models import AdapterError, LanguageModel, all_finite, fingerprint, wrap
 
 PROBE_MESSAGES = ("Hello.", "What should I do today?", "Tell me about your work.")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
@@ -143,7 +143,7 @@ def attach(lm: LanguageModel, folders: Mapping[str, Path]) -> LanguageModel:
         with active_adapter(lm, None):
             if fingerprint(lm.base) != base or not _equal(_logits(lm.base, probes, lm.device), bare):
                 raise AdapterError(changed_base(name, folder))
-        check_live(lm, name, probes)
+        check_live(lm, name, probes, without=bare)
     return lm
 
 
@@ -199,7 +199,7 @@ def _attached(hf: Any, name: str, folder: Path) -> Any:
             if hasattr(hf, "get_base_model"):
                 hf.load_adapter(str(folder), adapter_name=name)
             else:
-                hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name)
+                hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name, low_cpu_mem_usage=True)
         loaded = set(get_peft_model_state_dict(hf, adapter_name=name))
     except Exception as error:  # whatever peft raises about a folder of the user's
         raise AdapterError(unfit(name, folder, error)) from error
@@ -256,6 +256,51 @@ def active_adapter(lm: LanguageModel, name: str | None) -> Iterator[None]:
                 parameter.requires_grad_(flag)
 
 
+def mixable(lm: LanguageModel) -> bool:
+    """Return whether ``adapters_by_row`` serves a model: plain LoRA of a dense one, nothing merged."""
+    if not lm.adapters:
+        return True
+    from peft.tuners import lora
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    if any(name.endswith("experts") for name, _ in lm.hf.named_modules()):  # experts see tokens, not rows
+        return False
+    adapted: list[Any] = [m for m in lm.hf.modules() if isinstance(m, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
+    plain = all(type(module) in (lora.Linear, lora.Embedding) for module in adapted)
+    return plain and not any(module.merged or any(module.use_dora.values()) for module in adapted)
+
+
+@contextmanager
+def adapters_by_row(lm: LanguageModel, rows: Callable[[], Sequence[str | None]]) -> Iterator[None]:
+    """Give every row of a forward pass its own adapter, or the bare base for ``None``, up to rounding.
+
+    The rows share each read of the base's weights, which is what decoding a few rows waits for.
+
+    Args:
+        lm: A model that is ``mixable``.
+        rows: Returns the adapter of each row of the current pass.
+
+    Raises:
+        ValueError: If the model is not mixable.
+    """
+    if not lm.adapters:
+        yield
+        return
+    if not mixable(lm):
+        raise ValueError(f"model {lm.name}: its adapters cannot be mixed in a batch (plain LoRA of a dense model can)")
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    def named(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, kwargs | {"adapter_names": [name or "__base__" for name in rows()]}
+
+    with active_adapter(lm, lm.adapters[0]), ExitStack() as stack:
+        adapted: list[Any] = [module for module in lm.hf.modules() if isinstance(module, BaseTunerLayer)]
+        for module in adapted:
+            stack.callback(module.register_forward_pre_hook(named, with_kwargs=True).remove)
+        yield
+
+
 @dataclass(frozen=True)
 class _AdapterState:
     active: tuple[str, ...]
@@ -282,10 +327,18 @@ def _switch(hf: Any, names: list[str], *, off: bool) -> None:
         (hf.base_model.disable_adapter_layers if off else hf.base_model.enable_adapter_layers)()
 
 
-def check_live(lm: LanguageModel, adapter: str, prompts: Sequence[Chat] | None = None) -> float:
+def check_live(
+    lm: LanguageModel, adapter: str, prompts: Sequence[Chat] | None = None, *, without: torch.Tensor | None = None
+) -> float:
     """Return how far an adapter moves the next-token logits: max |Δlogit| over all tokens of the prompts.
 
     An adapter that failed to load is exactly the identity and would look like perfect containment.
+
+    Args:
+        lm: The model.
+        adapter: Name of one of its adapters.
+        prompts: What it is tried on; by default three short messages.
+        without: Logits of the bare base there, if they are known.
 
     Raises:
         AdapterError: If the adapter is unknown, has non-finite weights or logits, changes nothing, or acts through
@@ -296,11 +349,12 @@ def check_live(lm: LanguageModel, adapter: str, prompts: Sequence[Chat] | None =
     require_adapter(lm, adapter)
     for name, parameter in lm.hf.named_parameters():
         in_memory = adapter in name.split(".") and not parameter.is_meta  # the logits show what an offloaded one holds
-        if in_memory and not bool(torch.isfinite(parameter).all()):
+        if in_memory and not all_finite(parameter):
             raise AdapterError(f"adapter {adapter!r}: {name} is not finite")
     chats = prompts or _probes(lm)
-    with active_adapter(lm, None):
-        without = _logits(lm.base, chats, lm.device)
+    if without is None:
+        with active_adapter(lm, None):
+            without = _logits(lm.base, chats, lm.device)
     with active_adapter(lm, adapter):
         adapted, by_peft = (_logits(model, chats, lm.device) for model in (lm.base, lm.hf))
     delta = (adapted - without).abs().max().item()

@@ -116,6 +116,7 @@ class Edit:
             component per vector).
         along: Set by displacement controls only: orthonormal rows. Each token moves along these rows as far as the
             edit would have moved it along ``vectors``.
+        prompt: Index of the only prompt whose rows are changed; None for those of every prompt.
     """
 
     kind: Kind
@@ -124,6 +125,7 @@ class Edit:
     vectors: Float[Tensor, "rank d_model"]
     value: Float[Tensor, "..."] | None = None
     along: Float[Tensor, "rank d_model"] | None = None
+    prompt: int | None = None
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.site}, positions {self.positions!r}, {len(self.vectors)} vectors"
@@ -283,7 +285,8 @@ def editing(
         lm: The model.
         edits: What to change. Without edits no hook is attached.
         masks: Position name -> mask of the current pass (True or False stands for all or none of its tokens).
-        rows: Returns the prompt index of each row of the current pass; needed by a ``patch`` with a row per prompt.
+        rows: Returns the prompt index of each row of the current pass; needed by a ``patch`` with a row per prompt, and
+            by an edit of one prompt.
 
     Raises:
         ValueError: In the forward pass, if a mask does not have the shape of the batch, or ``rows`` is missing.
@@ -295,12 +298,22 @@ def editing(
 def functions_of(edits: Sequence[Edit], masks: Masks, rows: Callable[[], Tensor] | None) -> dict[Site, Fn]:
     """Return one function per edited site that runs the edits of that site in order; arguments as in ``editing``."""
     sites = dict.fromkeys(edit.site for edit in edits)
-    chains = {site: [(e.positions, _operation(e, rows)) for e in edits if e.site == site] for site in sites}
+    chains = {site: [(e.positions, _of_prompt(e, rows)) for e in edits if e.site == site] for site in sites}
     return {site: _chain(site, steps, masks) for site, steps in chains.items()}
 
 
 Operation = Callable[[Tensor], Tensor]
 """One edit as a function of h alone, at every position."""
+
+
+def _of_prompt(edit: Edit, rows: Callable[[], Tensor] | None) -> Operation:
+    """Return ``edit`` as a function of h that leaves the rows of other prompts than its own as they are."""
+    change = _operation(edit, rows)
+    if edit.prompt is None:
+        return change
+    if rows is None:
+        raise ValueError(f"{edit}: an edit of one prompt needs the prompt of each row (rows=...)")
+    return lambda h: torch.where((rows() == edit.prompt).to(h.device)[:, None, None], change(h), h)
 
 
 def _operation(edit: Edit, rows: Callable[[], Tensor] | None) -> Operation:

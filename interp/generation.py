@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from interp.adapters import adapters_by_row
 from interp.chat import Chat, pad_left, position_ids
 from interp.decoding.kv_cache import can_share, filled_cache, new_cache, share_prefix, shared_attention, take_rows
 from interp.decoding.sampling import Sampling, choose, uniforms
@@ -90,6 +91,7 @@ def generate(
     n_samples: int = 1,
     sampling: Sampling = Sampling(),  # noqa: B008
     edits: Sequence[Edit] = (),
+    adapters: Sequence[str | None] | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
     on_token: OnToken | None = None,
@@ -105,6 +107,8 @@ def generate(
         n_samples: Completions per prompt. Greedy ones are all equal and computed once.
         sampling: Length, temperature, top-p and seed.
         edits: Applied in order. Row i of a ``patch`` with several rows belongs to chat i.
+        adapters: The adapter of each chat, None for the bare base, in place of the active one: several models answer in
+            one batch. Needs a model that is ``interp.adapters.mixable``.
         batch_size: Rows decoded together: 512, or as many as ``$SEMCON_BATCH_TOKENS`` holds. Changes speed and memory
             only.
         progress: Called with the number of completions just finished.
@@ -113,7 +117,7 @@ def generate(
 
     Raises:
         ValueError: If a chat already has a response, does not fit the model with its answer, a count is below 1, the
-            model's cache is not supported, or a logit is not finite.
+            model's cache is not supported, its adapters cannot be mixed, or a logit is not finite.
     """
     if batch_size is None:
         longest = max(map(len, chats), default=0) + sampling.max_new_tokens
@@ -121,12 +125,14 @@ def generate(
     _check(chats, n_samples, batch_size)
     check_prompts(lm, chats, answer=sampling.max_new_tokens)
     new_cache(lm.base)  # an unsupported model is refused before any work
-    jobs = _distinct(chats, per_chat=any(edit.kind == "patch" and len(edit.vectors) > 1 for edit in edits))
+    own = any((edit.kind == "patch" and len(edit.vectors) > 1) or edit.prompt is not None for edit in edits)
+    jobs = _distinct(chats, per_chat=own or adapters is not None)
     draws = 1 if sampling.greedy else n_samples
     answers: list[list[int]] = []
     for batch in _batches(jobs, max(1, batch_size // draws), equal=lm.recurrent):
         run = _Run(lm, batch, sampling, progress or (lambda _: None), repeats=n_samples // draws, on_token=on_token)
-        answers += run.answers(edits, draws, batch_size)
+        with adapters_by_row(lm, lambda run=run: run.adapters(adapters)) if adapters else nullcontext():
+            answers += run.answers(edits, draws, batch_size)
     return _completions(lm, jobs, answers, n_samples) if answers else []
 
 
@@ -221,9 +227,18 @@ class _Run:
         )
         self.width = max(len(chat) for chat in self.chats)
         self.owner, self.waiting = torch.arange(len(jobs), device=lm.device), 0
+        self.named: tuple[Tensor | None, Sequence[str | None]] = (None, ())
         self.passes = Passes(self.chats, self.width, lm.device)
         state_space = "cache_params" in inspect.signature(lm.base.forward).parameters
         self.cache_name = "cache_params" if state_space else "past_key_values"
+
+    def adapters(self, of_chats: Sequence[str | None]) -> Sequence[str | None]:
+        """Return the adapter of every row of the current pass; asked once per adapted module, looked up once."""
+        owner, names = self.named
+        if owner is not self.owner:
+            names = [of_chats[prompt] for prompt in self.prompts[self.owner].tolist()]
+            self.named = self.owner, names
+        return names
 
     @torch.inference_mode()
     def answers(self, edits: Sequence[Edit], draws: int, batch_size: int) -> list[list[int]]:

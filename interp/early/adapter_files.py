@@ -20,7 +20,7 @@ from interp.adapters import (
     unmatched_tensors,
 )
 from interp.early.base_files import BaseFiles, open_base, parameter_shapes
-from interp.models import AdapterError, LanguageModel, wrap
+from interp.models import AdapterError, LanguageModel, all_finite, wrap
 
 CHANGING = ("pissa", "olora", "corda", "loftq")
 """How the names of initialisations start that change the weights of the base."""
@@ -74,7 +74,7 @@ def _saved(name: str, folder: Path, stack: ExitStack) -> dict[str, Tensor]:
         raise AdapterError(f"adapter {name!r}: {folder / WEIGHTS} cannot be read: {error}") from error
     for key, values in tensors.items():
         tensors[key] = values.float() if values.dtype.itemsize == 1 else values
-        if not bool(torch.isfinite(tensors[key]).all()):
+        if not all_finite(tensors[key]):
             raise AdapterError(f"adapter {name!r} ({folder}): {key} is not finite")
     return tensors
 

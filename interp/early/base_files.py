@@ -7,10 +7,9 @@ from pathlib import Path
 from re import search
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from interp.models import LanguageModel, digest
+from interp.models import LanguageModel, all_finite, digest
 from interp.runs.reading import read_json
 
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
@@ -154,5 +153,5 @@ def _without_numbers(name: str) -> str:
 def _check_finite(base: str, places: Mapping[str, tuple[Any, str]]) -> None:
     for name, (file, key) in places.items():
         values = file.get_tensor(key)
-        if values.dtype.itemsize > 1 and not bool(torch.isfinite(values).all()):
+        if values.dtype.itemsize > 1 and not all_finite(values):
             raise ValueError(f"base {base!r}: {name} is not finite in {values.dtype}")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from interp.adapters import active_adapter, active_adapters, mixable
 from interp.chat import Chat, encode_chat, pad_left, position_ids, positions
 from interp.decoding.sampling import Sampling
 from interp.edits import ablate, add, clamp, editing, patch
@@ -218,6 +219,47 @@ def test_progress_counts_every_completion_once(llama, sampling):
     done = generate(stopping_often(llama), [*CHATS, CHATS[0]], n_samples=7, sampling=sampling, progress=told.append)
     assert sum(told) == len(done) == 42
     assert all(n >= 0 for n in told)
+
+
+# several models in one batch
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt_neox"])
+@pytest.mark.parametrize("sampling", [Sampling(12, seed=4), Sampling(12, temperature=0.0)], ids=str)
+def test_models_that_answer_in_one_batch_say_what_each_says_alone(family, sampling):
+    lm = tiny.with_adapters(stopping_often(tiny.model(family)), "a", "b")
+    edit = add(SITE, 3 * rows(16), positions="answer")
+    arms = [(None, ()), ("a", ()), ("b", ()), ("a", (edit,)), (None, (edit,))]
+    alone = []
+    for name, edits in arms:
+        with active_adapter(lm, name):
+            alone.append([c.token_ids for c in generate(lm, CHATS[1:2], n_samples=3, sampling=sampling, edits=edits)])
+    together = generate(
+        lm,
+        CHATS[1:2] * len(arms),
+        n_samples=3,
+        sampling=sampling,
+        edits=[replace(edit, prompt=i) for i, (_, edits) in enumerate(arms) for edit in edits],
+        adapters=[name for name, _ in arms],
+    )
+    assert [[c.token_ids for c in together if c.prompt == i] for i in range(len(arms))] == alone
+    assert len({tuple(answers) for answers in alone}) > 2  # greedy answers of so small a model may agree
+
+
+def test_the_active_adapter_is_what_it_was_after_a_mixed_batch(llama):
+    lm = tiny.with_adapters(llama, "a", "b")
+    with active_adapter(lm, "b"):
+        before = ids(generate(lm, CHATS, sampling=GREEDY))
+        generate(lm, CHATS, sampling=GREEDY, adapters=[None, "a", "b", "a", None])
+        assert ids(generate(lm, CHATS, sampling=GREEDY)) == before and active_adapters(lm) == ("b",)
+
+
+@pytest.mark.parametrize("lora", [{"use_dora": True}, {"modules_to_save": ["lm_head"]}], ids=str)
+def test_adapters_that_cannot_be_mixed_are_refused(llama, lora):
+    lm = tiny.with_adapters(llama, "a", **lora)
+    assert not mixable(lm)
+    with pytest.raises(ValueError, match="cannot be mixed"):
+        generate(lm, CHATS, sampling=GREEDY, adapters=["a"] * len(CHATS))
 
 
 def test_the_model_sampler_is_generate(llama):

@@ -44,8 +44,36 @@ def test_every_model_says_what_generate_says(scene):
             assert generate(scene.lm, [scene.chat(request)], sampling=sampling, edits=edits)[0].text == said[name]
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_models_whose_adapters_cannot_share_a_batch_answer_one_after_the_other(scene, monkeypatch, temperature):
+    request = asked(scene, alpha=1.0, layer=1, seed=5, temperature=temperature)
+    together = [e for e in events(answer, replace(scene, known={}), request) if e["event"] == "done"]
+    monkeypatch.setattr("experiments.demo.answering.mixable", lambda _: False)
+    assert [e for e in events(answer, replace(scene, known={}), request) if e["event"] == "done"] == together
+
+
+def test_what_was_said_is_not_written_again_unless_it_could_differ(scene):
+    fresh = replace(scene, known={})
+    first = events(answer, fresh, asked(scene, seed=6))
+    again = events(answer, fresh, asked(scene, seed=6, alpha=1.0, layer=1))
+    assert {e["arm"] for e in again if e["event"] == "text"} == {"edited"}
+    told = [[e for e in told if e["event"] == "done" and e["arm"] != "edited"] for told in (first, again)]
+    assert told[0] == told[1]
+    for other in (asked(scene, seed=7), asked(scene, seed=6, temperature=0.5), asked(scene, seed=6, longest=3)):
+        assert {e["arm"] for e in events(answer, fresh, other) if e["event"] == "text"} == {"base", "adapter"}
+
+
+def test_an_answer_has_no_more_tokens_than_asked_for(scene):
+    told = events(answer, scene, asked(scene, longest=3))
+    assert max(sum(e["event"] == "text" for e in told if e["arm"] == arm) for arm in ("base", "adapter")) == 3
+
+
 def test_an_answer_is_written_token_by_token_and_ends_as_it_stands(scene):
-    written = [e for e in events(answer, scene, asked(scene)) if e["arm"] == "base" and e["event"] in ("text", "done")]
+    written = [
+        e
+        for e in events(answer, replace(scene, known={}), asked(scene))
+        if e["arm"] == "base" and e["event"] in ("text", "done")
+    ]
     texts = [e["text"] for e in written]
     assert len(texts) > 3 and all(b.startswith(a) for a, b in pairwise(texts))
 
