@@ -80,10 +80,8 @@ def draw(rows: Sequence[Row]) -> Figure:
         figure.set_layout_engine("none")  # columns of all blocks are aligned by hand
         for i, ((organism,), cell) in enumerate(cells.items()):
             top = 1 - (TOP + i * BLOCK) / figure.get_figheight()
-            trained = style.organism(organism)
-            family = str(cell[0]["family"]) if trained[1] else ""
-            name = ", ".join(part for part in (*trained, family) if part)
-            figure.text(0.01, top + (0.27 if i == 0 else 0.08) / figure.get_figheight(), name, weight="bold", size=7.5)
+            head = top + (0.27 if i == 0 else 0.08) / figure.get_figheight()
+            figure.text(0.01, head, _named(organism, cell), weight="bold", size=7.5)
             _block(figure, cell, top, first=i == 0, last=i == len(cells) - 1)
         figure.legend(handles=_key(), loc="lower center", ncols=3, handlelength=1.8, columnspacing=1.2)
     return figure
@@ -124,20 +122,22 @@ def of_one_site(rows: Sequence[Row]) -> bool:
 
 
 def _intervals(rows: Sequence[Row]) -> Figure:
-    """Draw shares with their intervals: a column per layer, a row of panels per run that is given values.
-
-    Only the first organism is drawn.
-    """
-    rows = select(rows, organism=rows[0]["organism"])
-    layers = _layers(rows)
+    """Draw shares with their intervals: a column per layer, per organism a row for each run that is given values."""
+    layers, organisms = _layers(rows), groups(rows, "organism")
     with style.paper():
-        figure = style.canvas(style.DOUBLE, 3.3)
-        grid = figure.subplots(len(MOVED), len(layers), sharex=True, sharey=True, squeeze=False)
-        for axes, (receiver, sources) in zip(grid, MOVED.items(), strict=True):
+        figure = style.canvas(style.DOUBLE, 0.5 + 2.8 * len(organisms))
+        grid = figure.subplots(len(MOVED) * len(organisms), len(layers), sharex=True, sharey=True, squeeze=False)
+        blocks = [(name, cell, receiver) for (name,), cell in organisms.items() for receiver in MOVED]
+        for axes, (name, cell, receiver) in zip(grid, blocks, strict=True):
             for ax, layer in zip(axes, layers, strict=True):
-                _shares(ax, select(rows, layer=layer), sources)
+                _shares(ax, select(cell, layer=layer), MOVED[receiver])
                 if receiver == "off":
-                    ax.set_title(f"layer {layer}", fontweight="bold", pad=4)
+                    room = "\n\n" if len(organisms) > 1 else ""  # above the columns, where the organism's name goes
+                    ax.set_title(f"{room}layer {layer}", fontweight="bold", pad=4)
+            if receiver == "off" and len(organisms) > 1:
+                above: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 17), "textcoords": "offset points"}
+                head = axes[0].annotate(_named(name, cell), (0, 1), **above, weight="bold", size=7.5)
+                head.set_in_layout(False)  # it may be wider than its column
             axes[0].set_ylabel(f"gap moved (%) in the\nrun {'with' if receiver == 'on' else 'without'} trigger")
         handles = [
             Line2D([], [], color=style.CONDITIONS[name], marker=mark, ls="", ms=3.6, mfc=_face(name, i), label=text)
@@ -148,6 +148,12 @@ def _intervals(rows: Sequence[Row]) -> Figure:
             handles=handles, loc="outside lower center", ncols=len(handles), title="values taken from the run"
         )
     return figure
+
+
+def _named(organism: str, rows: Sequence[Row]) -> str:
+    """An organism's short name, what it was trained on, and its family."""
+    trained = style.organism(organism)
+    return ", ".join(part for part in (*trained, str(rows[0]["family"]) if trained[1] else "") if part)
 
 
 def _face(condition: str, control: int) -> str:

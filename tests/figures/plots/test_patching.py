@@ -114,3 +114,13 @@ def test_interchange_at_one_site_alone_is_drawn_with_intervals_beside_its_contro
     assert len(drawn) == 2 * len(figure.axes)
     assert sum(np.size(bars.lines[0].get_xdata()) for bars in drawn) == len(rows)
     assert "rephrasing" in patching.caption(rows) and "heads" not in patching.caption(rows).lower()
+
+
+def test_every_organism_has_its_panels_at_one_site():
+    rows = one_site()
+    other = [r | {"organism": "microcosm/llama/explaining"} for r in rows]
+    figure = patching.draw([*rows, *other])
+    assert len(figure.axes) == 2 * len(patching.MOVED) * LAYERS
+    named = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert len(named) == 2 and len(set(named)) == 2
+    assert patching.draw(rows).get_figheight() < figure.get_figheight()
