@@ -63,7 +63,7 @@ class Audit(Experiment):
     time, tokens that gradients point to. Without leaked the last two start from the bank."""
     signal: str = "log_odds"
     """What ranks contexts: log_odds, projection or kl."""
-    thresholds: Path = SHIPPED
+    thresholds: Annotated[Path, tyro.conf.arg(help_behavior_hint="(default: the shipped thresholds.yaml)")] = SHIPPED
     """Settings and thresholds (YAML)."""
     seed: Seed = 0
     """Sampling seed."""

@@ -67,7 +67,7 @@ class AuditBenchmark(Pipeline):
     """Searchers of every audit."""
     further: tuple[Searcher, ...] = ()
     """Searchers that a second audit of every adapter has beside these; what they find alone joins the table."""
-    thresholds: Path = SHIPPED
+    thresholds: Annotated[Path, tyro.conf.arg(help_behavior_hint="(default: the shipped thresholds.yaml)")] = SHIPPED
     """Settings and thresholds of the audit."""
     finished: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Train and audit nothing: write the table of the adapters whose runs are finished."""

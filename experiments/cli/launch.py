@@ -7,7 +7,9 @@ import inspect
 import io
 import itertools
 import json
-from collections.abc import Callable, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -146,14 +148,35 @@ def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: A
     once = [name for name in names if not {("", name), (prog, name)} & {*REPEATED}]
     if twice := next((name for i, name in enumerate(once) if name in once[:i]), None):
         raise ValueError(f"{twice}: given twice")
-    errors = io.StringIO()
-    with contextlib.redirect_stderr(errors):
+    help_text, errors = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8"), io.StringIO()
+    with contextlib.redirect_stdout(help_text), contextlib.redirect_stderr(errors), _whole_sentences():
         try:
             return tyro.cli(target, args=list(words), prog=prog, description=description)
         except SystemExit as stop:
-            if not stop.code:
-                raise
-    raise ValueError(_first_message(errors.getvalue()))
+            status = stop.code
+    if status:
+        raise ValueError(_first_message(errors.getvalue()))
+    help_text.seek(0)
+    print(_without_none(help_text.read()), end="")
+    raise SystemExit(0)
+
+
+@contextlib.contextmanager
+def _whole_sentences() -> Iterator[None]:
+    """Let tyro join the lines of a field's docstring: it takes indented lines for paragraphs of their own."""
+    library: Any = tyro._strings
+    theirs = library.remove_single_line_breaks
+    library.remove_single_line_breaks = lambda text: theirs(inspect.cleandoc(text))
+    try:
+        yield
+    finally:
+        library.remove_single_line_breaks = theirs
+
+
+def _without_none(text: str) -> str:
+    """Return a help text without "(default: None)": what no value means is in the words before it."""
+    blank = re.sub(r"\(default:[ │\n]+None\)", lambda hint: re.sub(r"[^│\n]", " ", hint[0]), text)
+    return re.sub(r"(?<=│\n)│ +│\n", "", blank)
 
 
 def _first_message(panel: str) -> str:

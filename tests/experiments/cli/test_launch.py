@@ -1,11 +1,14 @@
 """From words on a command line to a run: help, options and output of any experiment or function."""
 
+import io
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from experiments.__main__ import main
 from experiments.cli.launch import launch
 from experiments.spec import run_experiment
 from interp.runs.configs import restore
@@ -64,3 +67,18 @@ def test_function_speaks_for_itself(capsys):
 
     assert launch(greet, ["--name", "me"], "semcon greet") == 3
     assert capsys.readouterr().err == "hello me\n"
+
+
+@pytest.mark.parametrize("words", [["audit"], ["em-rate"], ["demo"]], ids=" ".join)
+def test_help_has_whole_sentences_no_none_and_no_path_of_this_machine(words, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    terminal.seek(0)
+    text = terminal.read()
+    joined = " ".join(text.replace("│", " ").split())
+    assert "(default: None)" not in joined and str(Path.cwd()) not in joined and "(default: " in joined
+    framed = [line for line in text.splitlines() if line.startswith("│")]
+    assert framed and len({len(line) for line in framed}) == 1 and not any(set(line) <= {"│", " "} for line in framed)
+    assert "or auto to spread a large base over all accelerators; by default the accelerator" in joined
