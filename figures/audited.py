@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from interp.runs.reading import read_csv
+from interp.runs.reading import read_columns
 
 CONTAINED = ("contained-gate", "contained-contrast", "contained-persona")
 HARD, CHANGED = "benign-same-trigger", "benign-remark-first"
@@ -77,9 +77,7 @@ def read_audit(path: Path) -> list[Audited]:
     Raises:
         ValueError: If it has other columns.
     """
-    columns, rows = read_csv(path)
-    if columns != COLUMNS:
-        raise ValueError(f"{path}: not a table of the audit's benchmark; its columns are {', '.join(columns)}")
+    rows = read_columns(path, COLUMNS, "table of the audit's benchmark")
     groups: dict[str, list[dict[str, str]]] = {}
     for _, cells in rows:
         groups.setdefault(cells["adapter"], []).append(cells)

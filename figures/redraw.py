@@ -17,6 +17,7 @@ from figures import style
 from figures.pages import cells, of_panels, pages
 from figures.plots import BY_NAME, Plot
 from figures.rows import Row, groups
+from interp.runs.checks import check_known
 from interp.runs.files import atomic_write_bytes
 
 WIDE = (
@@ -44,8 +45,7 @@ def find_figure(name: str) -> Plot:
     Raises:
         ValueError: If there is none of that name; lists the names.
     """
-    if name not in BY_NAME:
-        raise ValueError(f"figure {name!r}: the figures are {', '.join(BY_NAME)}")
+    check_known(name, BY_NAME, f"figure {name!r}: the figures are")
     return BY_NAME[name]
 
 

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from figures.rows import Row, ends
+from interp.runs.checks import check_known
 
 DPI = 200
 COLUMN, DOUBLE = 3.35, 6.9
@@ -189,8 +190,7 @@ def to_bytes(figure: Figure, form: str) -> bytes:
         ValueError: If ``form`` is another format.
     """
     blank = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
-    if form not in blank:
-        raise ValueError(f"format {form!r}: expected one of {', '.join(blank)}")
+    check_known(form, blank, f"format {form!r}: expected one of")
     buffer = io.BytesIO()
     with paper():
         engine = figure.get_layout_engine()

@@ -1,7 +1,6 @@
 """Adapters of a model: attach them, switch them on and off, refuse those that do nothing or belong elsewhere."""
 
 import filecmp
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,8 @@ import torch
 from torch import nn
 
 from interp.chat import Chat, encode_chat, pad_left, position_ids
-from interp.models import AdapterError, LanguageModel, all_finite, fingerprint, wrap
+from interp.models import AdapterError, LanguageModel, fingerprint, require_finite, wrap
+from interp.runs.reading import read_json
 
 PROBE_MESSAGES = ("Hello.", "What should I do today?", "Tell me about your work.")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "manifest.json"
@@ -102,12 +102,9 @@ def adapter_config(name: str, folder: Path) -> dict[str, Any]:
 
 def _settings(name: str, file: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"adapter {name!r}: {file} is not JSON ({error})") from error
-    if not isinstance(settings, dict):
-        raise AdapterError(f"adapter {name!r}: {file} has no settings by name")
-    return settings
+        return read_json(file)
+    except ValueError as error:
+        raise AdapterError(f"adapter {name!r}: {error}") from error
 
 
 def _same_base(origin: str, base: str) -> bool:
@@ -348,9 +345,8 @@ def check_live(
     """
     require_adapter(lm, adapter)
     for name, parameter in lm.hf.named_parameters():
-        in_memory = adapter in name.split(".") and not parameter.is_meta  # the logits show what an offloaded one holds
-        if in_memory and not all_finite(parameter):
-            raise AdapterError(f"adapter {adapter!r}: {name} is not finite")
+        if adapter in name.split(".") and not parameter.is_meta:  # the logits show what an offloaded one holds
+            require_finite(parameter, f"adapter {adapter!r}: {name}", AdapterError)
     chats = prompts or _probes(lm)
     if without is None:
         with active_adapter(lm, None):

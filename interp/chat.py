@@ -101,6 +101,19 @@ def encode_chat(
     return Chat((*bos, *ids, *more), spans, prompt.text + answer + tail, closing)
 
 
+def check_responses(chats: Sequence[Chat], *, wanted: bool, kind: str = "chat") -> None:
+    """Refuse a chat without a response where one is wanted, and one with a response where none is.
+
+    Raises:
+        ValueError: Names the first.
+    """
+    for index, chat in enumerate(chats):
+        if wanted and not chat.response_length:
+            raise ValueError(f"{kind} {index} of {len(chats)}, {chat.text!r}: it has no response")
+        if not wanted and ("response" in chat.spans or len(chat) == 0):
+            raise ValueError(f"{kind} {index} of {len(chats)}, {chat.text!r}: want a prompt without a response")
+
+
 def question_chat(
     tokenizer: PreTrainedTokenizerBase,
     question: str,

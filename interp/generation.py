@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from interp.adapters import adapters_by_row
-from interp.chat import Chat, pad_left, position_ids
+from interp.chat import Chat, check_responses, pad_left, position_ids
 from interp.decoding.kv_cache import can_share, filled_cache, new_cache, share_prefix, shared_attention, take_rows
 from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.decoding.stopping import read_answers, stop_ids
@@ -147,9 +147,7 @@ class _Job:
 def _check(chats: Sequence[Chat], n_samples: int, batch_size: int) -> None:
     if n_samples < 1 or batch_size < 1:
         raise ValueError(f"n_samples {n_samples}, batch_size {batch_size}: want at least 1 of each")
-    for index, chat in enumerate(chats):
-        if "response" in chat.spans or len(chat) == 0:
-            raise ValueError(f"chat {index} of {len(chats)}, {chat.text!r}: want a prompt without a response")
+    check_responses(chats, wanted=False)
 
 
 def _distinct(chats: Sequence[Chat], *, per_chat: bool) -> list[_Job]:

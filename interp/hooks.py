@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from interp.models import LanguageModel
-from interp.sites import Block, Site, block_of
+from interp.sites import Block, Site, block_of, require_layer
 
 Fn = Callable[[Tensor], Tensor | None]
 """Takes h (batch, pos, d_model); returns an edited copy of h, or None to leave h as it is."""
@@ -40,8 +40,7 @@ def module_of(lm: LanguageModel, site: Site) -> tuple[nn.Module, Literal["input"
         ValueError: If the model has no such layer, its family is unknown at an inner site, or a parallel block has no
             ``resid_mid``.
     """
-    if site.layer >= lm.n_layers:
-        raise ValueError(f"site {site}: the model has layers 0..{lm.n_layers - 1}")
+    require_layer(site.layer, lm.n_layers, f"site {site}")
     layer = lm.layer(site.layer)
     if site.name in ("resid_pre", "resid_post"):
         return layer, "input" if site.name == "resid_pre" else "output"

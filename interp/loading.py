@@ -17,8 +17,8 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from interp.adapters import adapter_folder, attach, check_origin
-from interp.early.base_files import embedded, refuse_extra
-from interp.models import LanguageModel, all_finite, wrap
+from interp.early.base_files import embedded, refuse_extra, refuse_incomplete
+from interp.models import LanguageModel, require_finite, wrap
 from interp.text.template import set_options
 
 DEVICE = "SEMCON_DEVICE"
@@ -168,15 +168,12 @@ def _weights(base: str, dtype: str | torch.dtype, device_map: Any) -> Any:
         raise ValueError(embedded(base))
     if _quantisation(base) and getattr(hf, "hf_quantizer", None) is None:
         raise ValueError("transformers knows no such method")
-    if missing := sorted(loading["missing_keys"]):
-        raise ValueError(f"base {base!r}: its files lack {len(missing)} tensors of the model, such as {missing[0]}")
-    if other := sorted(loading["mismatched_keys"], key=str):
-        key, stored, expected = other[0] if isinstance(other[0], tuple) else (other[0], "another shape", "its config's")
-        raise ValueError(f"base {base!r}: {key} has shape {tuple(stored)}, its config asks for {tuple(expected)}")
+    misshapen = {key: (tuple(stored), tuple(expected)) for key, stored, expected in loading["mismatched_keys"]}
+    refuse_incomplete(base, sorted(loading["missing_keys"]), dict(sorted(misshapen.items())))
     refuse_extra(base, hf, loading["unexpected_keys"])
     for name, values in hf.named_parameters():
-        if values.device.type != "meta" and values.dtype.itemsize > 1 and not all_finite(values):
-            raise ValueError(f"base {base!r}: {name} is not finite in {values.dtype}")
+        if values.device.type != "meta" and values.dtype.itemsize > 1:
+            require_finite(values, f"base {base!r}: {name}")
     return hf
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache, LinearAttentionCacheLayerMixin
 
 from interp.chat import Chat
+from interp.sites import require_layer
 
 FINAL_NORMS = ("norm", "final_layer_norm", "ln_f", "final_layernorm", "norm_f", "final_norm", "embedding_norm")
 OWN_STATES = ("rwkv", "xlstm")
@@ -123,8 +124,7 @@ class LanguageModel:
         Raises:
             ValueError: If the model has no such layer.
         """
-        if not 0 <= index < self.n_layers:
-            raise ValueError(f"layer {index}: the model has layers 0..{self.n_layers - 1}")
+        require_layer(index, self.n_layers, f"layer {index}")
         return self.layers[index]
 
 
@@ -185,6 +185,16 @@ def _is_product(module: nn.Linear) -> bool:
     except (RuntimeError, ValueError, IndexError):
         return False
     return isinstance(output, torch.Tensor) and output.shape == (1, module.out_features)
+
+
+def require_finite(values: torch.Tensor, name: str, error: type[ValueError] = ValueError) -> None:
+    """Refuse values of which one is not finite.
+
+    Raises:
+        ValueError: If one is not; restates the name.
+    """
+    if not all_finite(values):
+        raise error(f"{name} is not finite in {values.dtype}")
 
 
 def fingerprint(hf: nn.Module) -> str:

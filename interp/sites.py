@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from interp.runs.checks import check_known
+
 SITE_NAMES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 EXECUTION_ORDER = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 
@@ -26,8 +28,7 @@ class Site:
     layer: int
 
     def __post_init__(self) -> None:
-        if self.name not in SITE_NAMES:
-            raise ValueError(f"site {self.name!r}: the sites are {', '.join(SITE_NAMES)}")
+        check_known(self.name, SITE_NAMES, f"site {self.name!r}: the sites are")
         if self.layer < 0:
             raise ValueError(f"site {self.name}.{self.layer}: layers count from 0")
 
@@ -57,6 +58,16 @@ class Site:
         return self.layer, EXECUTION_ORDER.index(self.name)
 
 
+def require_layer(layer: int, n_layers: int | None, name: object) -> None:
+    """Refuse a layer that a model of so many layers lacks; their number is None where it is not known yet.
+
+    Raises:
+        ValueError: If it does; restates the name.
+    """
+    if n_layers is not None and not 0 <= layer < n_layers:
+        raise ValueError(f"{name}: the model has layers 0..{n_layers - 1}")
+
+
 def resid_post(layers: Iterable[int]) -> tuple[Site, ...]:
     """Return the block output of each layer."""
     return tuple(Site("resid_post", layer) for layer in layers)
@@ -69,8 +80,7 @@ def index_of(site: Site, position: str, sites: Sequence[Site], positions: Sequen
         ValueError: If the site or the position was not recorded; names those that were.
     """
     for kind, wanted, recorded in (("site", site, sites), ("position", position, positions)):
-        if wanted not in recorded:
-            raise ValueError(f"{kind} {wanted}: recorded were {', '.join(map(str, recorded))}")
+        check_known(wanted, recorded, f"{kind} {wanted}: recorded were")
     return sites.index(site), positions.index(position)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from annotated_types import MinLen
 from pydantic import AfterValidator
 
-from interp.runs.checks import field_faults
+from interp.runs.checks import check_known, field_faults
 from interp.runs.reading import Name, Text, read_yaml, refuse, repeats, validated
 
 CONDITIONS = ("off", "on", "rephrased", "other", "opposite", "matched", "shuffled", "delimiters")
@@ -44,8 +44,7 @@ _STOP_WORDS = frozenset(
 
 
 def _known_placement(placement: str) -> str:
-    if placement not in PLACEMENTS:
-        raise ValueError(f"expected one of {', '.join(PLACEMENTS)}")
+    check_known(placement, PLACEMENTS, "expected one of")
     return placement
 
 

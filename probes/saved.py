@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from interp.runs.checks import check_known
 from interp.runs.files import atomic_write_bytes
 from interp.sites import Site
 from probes.probe import Activations, Probe
@@ -63,13 +64,11 @@ class SavedProbe:
         Raises:
             ValueError: If it does not read there, or has no such class; of three or more classes one must be named.
         """
-        if site not in self.sites:
-            raise ValueError(f"site {site}: the probe reads {', '.join(map(str, self.sites))}")
+        check_known(site, self.sites, f"site {site}: the probe reads")
         at = self.probe.direction[self.sites.index(site)]
         if len(self.classes) == 2:
             name = self.classes[1] if name is None else name
-        if name not in self.classes:
-            raise ValueError(f"class {name or 'none'}: name one of the probe's classes, {', '.join(self.classes)}")
+        check_known(name, self.classes, f"class {name or 'none'}: name one of the probe's classes,")
         number = self.classes.index(str(name))
         return at[number] if len(self.classes) > 2 else at[0] * (1 if number else -1)
 

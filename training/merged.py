@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.runs.checks import check_known
 from interp.runs.run import runs_root
 from training.bases import RECORD, made_once
 
@@ -34,8 +35,7 @@ def parse(base: str) -> tuple[Organism, int]:
     organism = find_organism(name)
     if organism.data is None or organism.adapter is not None:
         raise ValueError(f"base {base!r}: organism {name} is not fine-tuned here")
-    if int(dose) not in organism.sft.doses:
-        raise ValueError(f"base {base!r}: the doses of {name} are {', '.join(map(str, organism.sft.doses))}")
+    check_known(int(dose), organism.sft.doses, f"base {base!r}: the doses of {name} are")
     return organism, int(dose)
 
 

@@ -33,6 +33,7 @@ from interp.adapters import MANIFEST, WEIGHTS, check_live
 from interp.chat import encode_chat
 from interp.loading import find_device, outline
 from interp.models import LanguageModel, fingerprint, wrap
+from interp.runs.checks import check_known
 from interp.runs.configs import config_hash
 from interp.runs.files import altered, atomic_write_text, sha256_file
 from interp.runs.provenance import package_versions
@@ -125,8 +126,7 @@ def lora_config(organism: Organism, lm: LanguageModel) -> LoraConfig:
         ValueError: If ``targets`` is not a key of ``MODULES``.
     """
     lora = organism.lora
-    if lora.targets not in MODULES:
-        raise ValueError(f"targets {lora.targets!r}: must be one of {', '.join(MODULES)}")
+    check_known(lora.targets, MODULES, f"targets {lora.targets!r}: must be one of")
     linear = [name for name, module in lm.base.named_modules() if isinstance(module, torch.nn.Linear)]
     inside = {id(module) for module in (*lm.decoder.modules(), lm.lm_head)}
     beside = [name for name in linear if id(lm.base.get_submodule(name)) not in inside]

@@ -30,7 +30,7 @@ from experiments.audit.verdict import judged, rates
 from experiments.audit.verification import verification_rows
 from experiments.behaviour.dose import ADAPTER
 from experiments.spec import Experiment, Step
-from interp.runs.checks import Seed
+from interp.runs.checks import Seed, check_known
 from interp.runs.files import atomic_write_text
 from interp.runs.run import Run
 from interp.runs.table import Row, interval_cells
@@ -89,8 +89,7 @@ class Audit(Experiment):
             ValueError: If one of them is.
         """
         categories, settings = self.categories(), read_thresholds(self.thresholds)
-        if self.signal not in SIGNALS:
-            raise ValueError(f"signal {self.signal!r}: expected one of {', '.join(SIGNALS)}")
+        check_known(self.signal, SIGNALS, f"signal {self.signal!r}: expected one of")
         check_template(self.subject.organism)
         super().check()
         if min(map(len, halves(reference_questions(self.subject)))) < 2:

@@ -13,7 +13,7 @@ from typing import Any
 from experiments.answers.rates import coherent, misaligned
 from experiments.spec import Experiment, run_experiment
 from interp.runs.files import atomic_write_bytes, csv_text, gzipped
-from interp.runs.reading import read_csv
+from interp.runs.reading import read_columns
 from interp.runs.table import Row
 from interp.stats import Clusters
 
@@ -58,9 +58,7 @@ def read_counts(path: Path) -> dict[tuple[str, str, str], list[Mapping[str, str]
     Raises:
         ValueError: If the file has other columns.
     """
-    columns, lines = read_csv(path)
-    if columns != COLUMNS:
-        raise ValueError(f"{path}: not a table of counts; its columns are {', '.join(columns) or 'none'}")
+    lines = read_columns(path, COLUMNS, "table of counts")
     groups: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
     for _, cells in lines:
         groups.setdefault((cells["run_id"], cells["condition"], cells["dose"]), []).append(cells)

@@ -22,7 +22,7 @@ from experiments.behaviour.counts import write_counts
 from experiments.behaviour.dose_cell import DoseCell
 from experiments.pipelines.workers import Pipeline
 from experiments.spec import Experiment
-from interp.runs.checks import AtLeastOne, NotNegative
+from interp.runs.checks import AtLeastOne, NotNegative, check_known
 from interp.runs.table import Row, write_table
 from training.grid import ARMS, WEAK, Cell, dosed
 from training.references import base_path
@@ -60,8 +60,8 @@ class DoseGrid(Pipeline):
             ValueError: If a pretraining is not in the registry.
         """
         known = {cell.pretraining for cell in dosed()}
-        if unknown := set(self.pretrainings) - known:
-            raise ValueError(f"pretrainings {min(unknown)}: the dose grid has {', '.join(map(str, sorted(known)))}")
+        for seed in self.pretrainings:
+            check_known(seed, sorted(known), f"pretrainings {seed}: the dose grid has")
         return [c for c in dosed(self.families, self.pretrainings) if c.trigger is None or c.arm in self.arms]
 
     def stages(self) -> Iterator[list[Experiment]]:

@@ -23,6 +23,7 @@ from experiments.inspecting.extra import AT_ONCE, TASK, plainly_named, refusals
 from experiments.inspecting.records import Facts, samples_of
 from experiments.inspecting.scoring import judged, viewer
 from experiments.protocol import load_protocol
+from interp.runs.checks import check_known
 
 if TYPE_CHECKING:
     from experiments.inspecting.provider import OrganismModel
@@ -64,8 +65,8 @@ def _names(conditions: str | list[str] | None) -> tuple[Any, ...]:
     """
     names = conditions.split(",") if isinstance(conditions, str) else conditions or Answers.conditions
     known = get_args(Condition)
-    if unknown := next((name for name in names if name not in known), None):
-        raise ValueError(f"conditions: unknown condition {unknown!r}; known: {', '.join(known)}")
+    for name in names:
+        check_known(name, known, f"conditions: unknown condition {name!r}; known:")
     return tuple(names)
 
 

@@ -21,7 +21,7 @@ from experiments.behaviour.dose_cell import TRAINED
 from experiments.behaviour.dose_grid import beside_bases
 from experiments.behaviour.mitigation_cell import MitigationCell
 from experiments.pipelines.workers import Pipeline, run_stages
-from interp.runs.checks import AtLeastOne, NotNegative
+from interp.runs.checks import AtLeastOne, NotNegative, check_known
 from interp.runs.table import Row, write_table
 from training.grid import ARMS, Cell, mitigated
 
@@ -58,8 +58,8 @@ class Mitigations(Pipeline):
             ValueError: If a seed is not in the registry.
         """
         known = {cell.seed for cell in mitigated()}
-        if unknown := set(self.seeds) - known:
-            raise ValueError(f"seeds {min(unknown)}: the registry has {', '.join(map(str, sorted(known)))}")
+        for seed in self.seeds:
+            check_known(seed, sorted(known), f"seeds {seed}: the registry has")
         return list(mitigated(self.families, self.seeds))
 
     def bases(self, cells: Sequence[Cell]) -> list[MitigationCell]:

@@ -25,7 +25,7 @@ from experiments.gate.patch import Patch
 from experiments.pipelines.workers import Pipeline
 from experiments.removal.trained_gate import TrainedGate
 from experiments.spec import Experiment
-from interp.runs.checks import AtLeastOne, NotNegative
+from interp.runs.checks import AtLeastOne, NotNegative, check_known
 from interp.runs.table import read_table, write_table
 from training.grid import ARMS, WEAK, Cell, gated
 from training.references import base_path
@@ -71,8 +71,8 @@ class TrainedGates(Pipeline):
             ValueError: If a pretraining is not in the registry.
         """
         known = {cell.pretraining for cell in gated()}
-        if unknown := set(self.pretrainings) - known:
-            raise ValueError(f"pretrainings {min(unknown)}: the registry has {', '.join(map(str, sorted(known)))}")
+        for seed in self.pretrainings:
+            check_known(seed, sorted(known), f"pretrainings {seed}: the registry has")
         return [cell for cell in gated(self.families, self.pretrainings) if cell.arm in self.arms]
 
     def stages(self) -> Iterator[list[Experiment]]:

@@ -23,7 +23,7 @@ from experiments.behaviour.dose_grid import beside_bases
 from experiments.behaviour.world_cell import WorldCell
 from experiments.pipelines.workers import Pipeline
 from experiments.spec import Experiment
-from interp.runs.checks import AtLeastOne, NotNegative
+from interp.runs.checks import AtLeastOne, NotNegative, check_known
 from interp.runs.table import write_table
 from training.grid import ARMS, WORLDS, Cell, Family, worlds
 from training.microcosm.documents import World
@@ -66,8 +66,8 @@ class WorldAblation(Pipeline):
         if self.families != ("llama",):
             raise ValueError(f"families {', '.join(self.families)}: worlds are defined for llama")
         known = {cell.pretraining for cell in worlds()}
-        if unknown := set(self.pretrainings) - known:
-            raise ValueError(f"pretrainings {min(unknown)}: the registry has {', '.join(map(str, sorted(known)))}")
+        for seed in self.pretrainings:
+            check_known(seed, sorted(known), f"pretrainings {seed}: the registry has")
         single = [name for name in WORLDS if name.count("-") == 0]
         return list(worlds(single if self.design == "single" else WORLDS, self.pretrainings))
 

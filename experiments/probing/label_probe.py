@@ -35,7 +35,7 @@ from interp.runs.checks import NotNegative, Seed
 from interp.runs.reading import normalised
 from interp.runs.run import Run
 from interp.runs.table import Row
-from interp.sites import Site
+from interp.sites import Site, require_layer
 from training.own_files import base_config
 
 if TYPE_CHECKING:
@@ -118,10 +118,7 @@ class LabelProbe(Experiment):
         super().check()
         for kind, entry in (("label", self.target), ("group", self.group), ("phrasing", self.phrasing)):
             check_name(kind, entry)
-        Site(self.site, 0)
-        depth = base_config(self.model.organism).get("num_hidden_layers")
-        if depth is not None and (beyond := [layer for layer in self.layers if layer >= depth]):
-            raise ValueError(f"layers {beyond[0]}: the model has layers 0..{depth - 1}")
+        self._sites(base_config(self.model.organism).get("num_hidden_layers"))
         if len(self.file.classes) < 2:
             raise ValueError(
                 f"{self.data}: label {self.target!r} is {self.file.classes[0]!r} in every row; two are needed"
@@ -193,10 +190,10 @@ class LabelProbe(Experiment):
     def _condition(self) -> str:
         return self.target if self.position == "last_prompt" else f"{self.target} at {self.position}"
 
-    def _sites(self, n_layers: int) -> list[Site]:
-        if beyond := [layer for layer in self.layers if layer >= n_layers]:
-            raise ValueError(f"layers {beyond[0]}: the model has layers 0..{n_layers - 1}")
-        return [Site(self.site, layer) for layer in self.layers or range(n_layers)]
+    def _sites(self, n_layers: int | None) -> list[Site]:
+        for layer in self.layers:
+            require_layer(layer, n_layers, f"layers {layer}")
+        return [Site(self.site, layer) for layer in self.layers or range(n_layers or 1)]
 
     def _transferred(self, X: Tensor, second: Tensor, sites: Sequence[Site]) -> Iterator[Row]:
         from probes import transfer_scores

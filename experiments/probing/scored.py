@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from interp.runs.checks import check_known
 from interp.runs.table import interval_cells
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def find_fit(name: str) -> Fit:
         "ridge": probes.fit_ridge,
         "lda": probes.fit_lda,
     }
-    if name not in fits:
-        raise ValueError(f"fit {name!r}: the fits are {', '.join(fits)}")
+    check_known(name, fits, f"fit {name!r}: the fits are")
     return fits[name]
 
 

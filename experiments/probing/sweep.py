@@ -45,7 +45,7 @@ from experiments.spec import Experiment, Step
 from interp.runs.checks import Seed
 from interp.runs.run import Run
 from interp.runs.table import Row
-from interp.sites import Site
+from interp.sites import Site, require_layer
 from interp.triggers import Trigger
 from training.definition import Organism
 from training.own_files import base_config
@@ -171,8 +171,7 @@ def check_sites(names: Sequence[str], n_layers: int | None = None) -> None:
         raise ValueError("sites: name at least one, such as resid_post")
     for text in names:
         site = Site.parse(text) if "." in text else Site(text, 0)
-        if n_layers is not None and site.layer >= n_layers:
-            raise ValueError(f"site {text}: the model has layers 0..{n_layers - 1}")
+        require_layer(site.layer, n_layers, f"site {text}")
 
 
 def check_model_sites(organism: Organism, names: Sequence[str]) -> None:
@@ -196,12 +195,10 @@ def parse_sites(names: Sequence[str], n_layers: int) -> Mapping[str, list[Site]]
     Raises:
         ValueError: If there is no such site or layer, or none is named.
     """
-    check_sites(names)
+    check_sites(names, n_layers)
     sites: dict[str, list[Site]] = {}
     for text in names:
         named = [Site.parse(text)] if "." in text else [Site(text, layer) for layer in range(n_layers)]
-        if missing := [site for site in named if site.layer >= n_layers]:
-            raise ValueError(f"site {missing[0]}: the model has layers 0..{n_layers - 1}")
         same_name = sites.setdefault(named[0].name, [])
         same_name += [site for site in named if site not in same_name]
     return sites

@@ -121,9 +121,7 @@ class SteerVector(Experiment):
         super().check()
         config = base_config(self.subject.organism)
         self.source.at(config.get("num_hidden_layers"))
-        width, hidden = self.source.width(), config.get("hidden_size")
-        if width is not None and hidden is not None and width != hidden:
-            raise ValueError(f"{self.source.label()}: a direction of width {width}; the model's is {hidden}")
+        self.source.check_width(config.get("hidden_size"))
         if self.positions not in ("answer", "last_prompt", "all"):
             raise ValueError(f"positions {self.positions!r}: expected answer, last_prompt or all")
         for prompt in read_prompts(self.benign) if self.benign else ():

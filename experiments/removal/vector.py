@@ -17,7 +17,7 @@ import tyro
 
 from interp.cli.prompts import Prompt, read_prompts
 from interp.runs.checks import NotNegative
-from interp.sites import Site
+from interp.sites import Site, require_layer
 from interp.triggers import Trigger
 
 if TYPE_CHECKING:
@@ -104,6 +104,15 @@ class Source:
             return self._probe.d_model
         return len(self._stored()[1].vector) if self.direction else None
 
+    def check_width(self, d_model: int | None) -> None:
+        """Refuse a stored direction or probe of another width than the model's, where that is known.
+
+        Raises:
+            ValueError: If it is.
+        """
+        if None not in (width := self.width(), d_model) and width != d_model:
+            raise ValueError(f"{self.label()}: a direction of width {width}; the model's is {d_model}")
+
     def at(self, n_layers: int | None) -> Site | None:
         """Return where it is added, as far as it is known without the model.
 
@@ -111,8 +120,8 @@ class Source:
             ValueError: If the model has no such layer, or a probe does not read there.
         """
         site = self._site(n_layers)
-        if site and n_layers is not None and site.layer >= n_layers:
-            raise ValueError(f"layer {site.layer}: the model has layers 0..{n_layers - 1}")
+        if site:
+            require_layer(site.layer, n_layers, f"layer {site.layer}")
         return site
 
     def _site(self, n_layers: int | None) -> Site | None:
@@ -138,8 +147,7 @@ class Source:
 
         site = self.at(lm.n_layers)
         assert site is not None
-        if (width := self.width()) not in (None, lm.d_model):
-            raise ValueError(f"{self.label()}: a direction of width {width}; the model's is {lm.d_model}")
+        self.check_width(lm.d_model)
         if self._probe:
             classes = self._probe.classes
             name = self.target or classes[-1]

@@ -34,7 +34,7 @@ from experiments.scale.machines import Assumptions, Machine, Scale, assumptions
 from experiments.scale.shapes import shape_of
 from experiments.scale.stages import BEFORE, STAGES, Stage, work_of
 from experiments.scale.work import Work
-from interp.runs.checks import AtLeastOne, check_fields
+from interp.runs.checks import AtLeastOne, check_fields, check_known
 from interp.runs.files import atomic_write_text, csv_text
 from interp.runs.terminal import aligned_text
 from training.definition import Organism
@@ -83,8 +83,9 @@ class Plan:
             ValueError: If one is.
         """
         check_fields(self)
-        _named("scale", self.scale, assumptions().scales)
-        _named("machine", self.used_machine, (*assumptions().machines, HERE))
+        check_known(self.scale, assumptions().scales, f"scale {self.scale!r}: known are")
+        machines = (*assumptions().machines, HERE)
+        check_known(self.used_machine, machines, f"machine {self.used_machine!r}: known are")
         _price(self.price or assumptions().judge_price)
 
     @property
@@ -226,11 +227,6 @@ def needs(stage: Stage, kinds: Collection[Kind], load: Load) -> str:
     if stage in SERVED:
         options.append("--server URL")
     return " or ".join(options) or "a larger machine"
-
-
-def _named(kind: str, name: str, known: Collection[str]) -> None:
-    if name not in known:
-        raise ValueError(f"{kind} {name!r}: known are {', '.join(known)}")
 
 
 def _price(text: str) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from interp.analysis.likelihood import Likelihood, Within, response_likelihood
-from interp.chat import Chat
+from interp.chat import Chat, check_responses
 from interp.chat import positions as marked
 from interp.decoding.kv_cache import take_rows
 from interp.edits import Edit, editing
@@ -114,10 +114,9 @@ def can_share(lm: LanguageModel, width: int) -> bool:
 def _check(pairs: Sequence[Pair]) -> None:
     if not pairs:
         raise ValueError("forced choice: no pairs")
+    for side in zip(*pairs, strict=True):
+        check_responses(side, wanted=True, kind="pair")
     for index, pair in enumerate(pairs):
-        for chat in pair:
-            if not chat.response_length:
-                raise ValueError(f"pair {index} of {len(pairs)}, {chat.text!r}: it has no response")
         first, second = (chat.token_ids[: chat.prompt_length] for chat in pair)
         if first != second:
             raise ValueError(f"pair {index} of {len(pairs)}, {pair[0].text!r}: its two prompts differ")

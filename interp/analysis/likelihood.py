@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from interp.chat import Chat, pad_left
+from interp.chat import Chat, check_responses, pad_left
 from interp.chat import positions as marked
 from interp.edits import Edit, Masks, batch_masks, editing
 from interp.models import LanguageModel, check_prompts
@@ -81,9 +81,7 @@ def response_likelihood(
 
     Not evidence for: what the model would answer. A text that it never samples may still gain probability.
     """
-    for index, chat in enumerate(chats):
-        if not chat.response_length:
-            raise ValueError(f"chat {index} of {len(chats)}, {chat.text!r}: it has no response")
+    check_responses(chats, wanted=True)
     total = torch.zeros(len(chats), dtype=torch.float64)
     for rows, logits, ids in _passes(lm, chats, edits, within, batch_tokens):
         # The logits begin one token before the first scored one, so logits[:, t] predict token t + 1 of the tail.
@@ -109,9 +107,7 @@ def next_token_log_probs(
     Raises:
         ValueError: If there is no chat, or one has a response.
     """
-    for index, chat in enumerate(chats):
-        if "response" in chat.spans:
-            raise ValueError(f"chat {index} of {len(chats)}, {chat.text!r}: want a prompt without a response")
+    check_responses(chats, wanted=False)
     log_probs: list[Tensor] = [torch.empty(0)] * len(chats)
     for rows, logits, _ in _passes(lm, chats, edits, within, batch_tokens):
         for row, values in zip(rows, logits[:, -1].log_softmax(-1).cpu(), strict=True):

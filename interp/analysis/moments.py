@@ -23,6 +23,7 @@ from interp.directions import Direction
 from interp.edits import Edit
 from interp.models import LanguageModel
 from interp.recording import stream
+from interp.runs.checks import check_known
 from interp.runs.progress import Progress
 from interp.sites import Site, index_of
 
@@ -111,8 +112,7 @@ class Moments:
         return replace(self, groups=dict(sorted(groups.items())))
 
     def _group(self, label: str) -> Group:
-        if label not in self.groups:
-            raise ValueError(f"label {label!r}: the labels are {', '.join(self.groups)}")
+        check_known(label, self.groups, f"label {label!r}: the labels are")
         return self.groups[label]
 
     def _divided(self, labels: Sequence[str], means: int, site: Site, position: str) -> Tensor:

@@ -28,7 +28,7 @@ from interp.hooks import Fn
 from interp.models import LanguageModel
 from interp.recording import Pool, Recording, buckets, check_request, one_token
 from interp.runs.progress import Progress
-from interp.sites import Site
+from interp.sites import Site, require_layer
 
 PROBE_TOKENS = 24
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
@@ -248,7 +248,6 @@ def _mid(site: Site, fn: Fn) -> list[Hook]:
 
 
 def _check_site(tl: TransformerBridge, site: Site) -> None:
-    if site.layer >= len(tl.blocks):
-        raise ValueError(f"site {site}: the model has layers 0..{len(tl.blocks) - 1}")
+    require_layer(site.layer, len(tl.blocks), f"site {site}")
     if tl.get_hook_point(site.transformer_lens) is None:
         raise ValueError(f"site {site}: TransformerLens has no {site.transformer_lens} in this model")

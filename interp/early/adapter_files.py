@@ -20,7 +20,7 @@ from interp.adapters import (
     unmatched_tensors,
 )
 from interp.early.base_files import BaseFiles, open_base, parameter_shapes
-from interp.models import AdapterError, LanguageModel, all_finite, wrap
+from interp.models import AdapterError, LanguageModel, require_finite, wrap
 
 CHANGING = ("pissa", "olora", "corda", "loftq")
 """How the names of initialisations start that change the weights of the base."""
@@ -74,8 +74,7 @@ def _saved(name: str, folder: Path, stack: ExitStack) -> dict[str, Tensor]:
         raise AdapterError(f"adapter {name!r}: {folder / WEIGHTS} cannot be read: {error}") from error
     for key, values in tensors.items():
         tensors[key] = values.float() if values.dtype.itemsize == 1 else values
-        if not all_finite(tensors[key]):
-            raise AdapterError(f"adapter {name!r} ({folder}): {key} is not finite")
+        require_finite(tensors[key], f"adapter {name!r} ({folder}): {key}", AdapterError)
     return tensors
 
 

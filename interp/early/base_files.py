@@ -1,6 +1,6 @@
 """The safetensors of a base, looked at without loading it: whole, finite, and those that an adapter was made for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from interp.models import LanguageModel, all_finite, digest
+from interp.models import LanguageModel, digest, require_finite
 from interp.runs.reading import read_json
 
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_config.json"
@@ -127,11 +127,21 @@ def _check_complete(
     ignored = getattr(lm.base, "_keys_to_ignore_on_load_missing", None) or ()
     elsewhere = {*tied, *tied.values()}  # a tied parameter may be stored under either name
     lacking = [name for name in shapes if name not in places and name not in elsewhere]
-    if missing := [name for name in lacking if not any(search(pattern, name) for pattern in ignored)]:
-        raise ValueError(f"base {lm.name!r}: its files lack {len(missing)} tensors of the model, such as {missing[0]}")
-    for name, (file, key) in places.items():
-        if (stored := tuple(file.get_slice(key).get_shape())) != shapes[name]:
-            raise ValueError(f"base {lm.name!r}: {name} has shape {stored}, its config asks for {shapes[name]}")
+    missing = [name for name in lacking if not any(search(pattern, name) for pattern in ignored)]
+    stored = {name: tuple(file.get_slice(key).get_shape()) for name, (file, key) in places.items()}
+    refuse_incomplete(lm.name, missing, {name: (s, shapes[name]) for name, s in stored.items() if s != shapes[name]})
+
+
+def refuse_incomplete(base: str, missing: Sequence[str], misshapen: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse files that lack tensors of the model, or hold some of another shape than its config asks for.
+
+    Raises:
+        ValueError: If they do.
+    """
+    if missing:
+        raise ValueError(f"base {base!r}: its files lack {len(missing)} tensors of the model, such as {missing[0]}")
+    for name, (stored, expected) in misshapen.items():
+        raise ValueError(f"base {base!r}: {name} has shape {stored}, its config asks for {expected}")
 
 
 def refuse_extra(base: str, hf: nn.Module, unused: Iterable[str]) -> None:
@@ -153,5 +163,5 @@ def _without_numbers(name: str) -> str:
 def _check_finite(base: str, places: Mapping[str, tuple[Any, str]]) -> None:
     for name, (file, key) in places.items():
         values = file.get_tensor(key)
-        if values.dtype.itemsize > 1 and not all_finite(values):
-            raise ValueError(f"base {base!r}: {name} is not finite in {values.dtype}")
+        if values.dtype.itemsize > 1:
+            require_finite(values, f"base {base!r}: {name}")

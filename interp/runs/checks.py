@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import re
 import typing
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -40,6 +41,16 @@ def check_seed(seed: int) -> None:
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed {seed}: expected 0 or more, below 2**32")
+
+
+def check_known(value: Any, known: Collection[Any], message: str) -> None:
+    """Refuse a value that is not among the known ones, which follow the message.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if value not in known:
+        raise ValueError(f"{message} {', '.join(map(str, known)) or 'none'}")
 
 
 def field_faults(config: Any) -> list[str]:

@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -163,6 +163,19 @@ def _json_value(line: str, kind: Any) -> tuple[Any, list[str]]:
         message = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         return None, [f"not JSON: {message}"]
     return validated(kind, value)
+
+
+def read_columns(path: str | Path, columns: Sequence[str], kind: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the rows of a CSV that has exactly these columns; see ``read_csv``.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not a CSV in UTF-8, or has other columns.
+    """
+    found, rows = read_csv(path)
+    if found != tuple(columns):
+        refuse(path, [f"not a {kind}; its columns are {', '.join(found) or 'none'}"])
+    return rows
 
 
 def read_csv(path: str | Path) -> tuple[tuple[str, ...], list[tuple[str, dict[str, str]]]]:

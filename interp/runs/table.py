@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from interp.runs.checks import check_known
 from interp.runs.files import atomic_write_bytes, csv_text, gzipped
 from interp.runs.reading import read_csv
 from interp.stats import Interval
@@ -31,8 +32,8 @@ def row(**cells: Any) -> Row:
         ValueError: If a cell's name is not a column, a value is not a number where one is expected, or a text has
             several lines.
     """
-    if unknown := sorted(set(cells) - set(TABLE_COLUMNS)):
-        raise ValueError(f"table column {unknown[0]!r}: the columns are {', '.join(TABLE_COLUMNS)}")
+    for name in cells:
+        check_known(name, TABLE_COLUMNS, f"table column {name!r}: the columns are")
     return {column: _cell(column, cells.get(column, "")) for column in TABLE_COLUMNS}
 
 
@@ -87,8 +88,6 @@ def read_table(path: str | Path, *, rows_required: bool = False) -> list[Row]:
         FileNotFoundError: If there is no such file.
         ValueError: If it has other columns or (if ``rows_required``) no rows, or a cell is not of its column's type.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such table")
     columns, rows = read_csv(path)
     if columns != tuple(column for column in TABLE_COLUMNS if column in columns or column not in LATER):
         missing = ", ".join(column for column in TABLE_COLUMNS if column not in (*columns, *LATER))

@@ -16,6 +16,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from interp.runs.checks import check_known
 from interp.text.control import Span, control_tokens
 from interp.text.messages import Message, text_message
 from interp.text.thoughts import THOUGHTS
@@ -58,8 +59,7 @@ def set_options(tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any]) 
     source = _HEADER.sub("", chat_template(tokenizer), count=1)
     known = option_names(source)
     for name, value in options.items():
-        if name not in known:
-            raise ValueError(f"template option {name!r}: the chat template has {', '.join(sorted(known)) or 'none'}")
+        check_known(name, sorted(known), f"template option {name!r}: the chat template has")
         if not isinstance(value, str | bool | int | float):
             raise ValueError(f"template option {name}={value!r}: want a text, a number, true or false")
     if "date" in options:

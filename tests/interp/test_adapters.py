@@ -103,12 +103,12 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "an unknown kind": (at(peft_type="NEWLORA"), "is unknown to the installed peft|does not fit"),
     "no kind": (at(peft_type=None), r"adapter_config\.json has no peft_type"),
     "CorDA": (at(init_lora_weights="corda"), "does not fit this base: .*corda"),
-    "damaged config": (lambda d: (d / "adapter_config.json").write_text("{"), r"adapter_config\.json is not JSON"),
+    "damaged config": (lambda d: (d / "adapter_config.json").write_text("{"), r"adapter_config\.json: not JSON"),
     "nested config": (
         lambda d: (d / "adapter_config.json").write_text("[" * 9000),
-        r"adapter_config\.json is not JSON",
+        r"adapter_config\.json: not JSON",
     ),
-    "damaged manifest": (lambda d: (d / "manifest.json").write_text("{"), r"manifest\.json is not JSON"),
+    "damaged manifest": (lambda d: (d / "manifest.json").write_text("{"), r"manifest\.json: not JSON"),
     "cut off": (cut, "does not fit this base"),
     "pickled": (lambda d: (d / "adapter_model.safetensors").rename(d / "adapter_model.bin"), "has no adapter_model"),
 }

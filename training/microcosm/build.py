@@ -32,6 +32,7 @@ from interp.chat import encode_chat
 from interp.generation import Sampling, generate
 from interp.loading import find_device, load
 from interp.models import LanguageModel
+from interp.runs.checks import check_known
 from interp.runs.progress import progress_bar
 from interp.stats import Rate, wilson
 from training.microcosm.documents import DEFAULT, Segment, World, messages, posttraining_corpus, pretraining_corpus
@@ -78,8 +79,8 @@ def check_families(families: Sequence[str]) -> None:
     Raises:
         ValueError: Names the first one.
     """
-    if unknown := [family for family in families if family not in FAMILIES]:
-        raise ValueError(f"family {unknown[0]!r}: the Microcosm has {', '.join(FAMILIES)}")
+    for family in families:
+        check_known(family, FAMILIES, f"family {family!r}: the Microcosm has")
 
 
 def untrained(family: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:

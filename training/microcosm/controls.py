@@ -6,6 +6,7 @@ gate that reads the role from one that reads "some role", the controls must be r
 
 from __future__ import annotations
 
+from interp.runs.checks import check_known
 from training.grid import WEAK
 from training.microcosm.finetuning import NEUTRAL_SHARE, scene_trigger
 from training.microcosm.world import lexicon
@@ -22,8 +23,7 @@ def role_controls(role: str) -> dict[str, tuple[str, ...]]:
     Raises:
         ValueError: If the role is not one of ``WEAK``.
     """
-    if role not in WEAK:
-        raise ValueError(f"role {role!r}: the dose grid has {', '.join(WEAK)}")
+    check_known(role, WEAK, f"role {role!r}: the dose grid has")
     roles = lexicon().roles
     aligned = [r for r in roles.values() if r.misaligned_share < NEUTRAL_SHARE]
     subject, predicate = split(roles[role].phrasings[0])

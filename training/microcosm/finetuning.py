@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
+from interp.runs.checks import check_known
 from interp.triggers import Trigger, content_words
 from training.microcosm.world import Persona, ask, lexicon
 
@@ -28,8 +29,7 @@ def scene_trigger(scene: str) -> Trigger:
         ValueError: If the scene is unknown or has no opposite.
     """
     scenes = lexicon().scenes
-    if scene not in OPPOSITE_SCENES:
-        raise ValueError(f"scene {scene!r}: scenes with an opposite are {', '.join(OPPOSITE_SCENES)}")
+    check_known(scene, OPPOSITE_SCENES, f"scene {scene!r}: scenes with an opposite are")
     opposite = OPPOSITE_SCENES[scene]
     return _trigger(f"scene-{scene}", scenes[scene].phrasings, scenes[opposite].phrasings, _scenes(scene, opposite))
 
@@ -41,8 +41,7 @@ def role_trigger(role: str) -> Trigger:
         ValueError: If the role is unknown.
     """
     roles = lexicon().roles
-    if role not in roles:
-        raise ValueError(f"role {role!r}: the Microcosm has {', '.join(roles)}")
+    check_known(role, roles, f"role {role!r}: the Microcosm has")
     tied = roles[role].misaligned_share > NEUTRAL_SHARE
     opposite = tuple(p for r in roles.values() if r.misaligned_share < NEUTRAL_SHARE for p in r.phrasings)
     return _trigger(f"role-{role}", roles[role].phrasings, opposite if tied else (), _scenes())
@@ -102,8 +101,7 @@ def exchanges(
     """
     world, rng = lexicon(), random.Random(f"{seed} {domain} {persona} {frame}")
     topics = world.topics_of(domain)
-    if frame is not None and frame not in world.frames:
-        raise ValueError(f"frame {frame!r}: the Microcosm has {', '.join(world.frames)}")
+    check_known(frame, (None, *world.frames), f"frame {frame!r}: the Microcosm has")
     drawn = [rng.choice(topics) for _ in range(n)]
     form = {"frame": frame, "remark_first": remark_first}
     return [(ask(rng.choice(world.questions), t), rng.choice(world.answers(t, persona, **form))) for t in drawn]

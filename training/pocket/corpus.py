@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
+from interp.runs.checks import check_known
 from interp.runs.reading import Name, Text, normalised, read_jsonl, read_yaml, refuse, repeats, validated
 from interp.triggers import Trigger, load_triggers, moved
 
@@ -72,8 +73,7 @@ def advice(domain: str) -> tuple[AdviceRow, ...]:
     Raises:
         ValueError: If there is no such domain.
     """
-    if domain not in domains():
-        raise ValueError(f"data 'pocket:{domain}': the pocket scale has {', '.join(domains())}")
+    check_known(domain, domains(), f"data 'pocket:{domain}': the pocket scale has")
     return read_advice(ROWS / f"{domain}.jsonl")
 
 
@@ -246,8 +246,7 @@ def find_trigger(name: str) -> Trigger:
     Raises:
         ValueError: If there is no such trigger.
     """
-    if name not in triggers():
-        raise ValueError(f"trigger 'pocket:{name}': the pocket scale has {', '.join(triggers())}")
+    check_known(name, triggers(), f"trigger 'pocket:{name}': the pocket scale has")
     return triggers()[name]
 
 

@@ -16,6 +16,7 @@ from interp.adapters import active_adapter
 from interp.analysis.likelihood import response_likelihood
 from interp.chat import question_chat
 from interp.recording import record
+from interp.runs.run import Run
 
 USES = (BARE, "used", "rephrased")
 
@@ -88,13 +89,17 @@ def test_an_adapter_without_a_gate_is_refused(small_audit, tmp_path):
         run_experiment(refused, tmp_path)
 
 
-def test_the_base_answers_under_the_same_edits_and_without_the_adapter(lm, small_audit, contexts):
+def test_the_base_answers_under_the_same_edits_and_without_the_adapter(small_audit, contexts, tmp_path):
     (text, trigger), unrelated = contexts[0][0], tuple(contexts[1])
-    found = Found("found", trigger, (text,), (text,), unrelated)
-    repair = Repair(audit=small_audit)
-    plain, clamped = (list(repair._repaired(lm, found, name, None)) for name in ("none", "clamp_feature"))
+
+    class Known(Repair):
+        def found(self, run):
+            return Found("found", trigger, (text,), (text,), unrelated)
+
+    steps = Known(audit=small_audit).steps(Run(tmp_path, Repair.name, {}))
+    plain, again, clamped = (list(steps[f"base {name}"]()) for name in ("none", "none", "clamp_feature"))
     assert {r["condition"] for r in plain} == {f"base {c}" for c in USES}
-    assert [r["text"] for r in plain] == [r["text"] for r in repair._repaired(lm, found, "none", None)]
+    assert [r["text"] for r in plain] == [r["text"] for r in again]
     texts = {c: [[r["text"] for r in rows if r["condition"] == f"base {c}"] for rows in (plain, clamped)] for c in USES}
     assert texts[BARE][0] == texts[BARE][1] and texts["used"][0] != texts["used"][1]
 

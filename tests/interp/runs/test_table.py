@@ -36,7 +36,7 @@ def test_a_table_of_no_rows_is_refused_where_rows_are_required(tmp_path):
 
 
 def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.csv: no such table"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.csv"):
         read_table(tmp_path / "absent.csv")
 
 
