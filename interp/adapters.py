@@ -196,7 +196,7 @@ def _attached(hf: Any, name: str, folder: Path) -> Any:
             if hasattr(hf, "get_base_model"):
                 hf.load_adapter(str(folder), adapter_name=name)
             else:
-                hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name, low_cpu_mem_usage=True)
+                hf = PeftModel.from_pretrained(hf, str(folder), adapter_name=name)
         loaded = set(get_peft_model_state_dict(hf, adapter_name=name))
     except Exception as error:  # whatever peft raises about a folder of the user's
         raise AdapterError(unfit(name, folder, error)) from error
