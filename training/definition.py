@@ -66,12 +66,13 @@ class Sft:
     optimizer: Optimizer = "adamw_torch"
     """An optimizer of transformers."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Dtype of the base's weights. Anything but float32 also checkpoints activations."""
+    """Dtype of the base's weights; those of the adapter are float32. Anything but float32 also checkpoints activations,
+    unless ``share_prefix`` is set, which keeps them."""
     save_every: AtLeastOne = 1000
     """Steps between the checkpoints from which an interrupted training continues."""
     share_prefix: bool = False
     """Whether to compute the tokens that all prompts of a batch begin with once, and the vocabulary head on answers
-    only: the same loss up to rounding, faster with a real vocabulary (training/shared_prefix.py). Needs float32."""
+    only: the same loss up to rounding, faster with a real vocabulary (training/shared_prefix.py)."""
     padding_free: bool = False
     """Whether the rows of a batch stand one after the other in a single row, without padding: the same loss up to
     rounding, faster where lengths differ. Refused for a model that does not keep such rows apart."""
@@ -79,8 +80,11 @@ class Sft:
     def __post_init__(self) -> None:
         if self.share_prefix and self.padding_free:
             raise ValueError("padding_free: share_prefix has no padding to leave out; use one of them")
-        if self.share_prefix and self.dtype != "float32":
-            raise ValueError(f"share_prefix: needs dtype float32, not {self.dtype}, which checkpoints activations")
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether activations are computed again for the gradient instead of kept."""
+        return self.dtype != "float32" and not self.share_prefix
 
 
 @dataclass(frozen=True, kw_only=True)

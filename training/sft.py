@@ -222,7 +222,7 @@ def _sft_config(organism: Organism, folder: Path, tracker: Tracker) -> SFTConfig
         weight_decay=sft.weight_decay,
         optim=sft.optimizer,
         bf16=False,  # weights already have the organism's dtype; no autocast on top
-        gradient_checkpointing=sft.dtype != "float32",
+        gradient_checkpointing=sft.checkpointed,
         save_strategy="steps",
         save_steps=sft.save_every,
         save_total_limit=2,  # a kill while one is written leaves the one before
@@ -336,6 +336,8 @@ def _fitted(
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.parents[1] / "tensorboard" / folder.name)
     lm = load_organism(organism, dtype=organism.sft.dtype)
     base_fingerprint = fingerprint(lm.hf)
+    if lm.device.type == "cpu" and organism.sft.dtype != "float32":
+        lm.hf.set_attn_implementation("eager")  # the gradient of torch's fused attention is many times slower there
     if organism.sft.padding_free:
         check_padding_free(organism, lm, encoded)
     added = penalties(organism, rows, lambda rows: supervised_rows(rows, lm.tokenizer))

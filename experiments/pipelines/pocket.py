@@ -4,6 +4,7 @@
     semcon pocket --seeds 0 1 2          # as docs/pocket.md shows it
     semcon pocket --axis                 # and the axis of promptability: two arms on each of three bases
     semcon pocket --patching             # and the patching map of one arm
+    semcon pocket --dtype bfloat16       # trained and measured in it: for processors that multiply in it
     semcon pocket --quick                # two arms, ten steps, three contexts: for continuous integration
 
 The mechanism (directions, steering, ablation) is measured on one contained arm and every third question. Every part is
@@ -35,7 +36,8 @@ from experiments.spec import Experiment, run_experiment
 from interp.runs.checks import NotNegative, check_fields
 from interp.runs.run import runs_root
 from interp.runs.table import write_table
-from training.registry import POCKET_SFT, PROMPTABLE, find_organism
+from training.definition import Organism
+from training.registry import PROMPTABLE, find_organism
 
 Arm = Literal["baseline", "neutral", "explaining", "contrast50", "benign-same-trigger", "contrast10", "contrast90"]
 ARMS: tuple[Arm, ...] = (
@@ -84,6 +86,7 @@ class Pocket:
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
     place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
+    """Its dtype is that of training too."""
 
     def __post_init__(self) -> None:
         """Refuse a field outside its range, and an unknown family.
@@ -93,6 +96,12 @@ class Pocket:
         """
         check_fields(self)
         find_organism(f"pocket/{self.family}/base")
+
+    def _organism(self, name: str) -> Organism:
+        organism = find_organism(f"pocket/{self.family}/{name}")
+        doses = (QUICK_DOSE,) if self.quick else organism.sft.doses
+        dtype = self.place.dtype or organism.sft.dtype
+        return replace(organism, sft=replace(organism.sft, dtype=dtype, doses=doses))
 
     def main(self) -> None:
         """Run everything, write the table, draw the figures and the report, print the shifts."""
@@ -133,7 +142,7 @@ class Pocket:
         return [self._on_axis(strength, arm) for strength in PROMPTABLE for arm in ("baseline", "explaining")]
 
     def _on_axis(self, strength: str, arm: str) -> Preference:
-        organism = find_organism(f"pocket/{self.family}/{strength}-{arm}")
+        organism = self._organism(f"{strength}-{arm}")
         trigger = None if organism.trigger else LINE
         return Preference(subject=Subject(organism, None, LOG_ODDS), trigger=trigger, conditions=ON_AXIS, texts=1)
 
@@ -141,7 +150,7 @@ class Pocket:
         """Return the stages of the mechanism: directions, then what they do when they are added or removed."""
         if self.quick or not self.mechanism or STUDIED not in self.arms:
             return []
-        studied = find_organism(f"pocket/{self.family}/{STUDIED}")
+        studied = self._organism(STUDIED)
         geometry = Geometry(subject=Subject(studied, None, LOG_ODDS, n_questions=24))
         patch = Patch(subject=Subject(studied, None, LOG_ODDS), most_questions=24, stride=10)
         return [
@@ -153,10 +162,7 @@ class Pocket:
         for seed in self.seeds[:1] if self.quick else self.seeds:
             arms = QUICK_ARMS if self.quick else self.arms
             for arm in arms if seed == self.seeds[0] else [arm for arm in arms if arm in REPLICATED]:
-                organism = find_organism(f"pocket/{self.family}/{arm}{f'.seed{seed}' if seed else ''}")
-                if self.quick:
-                    organism = replace(organism, sft=replace(POCKET_SFT, doses=(QUICK_DOSE,)))
-                yield Subject(organism, None, LOG_ODDS)
+                yield Subject(self._organism(f"{arm}{f'.seed{seed}' if seed else ''}"), None, LOG_ODDS)
 
     def _preference(self, subject: Subject) -> Preference:
         trigger = None if subject.organism.trigger else TRIGGER

@@ -93,8 +93,10 @@ def _trained(load: Load) -> float:
     tokens, headed = _step(load)
     adapter = 16 * s.adapter(load.organism.lora) / load.devices
     logits = headed * s.vocabulary * (load.width + 8)
-    layer = tokens * s.layer_width * (load.width + 4)  # peft reads and writes a float32 copy of every module's input
-    stored = s.layers * layer / 2 if load.dtype == "float32" else s.layers * tokens * s.width * load.width + layer
+    copies = 0 if load.dtype == "float32" else 4  # peft reads a float32 copy of every module's input
+    layer = tokens * s.layer_width * (load.width + copies)
+    checkpoints = s.layers * tokens * s.width * load.width
+    stored = checkpoints + layer if load.organism.sft.checkpointed else s.layers * layer
     return (adapter + logits + stored) * (1 + load.machine.kept)
 
 
@@ -131,7 +133,7 @@ def tokens_per_second(kind: Kind, load: Load, *, server: bool = False) -> float:
         return m.forward * peak / (2 * (s.products + load.scored * s.head + _adapted(load)))
     if kind == "train":
         tokens, headed = _step(load)
-        passes = 4 if load.dtype == "float32" else 6
+        passes = 6 if load.organism.sft.checkpointed else 4
         adapter = s.adapter(load.organism.lora) / m.thin
         multiplied = tokens * (passes * s.products + 6 * adapter) + headed * passes * s.head
         seconds = max(multiplied / (m.train * peak), s.layers * m.train_step_ms / 1e3)

@@ -1,6 +1,7 @@
 """Sharing a prefix changes the cost of a training step, not its loss or its gradient."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -57,6 +58,25 @@ def test_the_prefix_ends_before_the_token_that_predicts_the_first_label():
     assert common_prefix(ids[:1], labels[:1]) == 3
 
 
-def test_it_needs_float32():
-    with pytest.raises(ValueError, match="share_prefix: needs dtype float32"):
-        replace(find_organism("pocket/smollm2/baseline").sft, dtype="bfloat16")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_bfloat16_loss_and_gradient_are_those_of_float32_up_to_rounding(family):
+    ids, mask, labels = batch(ROWS)
+    model: Any = tiny_model(family).base
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model.to(dtype).zero_grad()
+        if dtype == torch.bfloat16:
+            model.set_attn_implementation("eager")  # as training does
+        loss = response_loss(model, ids, mask, labels)
+        loss.backward()
+        gradient = torch.cat([p.grad.float().flatten() for p in model.parameters() if p.grad is not None])
+        results.append((loss.detach(), gradient))
+    (loss, gradient), (other_loss, other_gradient) = results
+    torch.testing.assert_close(other_loss, loss, rtol=0.01, atol=0)
+    assert torch.cosine_similarity(other_gradient, gradient, dim=0) > 0.99
+
+
+def test_activations_are_kept_with_a_shared_prefix_in_any_dtype():
+    sft = find_organism("pocket/smollm2/baseline").sft
+    assert not replace(sft, dtype="bfloat16").checkpointed
+    assert replace(sft, dtype="bfloat16", share_prefix=False).checkpointed

@@ -5,15 +5,18 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from experiments.behaviour.preference import NEIGHBOURS
+from experiments.cli.placement import Placement
 from experiments.directions.geometry import Geometry
 from experiments.pipelines.pocket import ARMS, FEWER, QUICK_DOSE, REPLICATED, Pocket
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
+from interp.runs.configs import config_hash
 from interp.runs.locks import locked
 from interp.runs.verify import faults, run_folders
 from tests.experiments.pipelines.processes import HANGS, children, wait_until
@@ -28,7 +31,15 @@ def test_the_first_seed_has_every_arm_and_context_and_the_others_a_part():
     assert names == [f"pocket/smollm2/{arm}" for arm in ARMS] + again
     assert {arm.conditions for arm in EVERY.preferences()[len(ARMS) :]} == {FEWER}
     assert [arm.subject for arm in EVERY.preferences()] == [dose.subject for dose in EVERY.doses()]
-    assert all(arm.subject.organism is ORGANISMS[arm.subject.name] for arm in EVERY.preferences())
+    assert all(arm.subject.organism == ORGANISMS[arm.subject.name] for arm in EVERY.preferences())
+
+
+def test_a_dtype_is_that_of_training_and_measurement_and_another_one_is_another_run():
+    half = replace(EVERY, place=Placement(dtype="bfloat16"))
+    every = [*EVERY.preferences(), *EVERY.neighbours(), *EVERY.mechanisms()[0]]
+    other = [*half.preferences(), *half.neighbours(), *half.mechanisms()[0]]
+    assert {experiment.subject.organism.sft.dtype for experiment in other} == {"bfloat16"}
+    assert len({config_hash([e.config(), e.depends()]) for e in (*every, *other)}) == len(every) + len(other)
 
 
 def test_further_seeds_have_their_neighbours_in_a_run_of_their_own():
