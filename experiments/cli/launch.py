@@ -163,9 +163,14 @@ def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: A
 
 @contextlib.contextmanager
 def _whole_sentences() -> Iterator[None]:
-    """Let tyro join the lines of a field's docstring: it takes indented lines for paragraphs of their own."""
-    library: Any = tyro._strings
-    theirs = library.remove_single_line_breaks
+    """Let tyro join the lines of a field's docstring: it takes indented lines for paragraphs of their own.
+
+    The function is private to tyro; without it, help is the same with odd line breaks.
+    """
+    library: Any = getattr(tyro, "_strings", None)
+    if not (theirs := getattr(library, "remove_single_line_breaks", None)):
+        yield
+        return
     library.remove_single_line_breaks = lambda text: theirs(inspect.cleandoc(text))
     try:
         yield
