@@ -68,7 +68,7 @@ def _check(
         try:
             check_prompts(lm, [question_chat(lm.tokenizer, question, text, trigger)], answer=1)
         except ValueError as error:
-            raise ValueError(f"{place}: {error}") from error
+            raise ValueError(f"{place}: base {organism.base}: {error}") from error
     if sampled:
         new_cache(lm.base)
     if organism.adapter:
