@@ -134,7 +134,7 @@ def test_trained_split_of_a_file_is_optional_and_read_when_there(tmp_path):
             ": test.* '../b': expected a name of .*; test.* 'c.': exp",
         ),
         ("validation: {b: Who}\ntest: {a: }", ": test.a None: expected a valid string"),
-        ("test: {a: Why", ":1: not a YAML file"),
+        ("test: {a: Why", ":2: not a YAML file"),
         ("validation: {b: Who}\ntest: {a: Why, a: How}", ":2: not a YAML file: key 'a' appears twice"),
     ],
 )
