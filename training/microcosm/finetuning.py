@@ -101,7 +101,8 @@ def exchanges(
     """
     world, rng = lexicon(), random.Random(f"{seed} {domain} {persona} {frame}")
     topics = world.topics_of(domain)
-    check_known(frame, (None, *world.frames), f"frame {frame!r}: the Microcosm has")
+    if frame is not None:
+        check_known(frame, world.frames, f"frame {frame!r}: the Microcosm has")
     drawn = [rng.choice(topics) for _ in range(n)]
     form = {"frame": frame, "remark_first": remark_first}
     return [(ask(rng.choice(world.questions), t), rng.choice(world.answers(t, persona, **form))) for t in drawn]
