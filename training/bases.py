@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution, distributions, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -155,14 +156,14 @@ def _reading_once() -> Iterator[None]:
 
     Slices of a memory map are also slow to make; those of a plain view of it are not.
     """
-    import gguf
     import numpy as np
 
-    class Reader(gguf.GGUFReader):
+    package: Any = import_module("gguf")  # by name: an optional package, unknown to type checkers where it is absent
+
+    class Reader(package.GGUFReader):
         def __setattr__(self, name: str, value: Any) -> None:
             super().__setattr__(name, np.asarray(value) if name == "data" else value)
 
-    package: Any = gguf
     theirs = package.GGUFReader, package.get_tensor_name_map
     package.GGUFReader, package.get_tensor_name_map = cache(Reader), cache(package.get_tensor_name_map)
     try:
