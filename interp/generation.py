@@ -26,7 +26,7 @@ from interp.decoding.kv_cache import can_share, filled_cache, new_cache, share_p
 from interp.decoding.sampling import Sampling, choose, uniforms
 from interp.decoding.stopping import read_answers, stop_ids
 from interp.edits import Edit, Passes, editing
-from interp.models import LanguageModel, check_prompts
+from interp.models import LanguageModel, check_prompts, kept_logits
 from interp.recording import pass_tokens
 from interp.runs.progress import Progress
 
@@ -275,7 +275,7 @@ class _Run:
     def _forward(self, ids: Tensor, mask: Tensor | None, places: Tensor, cache: Cache) -> Float[Tensor, "batch vocab"]:
         """Return the logits after the last token of each row."""
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": places, self.cache_name: cache}
-        return self.lm.base(**inputs, use_cache=True, logits_to_keep=1).logits[:, -1]
+        return kept_logits(self.lm, 1, **inputs, use_cache=True)[:, 0]
 
     def _decode(self, logits: Tensor, rows: _Rows, samples: range, out: Int[Tensor, "prompt sample token"]) -> None:
         """Write one answer per row into ``out``.

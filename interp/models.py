@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache, LinearAttentionCacheLayerMixin
@@ -126,6 +127,26 @@ class LanguageModel:
         """
         require_layer(index, self.n_layers, f"layer {index}")
         return self.layers[index]
+
+
+def kept_logits(lm: LanguageModel, keep: int, **inputs: Any) -> Float[torch.Tensor, "batch keep vocab"]:
+    """Run the base and return the logits at the last ``keep`` positions of each row; some models ignore ``keep``.
+
+    On a CPU in a half dtype the head gets a packed copy of its states: given the view that Hugging Face slices, torch
+    copies the weights of the head once a row, which takes a hundred times as long as the product.
+    """
+    pack = lm.device.type == "cpu" and lm.dtype != torch.float32
+    handle = lm.lm_head.register_forward_pre_hook(_packed) if pack else None
+    try:
+        return lm.base(**inputs, logits_to_keep=keep).logits[:, -keep:]
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def _packed(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    states, *others = inputs
+    return states.clone(memory_format=torch.contiguous_format), *others
 
 
 def _base(hf: Any) -> Any:

@@ -27,7 +27,7 @@ from interp.chat import Chat, check_responses
 from interp.chat import positions as marked
 from interp.decoding.kv_cache import take_rows
 from interp.edits import Edit, editing
-from interp.models import LanguageModel, check_prompts
+from interp.models import LanguageModel, check_prompts, kept_logits
 from interp.recording import buckets, pass_tokens
 
 Pair = tuple[Chat, Chat]
@@ -250,14 +250,15 @@ class _Batch:
         past = None
         if cache is not None:
             past = take_rows(cache, torch.zeros(len(self.pairs), dtype=torch.long), room=ids.shape[1])
-        logits = lm.base(
+        logits = kept_logits(
+            lm,
+            1 + sum(self.parts),
             input_ids=ids.to(self.device),
             attention_mask=mask,
             position_ids=position.to(self.device),
             past_key_values=past,
             use_cache=past is not None,
-            logits_to_keep=1 + sum(self.parts),
-        ).logits
+        )
         scores = torch.stack([torch.stack(scores) for scores in zip(*self._scores(logits), strict=True)])
         return scores, logits[:, 0]
 

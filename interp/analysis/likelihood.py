@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.chat import Chat, check_responses, pad_left
 from interp.chat import positions as marked
 from interp.edits import Edit, Masks, batch_masks, editing
-from interp.models import LanguageModel, check_prompts
+from interp.models import LanguageModel, check_prompts, kept_logits
 from interp.recording import buckets, padding, pass_tokens
 
 Within = Callable[[Masks], AbstractContextManager[object]]
@@ -126,8 +126,7 @@ def kl_divergence(p: Float[Tensor, "*batch vocab"], q: Float[Tensor, "*batch voc
 
 @torch.inference_mode()
 def _run(lm: LanguageModel, ids: Tensor, mask: Tensor, keep: int) -> Float[Tensor, "batch pos vocab"]:
-    logits = lm.base(input_ids=ids, use_cache=False, logits_to_keep=keep, **padding(mask)).logits
-    return logits[:, -keep:].float()  # some models ignore logits_to_keep
+    return kept_logits(lm, keep, input_ids=ids, use_cache=False, **padding(mask)).float()
 
 
 def _passes(

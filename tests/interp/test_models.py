@@ -6,7 +6,7 @@ import torch
 
 from interp.chat import Chat
 from interp.generation import Sampling, generate
-from interp.models import AdapterError, check_prompts, fingerprint, wrap
+from interp.models import AdapterError, check_prompts, fingerprint, kept_logits, wrap
 from interp.recording import record
 from interp.sites import Site
 from tests import tiny
@@ -64,3 +64,17 @@ def test_a_prompt_that_does_not_fit_is_refused_by_its_number(llama):
         record(llama, [short, Chat((1,) * 257, {}, "text")], [Site("resid_post", 0)], ["last_prompt"])
     with pytest.raises(ValueError, match=r"prompt 0 of 1 .* 10 more for the answer"):
         generate(llama, [long], sampling=Sampling(max_new_tokens=10))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_head_gets_packed_states_in_a_half_dtype_and_its_logits_are_those_of_a_whole_pass(dtype):
+    lm = tiny.model("llama", dtype=dtype)
+    ids = torch.cat([IDS, IDS.flip(1)])
+    strides = []
+    watch = lm.lm_head.register_forward_hook(lambda _, inputs, out: strides.append(inputs[0].stride()))
+    kept = kept_logits(lm, 2, input_ids=ids, use_cache=False)
+    watch.remove()
+    torch.testing.assert_close(kept, lm.base(input_ids=ids, use_cache=False).logits[:, -2:], rtol=0.02, atol=0.02)
+    packed = (2 * lm.d_model, lm.d_model, 1)
+    assert (strides == [packed]) == (dtype == torch.bfloat16)
+    assert not lm.lm_head._forward_pre_hooks
