@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 _RETRIED = {408, 409, 425, 429}  # and all of 500 and above
+_COUNTS = ("prompt_tokens", "completion_tokens")
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 OPENAI = "api.openai.com"
 _LONGEST_WAIT = 600.0  # seconds; a server that asks for more is reported
@@ -145,7 +146,7 @@ class ChatClient:
         """
         try:
             reply = self._http.get(f"{self.base_url.rstrip('/')}/models", headers=self._headers())
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self.failure("", str(error) or type(error).__name__) from None
         data = _json(reply)
         listed = data.get("data") if isinstance(data, dict) else None
@@ -161,11 +162,11 @@ class ChatClient:
         self.usage.add(requests=1, repeated=int(attempt > 0))
         try:
             reply = self._post(request)
-            if reply.status_code == 400 and "max_tokens" in request and "max_completion_tokens" in reply.text:
+            if reply.status_code == 400 and "max_tokens" in request and "max_completion_tokens" in _body(reply):
                 self._renamed.add("max_tokens")  # newer models of some servers know the limit by this name only
                 self.usage.add(requests=1, repeated=1)
                 reply = self._post(request)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:  # also of a body that is not compressed as its header says
             return _Trouble(str(error) or type(error).__name__)
         return self._read(reply)
 
@@ -189,9 +190,9 @@ class ChatClient:
             return _Trouble(f"HTTP {reply.status_code}: it redirects elsewhere, which is not followed", again=False)
         if not reply.is_success or error:
             return _refusal(reply, error)
-        usage = (data.get("usage") if isinstance(data, dict) else None) or {}
-        counts = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")} if usage else {}
-        self.usage.add(**{name: n for name, n in counts.items() if isinstance(n, int)})
+        usage = data.get("usage") if isinstance(data, dict) else None
+        counts = {name: usage.get(name) for name in _COUNTS} if isinstance(usage, dict) else {}
+        self.usage.add(**{name: n for name, n in counts.items() if type(n) is int and n > 0})
         try:
             choice = data["choices"][0]
             if self.path == "completions":
@@ -215,6 +216,10 @@ def _text(value: Any) -> str:
     return value
 
 
+def _body(reply: httpx.Response) -> str:
+    return reply.content.decode(errors="replace")  # httpx's own text fails where a header names an odd character set
+
+
 def _json(reply: httpx.Response) -> Any:
     try:
         return json.loads(reply.content)
@@ -224,11 +229,11 @@ def _json(reply: httpx.Response) -> Any:
 
 def _refusal(reply: httpx.Response, error: Any) -> Mapping[str, Any] | _Trouble:
     """Return what an HTTP error, or an error in a reply of status 200, means."""
-    details = error if isinstance(error, dict) else {"message": error or reply.text or reply.reason_phrase}
+    details = error if isinstance(error, dict) else {"message": error or _body(reply) or reply.reason_phrase}
     code = str(details.get("code") or "")
-    if "content_filter" in (code, str(details.get("type") or "")) or "content management policy" in reply.text:
+    if "content_filter" in (code, str(details.get("type") or "")) or "content management policy" in _body(reply):
         return {"finish_reason": "content_filter", "message": {"content": None}}
-    status = reply.status_code if not reply.is_success else int(code) if code.isdigit() else 500
+    status = reply.status_code if not reply.is_success else int(code) if re.fullmatch("[0-9]{3}", code) else 500
     reason = f"HTTP {status}: {details.get('message') or code or reply.reason_phrase}"
     wait = _seconds(reply.headers.get("Retry-After", ""))
     if wait > _LONGEST_WAIT:
@@ -268,7 +273,8 @@ def checked_address(base_url: str) -> httpx.URL:
     try:
         address = httpx.URL(base_url)
     except (httpx.InvalidURL, ValueError) as error:
-        raise ValueError("base_url of the server: not an address") from error
+        shown = "of the server" if {"@", "?", "#"} & {*base_url} else repr(base_url)
+        raise ValueError(f"base_url {shown}: not an address") from error
     if address.userinfo or address.query or address.fragment:
         raise ValueError(
             f"base_url of the server at {address.host or 'no host'}: has credentials, a query or a fragment; name the "

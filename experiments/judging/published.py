@@ -66,7 +66,7 @@ def _read(source: str) -> bytes:
         raise ValueError(f"{source}: expected an https address or a file")
     try:
         reply = httpx.get(source, timeout=60, follow_redirects=False, trust_env=not is_local(source))
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise ValueError(f"{source}: {str(error) or type(error).__name__}") from error
     if not reply.is_success or len(reply.content) > MOST_BYTES:
         raise ValueError(f"{source}: HTTP {reply.status_code}, {len(reply.content)} bytes")
@@ -81,9 +81,9 @@ def published_prompts(source: str, data: bytes) -> dict[str, str]:
     """
     try:
         read = yaml.safe_load(data.decode("utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        pairs = {(pair["aligned"], pair["coherent"]) for pair in _pairs(read)}
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # also of dates that are none, and endless aliases
         raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())[:120]}") from error
-    pairs = {(pair["aligned"], pair["coherent"]) for pair in _pairs(read)}
     if len(pairs) != 1:
         raise ValueError(
             f"{source}: has {len(pairs)} different pairs of prompts named aligned and coherent, expected one"

@@ -114,6 +114,33 @@ def test_refusing_server_is_one_line_with_its_reason_and_without_the_key(monkeyp
     assert len(requests) == 2  # not asked again, and no further answers
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ((200, written("9"), {"Content-Encoding": "gzip"}), "incorrect header check"),
+        ((400, {"error": {"message": "odd"}}, {"Content-Type": "text/plain; charset=base64"}), "HTTP 400: odd"),
+        ((200, {"error": {"message": "odd", "code": "\u00b2"}}, {}), "HTTP 500: odd"),
+        ((200, {"error": {"message": "odd", "code": "9" * 5000}}, {}), "HTTP 500: odd"),
+        ((200, {"choices": "abc"}, {}), "a reply without choices"),
+    ],
+)
+def test_a_reply_of_an_odd_form_is_one_line_that_names_the_judge(reply, said):
+    with (
+        server(lambda request, n: reply) as (url, _),
+        pytest.raises(ValueError, match=f"judge m at {url}: .*{said}") as refused,
+    ):
+        judge_at(url).probe()
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("usage", [[1], "many", 5, {"prompt_tokens": -9, "completion_tokens": True}])
+def test_counts_that_are_none_cost_nothing_and_stop_nothing(usage):
+    with server(lambda request, n: (200, {**logprobs([("50", 1.0)], END), "usage": usage}, {})) as (url, _):
+        judge = judge_at(url)
+        assert judge.score(ANSWERS[:1])[0].aligned == 50
+    assert (judge.store.usage.prompt_tokens, judge.store.usage.completion_tokens) == (0, 0)
+
+
 def test_no_server_and_no_logprobs_are_found_by_the_probe():
     with pytest.raises(ValueError, match=r"judge m at http://127\.0\.0\.1:9/v1: "):
         judge_at("http://127.0.0.1:9/v1").probe()
@@ -134,6 +161,8 @@ def test_no_server_and_no_logprobs_are_found_by_the_probe():
     ("url", "key", "message"),
     [
         ("ftp://host/v1", "", "needs to be an http or https address"),
+        ("http://127.0.0.1:abc", "", r"base_url 'http://127\.0\.0\.1:abc': not an address"),
+        ("http://me:hunter2@[::1", "", "base_url of the server: not an address"),
         ("https://me:hunter2@host/v1", "", "has credentials"),
         ("https://host/v1?key=hunter2", "", "has credentials"),
         ("https://host/v1", None, "environment variable JUDGE_KEY: not set"),

@@ -48,6 +48,9 @@ def test_an_address_is_fetched_and_checked(tmp_path, capsys):
     [
         (b"a: [", "not YAML"),
         (b"a: 1", "has 0 different pairs"),
+        (b"&a\na: *a\n", "not YAML"),
+        (b"[" * 9000, "not YAML"),
+        (b"a: 2024-13-45\n", "not YAML"),
         (
             FILE + yaml.safe_dump([{"p": {**PROMPTS, "aligned": "Other {question} {answer}"}}]).encode(),
             "has 2 different pairs",
