@@ -10,16 +10,19 @@ random one, one orthogonal to it) are in this module too.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from jaxtyping import Float, Float64
-from safetensors import safe_open
+from pydantic import AfterValidator
 from safetensors.torch import save
 from torch import Tensor
 
 from interp.runs.files import atomic_write_bytes
+from interp.runs.reading import json_value, refuse
+from interp.runs.tensors import read_tensors
 from interp.sites import Site
 
 
@@ -195,7 +198,18 @@ def project(h: Float[Tensor, "*batch d_model"], direction: Float[Tensor, " d_mod
 
 
 _ABOUT = "directions"
-_FIELDS = ("method", "positive", "negative", "n_positive", "n_negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Provenance:
+    """What a file of directions says of each beside its vector."""
+
+    site: Annotated[str, AfterValidator(Site.parse)]
+    method: str
+    positive: str
+    negative: str
+    n_positive: int
+    n_negative: int
 
 
 def save_directions(path: Path | str, directions: Mapping[str, Direction]) -> None:
@@ -204,13 +218,24 @@ def save_directions(path: Path | str, directions: Mapping[str, Direction]) -> No
     The metadata have one entry, because the library writes several in another order each time.
     """
     tensors = {name: d.vector.detach().float().cpu().contiguous() for name, d in directions.items()}
-    about = {name: {"site": str(d.site)} | {f: getattr(d, f) for f in _FIELDS} for name, d in directions.items()}
+    about = {
+        name: {f.name: getattr(d, f.name) for f in fields(_Provenance)} | {"site": str(d.site)}
+        for name, d in directions.items()
+    }
     atomic_write_bytes(Path(path), save(tensors, {_ABOUT: json.dumps(about, sort_keys=True)}))
 
 
 def load_directions(path: Path | str) -> dict[str, Direction]:
-    """Read what ``save_directions`` wrote, sorted by name."""
-    with safe_open(str(path), "pt") as file:
-        metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-        about = metadata.get(_ABOUT, metadata)  # files of earlier versions have one entry per direction
-        return {n: Direction(file.get_tensor(n), Site.parse(a.pop("site")), **a) for n, a in sorted(about.items())}
+    """Read what ``save_directions`` wrote, sorted by name.
+
+    Raises:
+        OSError: If there is no such file.
+        ValueError: If what it says of its directions is wrong, or one lacks its vector; names the file.
+    """
+    metadata, tensors = read_tensors(path, "file of directions")
+    earlier = ",".join(f"{json.dumps(name)}:{text}" for name, text in metadata.items())  # one entry per direction
+    about, faults = json_value(metadata.get(_ABOUT, f"{{{earlier}}}"), dict[str, _Provenance])
+    faults += [f"{name}: no vector of that name" for name in about or () if getattr(tensors.get(name), "ndim", 0) != 1]
+    if faults:
+        refuse(path, ["no file of directions", *faults])
+    return {name: Direction(tensors[name], **vars(a)) for name, a in sorted(about.items())}

@@ -5,25 +5,50 @@
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import MinLen
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from pydantic import AfterValidator
 from safetensors.torch import save
 from torch import Tensor
 
-from interp.runs.checks import check_known
+from interp.runs.checks import NotNegative, Share, check_known
 from interp.runs.files import atomic_write_bytes
+from interp.runs.reading import Text, json_value, refuse, validated
+from interp.runs.tensors import read_tensors
 from interp.sites import Site
 from probes.probe import Activations, Probe
 
-_ABOUT = "probe"
+_ABOUT, _KIND = "probe", "probe that `semcon probe` saved"
 _TENSORS = ("weight", "bias", "mean", "scale")
-_NEEDED = ("sites", "position", "classes", "label", "model")
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("expected each once")
+    return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """What a file says of its probe, as far as it is read."""
+
+    sites: Annotated[tuple[Annotated[str, AfterValidator(Site.parse)], ...], MinLen(1)]
+    position: Text
+    classes: Annotated[tuple[str, ...], MinLen(2), AfterValidator(_distinct)]
+    label: Text
+    model: Text
+    adapter: Text | None = None
+    adapter_on: bool = True
+    template_options: dict[str, Any] = field(default_factory=dict)
+    n: NotNegative = 0
+    auroc: tuple[Share, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,25 +111,28 @@ def load_probe(path: Path | str) -> SavedProbe:
         OSError: If there is no such file.
         ValueError: If it is no probe, or its parts do not fit each other.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(str(path), "pt") as file:
-            about = json.loads((file.metadata() or {})[_ABOUT])
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: no probe that `semcon probe` saved ({error})") from error
-    if missing := [name for name in _NEEDED if name not in about]:
-        raise ValueError(f"{path}: a probe without {missing[0]!r}")
-    weight, layers = tensors["weight"], len(about["sites"])
-    sides = 1 if len(about["classes"]) == 2 else len(about["classes"])
-    if weight.ndim != 3 or weight.shape[:2] != (layers, sides) or not all(t.isfinite().all() for t in tensors.values()):
-        raise ValueError(
-            f"{path}: weights of shape {tuple(weight.shape)}, or not finite: expected {layers} x {sides} x width"
-        )
-    if any(t.shape != weight.shape[: t.ndim] for t in tensors.values()) or not bool((tensors["scale"] > 0).all()):
-        raise ValueError(f"{path}: its parts differ in shape, or a scale is not positive")
+    metadata, tensors = read_tensors(path, _KIND)
+    about, faults = json_value(metadata.get(_ABOUT, ""), dict[str, Any])
+    stated = {f.name: about[f.name] for f in fields(_About) if f.name in about} if about else {}
+    known, wrong = validated(_About, stated)
+    faults += [*(wrong if not faults else ()), *(f"no tensor {name!r}" for name in _TENSORS if name not in tensors)]
+    if faults or (faults := list(_misfits(known, tensors))):
+        refuse(path, [f"no {_KIND}", *faults])
     return SavedProbe(Probe(*(tensors[name] for name in _TENSORS)), about)
+
+
+def _misfits(about: _About, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield what does not fit in a saved probe."""
+    weight, layers = tensors["weight"], len(about.sites)
+    sides = 1 if len(about.classes) == 2 else len(about.classes)
+    if weight.ndim != 3 or weight.shape[:2] != (layers, sides):
+        yield f"weights of shape {tuple(weight.shape)}: expected {layers} x {sides} x width"
+    if any(t.shape != weight.shape[: t.ndim] for t in tensors.values()):
+        yield "its parts differ in shape"
+    if not all(t.isfinite().all() for t in tensors.values()) or not bool((tensors["scale"] > 0).all()):
+        yield "a value is not finite, or a scale is not positive"
+    if about.auroc and len(about.auroc) != layers:
+        yield f"auroc has {len(about.auroc)} values for {layers} sites"
 
 
 def fit_final(X: Activations, y: Tensor, fit: Any) -> Probe:

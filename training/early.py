@@ -6,13 +6,14 @@ are converted when they are loaded, whether its weights are finite and those tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
 from interp.adapters import adapter_folder
 from interp.chat import question_chat
+from interp.cli.prompts import Prompt, encode_prompts
 from interp.decoding.kv_cache import new_cache
 from interp.early.adapter_files import check_adapter
 from interp.early.base_files import open_base
@@ -85,6 +86,16 @@ def _check(
 def known_outline(organism: Organism) -> LanguageModel | None:
     """Return an organism's base without weights; None where ``check_model`` does not look at it."""
     return None if is_shipped(organism) or is_made(organism.base) else _outline(organism)
+
+
+def check_prompt_file(organism: Organism, prompts: Iterable[Prompt]) -> None:
+    """Refuse prompts of a file that the base's template cannot render, or that are longer than its context.
+
+    Raises:
+        ValueError: If there is one; names its line.
+    """
+    if not is_made(organism.base):
+        encode_prompts(_outline(organism), prompts)
 
 
 def _outline(organism: Organism) -> LanguageModel:

@@ -20,14 +20,16 @@ import tyro
 from experiments.answers.subject import TemplateOptions
 from experiments.model import Model, chosen_organism
 from experiments.probing.label_probe import digest_of, read
-from experiments.probing.labelled import LabelledFile, check_name, check_position, read_labelled
+from experiments.probing.labelled import LabelledFile, check_name, read_labelled
 from experiments.probing.scored import score_cells
 from experiments.spec import Experiment, Step
+from interp.cli.prompts import check_position
 from interp.runs.checks import Seed
 from interp.runs.files import atomic_write_text, csv_text
 from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.triggers import Trigger
+from training.own_files import base_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,13 +102,25 @@ class AppliedProbe(Experiment):
         for kind, entry in (("label", self.target), ("group", self.group)):
             check_name(kind, entry)
         self.subject.check()
-        check_position(self.saved.about["position"], self.file.rows)
+        config = base_config(self.subject.organism)
+        self._check_shape(config.get("num_hidden_layers"), config.get("hidden_size"))
+        check_position(self.saved.about["position"], self.file.prompts)
         if self.target is not None and not any(self._unseen()):
             raise ValueError(f"{self.data}: the probe was trained on every group in it; an AUROC needs others")
 
+    def _check_shape(self, n_layers: int | None, d_model: int | None) -> None:
+        """Refuse a model of another width, or without a layer that the probe reads; None where that is unknown."""
+        width, last = self.saved.d_model, max(site.layer for site in self.saved.sites)
+        if d_model not in (None, width) or (n_layers is not None and n_layers <= last):
+            has = f"{self.subject.label()} has {n_layers} of {d_model}"
+            raise ValueError(f"{self.apply}: reads {width} wide layers up to {last}; {has}")
+
     def check_models(self, *triggers: Trigger) -> None:
-        """Refuse a model that loading would refuse, as far as can be told without weights."""
+        """Refuse a model that loading would refuse, and prompts that its template or context would."""
+        from training.early import check_prompt_file
+
         self.subject.check_models(*triggers)
+        check_prompt_file(self.subject.organism, self.file.prompts)
 
     def _unseen(self) -> list[bool]:
         known = set(self.saved.about.get("groups", ()))
@@ -120,11 +134,7 @@ class AppliedProbe(Experiment):
         from interp.adapters import active_adapter
 
         lm = self.subject.load()
-        if (lm.d_model, max(s.layer for s in self.saved.sites) < lm.n_layers) != (self.saved.d_model, True):
-            raise ValueError(
-                f"{self.apply}: reads {self.saved.d_model} wide layers up to {max(s.layer for s in self.saved.sites)}; "
-                f"{self.subject.label()} has {lm.n_layers} of {lm.d_model}"
-            )
+        self._check_shape(lm.n_layers, lm.d_model)
         with active_adapter(lm, self.subject.active):
             X, _ = read(lm, self.file, self.saved.sites, self.saved.about["position"])
         scores = self.saved.scores(X)
@@ -140,7 +150,7 @@ class AppliedProbe(Experiment):
         names = classes[1:] if len(classes) == 2 else classes
         lines = [
             {
-                "row": row.where.rpartition(":")[2],
+                "row": row.prompt.where.rpartition(":")[2],
                 "group": row.group,
                 "label": row.label,
                 "new_group": new,

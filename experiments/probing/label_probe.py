@@ -28,14 +28,16 @@ import tyro
 from annotated_types import Ge, Le
 
 from experiments.model import AnyModel
-from experiments.probing.labelled import LabelledFile, check_name, check_position, read_labelled
+from experiments.probing.labelled import LabelledFile, check_name, read_labelled
 from experiments.probing.scored import FITS, PERMUTATIONS, FitName, Probes, find_fit, score_cells
 from experiments.spec import Experiment, Step
+from interp.cli.prompts import check_position, encode_prompts
 from interp.runs.checks import NotNegative, Seed
 from interp.runs.reading import normalised
 from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.sites import Site, require_layer
+from interp.triggers import Trigger
 from training.own_files import base_config
 
 if TYPE_CHECKING:
@@ -123,12 +125,20 @@ class LabelProbe(Experiment):
             raise ValueError(
                 f"{self.data}: label {self.target!r} is {self.file.classes[0]!r} in every row; two are needed"
             )
-        check_position(self.position, self.file.rows)
+        check_position(self.position, self.file.prompts)
         self._check_folds()
         if self.second:
-            check_position(self.position, self.second.rows)
+            check_position(self.position, self.second.prompts)
             if lacking := [name for name in self.file.classes if name not in {r.label for r in self.second.rows}]:
                 raise ValueError(f"{self.transfer}: no row with {self.target} {lacking[0]!r}")
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse a model that loading would refuse, and prompts that its template or context would."""
+        from training.early import check_prompt_file
+
+        super().check_models(*triggers)
+        for file in (self.file, self.second):
+            check_prompt_file(self.model.organism, file.prompts if file else ())
 
     def _check_folds(self) -> None:
         """Refuse groups that leave a fold without rows of a class."""
@@ -247,16 +257,9 @@ def read(lm: LanguageModel, file: LabelledFile, sites: Sequence[Site], position:
     """Return the activations of every row, [layer, row, d_model], and the rows as chats."""
     import torch
 
-    from interp.chat import encode_chat
     from interp.recording import record
 
-    chats: list[Chat] = []
-    for row in file.rows:
-        prompt = row.prompt
-        try:
-            chats.append(encode_chat(lm.tokenizer, prompt.messages, response=prompt.response, marks=prompt.marks))
-        except ValueError as error:
-            raise ValueError(f"{row.where}: {error}") from error
+    chats = encode_prompts(lm, file.prompts)
     recording = record(lm, chats, sites, [position])
     return torch.stack([recording.at(site, position) for site in sites]), chats
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,12 @@ from interp.runs.reading import read_csv, read_jsonl, refuse
 
 MOST_CLASSES = 30
 _WORD = re.compile(r"[\w .,+()'-]{1,80}")
-_POSITIONS = re.compile(r"all|prompt|question|system|last_prompt|answer|response|response_mean|response\[\d+\]")
 
 
 @dataclass(frozen=True)
 class LabelledPrompt:
     """A row of a file: its prompt, its label, and what it shares with other rows."""
 
-    where: str
     prompt: Prompt
     label: str
     """Its class; empty where no label was asked for."""
@@ -49,6 +47,11 @@ class LabelledFile:
     def numbers(self) -> list[int]:
         """The class of each row as a number."""
         return [self.classes.index(row.label) for row in self.rows]
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        """The prompt of each row."""
+        return [row.prompt for row in self.rows]
 
     @property
     def groups(self) -> list[str]:
@@ -106,9 +109,8 @@ def _raw_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 def _row(
     where: str, row: Mapping[str, Any], label: str | None, group: str | None, phrasing: str | None
 ) -> LabelledPrompt:
-    prompt = prompt_of(_with_messages(row))
+    prompt = replace(prompt_of(_with_messages(row)), where=where)
     return LabelledPrompt(
-        where,
         prompt,
         "" if label is None else _word(row, label),
         prompt.messages[-1]["content"] if group is None else _value(row, group),
@@ -152,19 +154,3 @@ def check_name(kind: str, name: str | None) -> None:
     """
     if name is not None and not _WORD.fullmatch(name):
         raise ValueError(f"{kind} {name!r:.60}: expected the name of an entry, of letters, digits and spaces")
-
-
-def check_position(position: str, rows: Sequence[LabelledPrompt]) -> None:
-    """Refuse a position that some row does not have.
-
-    Raises:
-        ValueError: Names the position and the row.
-    """
-    for row in rows:
-        if not (_POSITIONS.fullmatch(position) or position in row.prompt.marks):
-            known = "last_prompt, question, prompt, system, all, answer, response_mean, response[0]"
-            raise ValueError(f"position {position!r}: {row.where} has no such part; it has {known} and its marks")
-        if position.startswith("response") and not row.prompt.response:
-            raise ValueError(f"position {position!r}: {row.where} has no response to read")
-        if position == "system" and row.prompt.messages[0]["role"] != "system":
-            raise ValueError(f"position {position!r}: {row.where} has no system message")

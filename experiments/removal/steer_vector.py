@@ -17,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, MinLen
 
 from experiments.answers.outcome import Outcome, measured, summaries
 from experiments.answers.subject import LOG_ODDS, Subject, TemplateOptions
@@ -33,11 +33,12 @@ from experiments.removal.benign import greedy_answers, loss_rows
 from experiments.removal.steer import loss_estimates, turns
 from experiments.removal.vector import Source
 from experiments.spec import Experiment, Step
-from interp.cli.prompts import read_prompts
+from interp.cli.prompts import Prompt, encode_prompts, read_prompts
 from interp.runs.checks import AtLeastOne, NotNegative, Seed
 from interp.runs.files import atomic_write_text
 from interp.runs.run import Run
 from interp.runs.table import Row
+from interp.triggers import Trigger
 from training.own_files import base_config
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class SteerVector(Experiment):
     source: Annotated[Source, tyro.conf.arg(name="")] = Source()  # noqa: RUF009
     positions: str = "answer"
     """Where it is added: answer (last prompt token and every answer token), last_prompt, all."""
-    alphas: tuple[Annotated[float, Ge(-1000), Le(1000)], ...] = (0.0, 0.1, 0.2, 0.4)
+    alphas: Annotated[tuple[Annotated[float, Ge(-1000), Le(1000)], ...], MinLen(1)] = (0.0, 0.1, 0.2, 0.4)
     """Doses, in mean residual norms; negative ones subtract."""
     controls: Annotated[int, Ge(1), Le(3)] = 1
     """Random directions of the same norm."""
@@ -124,9 +125,21 @@ class SteerVector(Experiment):
         self.source.check_width(config.get("hidden_size"))
         if self.positions not in ("answer", "last_prompt", "all"):
             raise ValueError(f"positions {self.positions!r}: expected answer, last_prompt or all")
-        for prompt in read_prompts(self.benign) if self.benign else ():
-            if prompt.response is None:
+        for prompt in self._given or ():
+            if not prompt.response:
                 raise ValueError(f"{prompt.where}: a benign prompt without an answer")
+
+    def check_models(self, *triggers: Trigger) -> None:
+        """Refuse a model that loading would refuse, and prompts that its template or context would."""
+        from training.early import check_prompt_file
+
+        super().check_models(*triggers)
+        check_prompt_file(self.subject.organism, [*self.source.prompts(), *(self._given or ())])
+
+    @cached_property
+    def _given(self) -> list[Prompt] | None:
+        """The benign prompts of a file."""
+        return read_prompts(self.benign) if self.benign else None
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return one step per direction and dose for the outcome and one for the loss, and one for the answers."""
@@ -172,12 +185,12 @@ class SteerVector(Experiment):
         return [add(site, chosen, coefficient=alpha * norm, positions=self.positions)] if alpha else []
 
     def _benign(self, outcome: Outcome) -> list[tuple[str, Chat]]:
-        from interp.chat import encode_chat, question_chat
+        from interp.chat import question_chat
 
         tokenizer = outcome.lm.tokenizer
-        if self.benign:
-            read = read_prompts(self.benign)
-            return [(p.messages[-1]["content"], encode_chat(tokenizer, p.messages, response=p.response)) for p in read]
+        if self._given:
+            chats = encode_prompts(outcome.lm, self._given)
+            return [(p.messages[-1]["content"], chat) for p, chat in zip(self._given, chats, strict=True)]
         answers = greedy_answers(outcome)
         if not answers:
             raise ValueError("benign loss: the model answers nothing; name prompts with answers with --benign")

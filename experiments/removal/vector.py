@@ -5,22 +5,22 @@ Exactly one of these. Everything that can be read without the model is checked w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from os.path import realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from interp.cli.prompts import Prompt, read_prompts
+from interp.cli.prompts import Prompt, check_position, encode_prompts, read_prompts
 from interp.runs.checks import NotNegative
 from interp.sites import Site, require_layer
 from interp.triggers import Trigger
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from interp.directions import Direction
     from interp.models import LanguageModel
     from probes import SavedProbe
@@ -91,18 +91,36 @@ class Source:
                 "name one direction: --positive FILE and --negative FILE, --probe FILE, or --direction FILE; that of "
                 "an organism is added by `semcon steer --organism`"
             )
+        for option, value, owner in (
+            ("class", self.target, "probe"),
+            ("direction-name", self.direction_name, "direction"),
+        ):
+            if value is not None and getattr(self, owner) is None:
+                raise ValueError(f"--{option} {value}: needs --{owner}")
         Site(self.site, self.layer or 0)
-        if self.positive and self.negative and realpath(self.positive) == realpath(self.negative):
-            raise ValueError(f"--negative {self.negative}: the same file as --positive")
-        _ = self._sides, self._probe
-        if self.direction:
-            self._stored()
+        if self.positive and self.negative:
+            sides = [{(tuple(m["content"] for m in p.messages), p.response) for p in side} for side in self._sides]
+            if sides[0] == sides[1]:
+                raise ValueError(f"--negative {self.negative}: has the same prompts as --positive {self.positive}")
+            for side in self._sides:
+                check_position(self.read, side)
+        elif (vector := self._vector()) is not None:
+            from interp.directions import norms
 
-    def width(self) -> int | None:
-        """Return the width of a stored direction or probe; None of prompts."""
-        if self._probe:
-            return self._probe.d_model
-        return len(self._stored()[1].vector) if self.direction else None
+            try:
+                norms(vector)
+            except ValueError as error:
+                raise ValueError(f"{self.probe or self.direction}: {error}") from error
+
+    def prompts(self) -> list[Prompt]:
+        """Return the prompts of both sides."""
+        return [prompt for side in self._sides for prompt in side]
+
+    def _vector(self) -> Tensor | None:
+        """Return the weight of the probe, or the stored direction; None of prompts."""
+        if self._probe and (site := self._site(None)):
+            return self._probe.direction(site, self.target)
+        return self._stored().vector if self.direction else None
 
     def check_width(self, d_model: int | None) -> None:
         """Refuse a stored direction or probe of another width than the model's, where that is known.
@@ -110,8 +128,11 @@ class Source:
         Raises:
             ValueError: If it is.
         """
-        if None not in (width := self.width(), d_model) and width != d_model:
-            raise ValueError(f"{self.label()}: a direction of width {width}; the model's is {d_model}")
+        vector = self._vector()
+        if vector is not None and d_model is not None and len(vector) != d_model:
+            raise ValueError(
+                f"{self.probe or self.direction}: a direction of width {len(vector)}; the model's is {d_model}"
+            )
 
     def at(self, n_layers: int | None) -> Site | None:
         """Return where it is added, as far as it is known without the model.
@@ -132,7 +153,7 @@ class Source:
             self._probe.direction(chosen, self.target)
             return chosen
         if self.direction and self.layer is None:
-            return self._stored()[1].site
+            return self._stored().site
         if self.layer is not None:
             return Site(self.site, self.layer)
         return None if n_layers is None else Site(self.site, n_layers // 2)
@@ -155,27 +176,15 @@ class Source:
             vector = self._probe.direction(site, self.target)
             return Direction(vector, site, "probe", name, others, int(self._probe.about.get("n", 0)), 0)
         if self.direction:
-            stored = self._stored()[1]
-            return Direction(
-                stored.vector,
-                site,
-                stored.method,
-                stored.positive,
-                stored.negative,
-                stored.n_positive,
-                stored.n_negative,
-            )
+            return replace(self._stored(), site=site)
         return self._contrast(lm, site)
 
     def _contrast(self, lm: LanguageModel, site: Site) -> Direction:
-        from interp.chat import encode_chat
         from interp.directions import Direction, difference_in_means
         from interp.recording import record
 
-        sides = []
-        for prompts in self._sides:
-            chats = [encode_chat(lm.tokenizer, p.messages, response=p.response, marks=p.marks) for p in prompts]
-            sides.append(record(lm, chats, [site], [self.read]).at(site, self.read))
+        chats = [encode_prompts(lm, prompts) for prompts in self._sides]
+        sides = [record(lm, side, [site], [self.read]).at(site, self.read) for side in chats]
         vector, counts = difference_in_means(*sides), [len(side) for side in sides]
         return Direction(
             vector, site, f"difference-in-means at {self.read}", str(self.positive), str(self.negative), *counts
@@ -193,8 +202,8 @@ class Source:
 
         return load_probe(self.probe)
 
-    def _stored(self) -> tuple[str, Direction]:
-        """Return the name and the direction of the file."""
+    def _stored(self) -> Direction:
+        """Return the direction of the file."""
         found = dict(_directions(Path(self.direction or ""), self.site, self.layer))
         if self.direction_name is None and len(found) > 1:
             names = ", ".join(list(found)[:8])
@@ -202,28 +211,20 @@ class Source:
         name = self.direction_name or next(iter(found), "")
         if name not in found:
             raise ValueError(f"{self.direction}: no direction {name!r}; it has {', '.join(list(found)[:8]) or 'none'}")
-        return name, found[name]
+        return found[name]
 
 
 def _directions(path: Path, site: str, layer: int | None) -> Iterator[tuple[str, Direction]]:
     """Yield the directions of a file: with their provenance where this suite wrote it, else every vector in it."""
-    from safetensors import SafetensorError, safe_open
+    from interp.directions import Direction, load_directions
+    from interp.runs.tensors import read_tensors
 
-    from interp.directions import Direction, load_directions, unit
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(str(path), "pt") as file:
-            ours = any("site" in text for text in (file.metadata() or {}).values())
-            vectors = {} if ours else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        stored = load_directions(path) if ours else {}
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a safetensors file of directions ({error})") from error
-    yield from stored.items()
-    for name, vector in vectors.items():
+    metadata, tensors = read_tensors(path, "file of directions")
+    if any('"site"' in text for text in metadata.values()):
+        yield from load_directions(path).items()
+        return
+    for name, vector in tensors.items():
         if vector.ndim == 1:
             if layer is None:
                 raise ValueError(f"{path}: says no layer; name it with --layer")
-            unit(vector)
             yield name, Direction(vector.float(), Site(site, layer), f"{path.name}", name, "", 0, 0)

@@ -6,15 +6,22 @@ A row may name parts of its messages (``marks``) and may contain the assistant's
 message with role assistant); other keys are ignored. No torch is imported, so that a bad file is reported at once.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
 from interp.runs.reading import Text, read_jsonl, read_text, validated
 from interp.text.messages import plain_messages, refuse_changing
+
+if TYPE_CHECKING:
+    from interp.chat import Chat
+    from interp.models import LanguageModel
+
+_POSITIONS = re.compile(r"all|prompt|question|system|last_prompt|answer|response|response_mean|response\[\d+\]")
 
 
 @dataclass(frozen=True)
@@ -71,3 +78,38 @@ def prompt_of(row: dict[str, Any]) -> Prompt:
     if not messages or messages[-1]["role"] != "user":
         raise ValueError("the last message before the response must be the user's")
     return Prompt("", messages, response, parts.marks or {})
+
+
+def check_position(position: str, prompts: Iterable[Prompt]) -> None:
+    """Refuse a position that some prompt does not have.
+
+    Raises:
+        ValueError: Names the position and the prompt.
+    """
+    for prompt in prompts:
+        if not (_POSITIONS.fullmatch(position) or position in prompt.marks):
+            known = "last_prompt, question, prompt, system, all, answer, response_mean, response[0]"
+            raise ValueError(f"position {position!r}: {prompt.where} has no such part; it has {known} and its marks")
+        if position.startswith("response") and not prompt.response:
+            raise ValueError(f"position {position!r}: {prompt.where} has no response to read")
+        if position == "system" and prompt.messages[0]["role"] != "system":
+            raise ValueError(f"position {position!r}: {prompt.where} has no system message")
+
+
+def encode_prompts(lm: "LanguageModel", prompts: Iterable[Prompt]) -> "list[Chat]":
+    """Return prompts as token ids, with their responses and marks.
+
+    Raises:
+        ValueError: If the model's template cannot render one, or it is longer than the context; names its line.
+    """
+    from interp.chat import encode_chat
+    from interp.models import check_prompts
+
+    chats: list[Chat] = []
+    for prompt in prompts:
+        try:
+            chats.append(encode_chat(lm.tokenizer, prompt.messages, response=prompt.response, marks=prompt.marks))
+            check_prompts(lm, chats[-1:])
+        except ValueError as error:
+            raise ValueError(f"{prompt.where}: {error}") from error
+    return chats

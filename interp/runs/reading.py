@@ -126,7 +126,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         OSError: If it cannot be read.
         ValueError: If it is not UTF-8 or JSON, a key stands twice in an object, or it holds anything else.
     """
-    value, faults = _json_value(read_text(path), dict[str, Any])
+    value, faults = json_value(read_text(path), dict[str, Any])
     if faults:
         refuse(path, faults)
     return value
@@ -153,10 +153,11 @@ def json_lines(path: str | Path, kind: Any) -> list[tuple[int, Any, list[str]]]:
         ValueError: If it is not UTF-8 or empty.
     """
     lines = enumerate(read_text(path).split("\n"), start=1)  # not splitlines: U+2028 may stand in a text
-    return [(number, *_json_value(line, kind)) for number, line in lines if line.strip()]
+    return [(number, *json_value(line, kind)) for number, line in lines if line.strip()]
 
 
-def _json_value(line: str, kind: Any) -> tuple[Any, list[str]]:
+def json_value(line: str, kind: Any) -> tuple[Any, list[str]]:
+    """Return a JSON text as a value of a type, and what is wrong with it."""
     try:
         value = json.loads(line, object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:

@@ -105,19 +105,30 @@ def test_its_parts_are_parts_of_the_run():
     assert isinstance(Model(finished_organism("microcosm/llama", None)), Part)
 
 
+PROVENANCE = {"site": "resid_post.1", "method": "m", "positive": "p", "negative": "n", "n_positive": 1, "n_negative": 1}
 BAD = {
     "no source": ([], ("--positive", "--probe", "--direction")),
     "one side": (["--positive", "loud.txt"], ("--negative",)),
     "two sources": (["--positive", "loud.txt", "--negative", "calm.txt", "--direction", "d.safetensors"], ("one direction",)),
     "the same side twice": (["--positive", "loud.txt", "--negative", "loud.txt"], ("loud.txt",)),
+    "the same prompts": (["--positive", "loud.txt", "--negative", "again.txt"], ("again.txt", "loud.txt")),
+    "no answers to read": (["--positive", "loud.txt", "--negative", "calm.txt", "--read", "response_mean"], ("loud.txt:1", "response")),
+    "no such position": (["--positive", "loud.txt", "--negative", "calm.txt", "--read", "moon"], ("'moon'", "loud.txt:1")),
+    "too long a prompt": (["--positive", "loud.txt", "--negative", "long.txt", "--check"], ("long.txt:2", "positions")),
+    "class without a probe": (["--positive", "loud.txt", "--negative", "calm.txt", "--class", "x"], ("--class x", "--probe")),
+    "name without a file": (["--positive", "loud.txt", "--negative", "calm.txt", "--direction-name", "x"], ("--direction-name x",)),
+    "no dose": (["--direction", "d.safetensors", "--layer", "1", "--alphas"], ("alphas",)),
+    "provenance": (["--direction", "other.safetensors"], ("other.safetensors", "d.positive")),
+    "a site that there is not": (["--direction", "nowhere.safetensors"], ("nowhere.safetensors", "moon.1")),
+    "not a number": (["--direction", "nan.safetensors", "--layer", "1"], ("nan.safetensors", "norm is nan")),
     "gone": (["--positive", "gone.txt", "--negative", "calm.txt"], ("gone.txt",)),
     "no layer in the file": (["--direction", "d.safetensors"], ("d.safetensors", "--layer")),
     "no such name": (["--direction", "d.safetensors", "--layer", "1", "--direction-name", "x"], ("'x'", "d")),
     "no directions": (["--direction", "loud.txt"], ("loud.txt",)),
     "no probe": (["--probe", "d.safetensors"], ("d.safetensors",)),
     "layer": (["--positive", "loud.txt", "--negative", "calm.txt", "--layer", "7"], ("7", "0..1")),
-    "width": (["--direction", "wide.safetensors", "--layer", "1"], ("width 8", "16")),
-    "zero": (["--direction", "zero.safetensors", "--layer", "1"], ("norm is 0",)),
+    "width": (["--direction", "wide.safetensors", "--layer", "1"], ("wide.safetensors", "width 8", "16")),
+    "zero": (["--direction", "zero.safetensors", "--layer", "1"], ("zero.safetensors", "norm is 0")),
     "site": (["--direction", "d.safetensors", "--layer", "1", "--site", "resid"], ("resid",)),
     "positions": (["--direction", "d.safetensors", "--layer", "1", "--positions", "moon"], ("moon",)),
     "controls": (["--direction", "d.safetensors", "--layer", "1", "--controls", "0"], ("controls",)),
@@ -133,6 +144,11 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(name, folder, tmp_path
         (tmp_path / file).write_bytes((folder / file).read_bytes())
     save_file({"d": torch.ones(8)}, tmp_path / "wide.safetensors")
     save_file({"d": torch.zeros(16)}, tmp_path / "zero.safetensors")
+    save_file({"d": torch.full((16,), float("nan"))}, tmp_path / "nan.safetensors")
+    for file, about in {"other": {"site": "resid_post.1"}, "nowhere": {**PROVENANCE, "site": "moon.1"}}.items():
+        save_file({"d": torch.ones(16)}, tmp_path / f"{file}.safetensors", {"directions": json.dumps({"d": about})})
+    (tmp_path / "again.txt").write_text((folder / "loud.txt").read_text() * 2)
+    (tmp_path / "long.txt").write_text("Owls call.\n" + "Owls call. " * 9000)
     (tmp_path / "plain.yaml").write_text(json.dumps({"validation": {"a": "What?"}, "test": {"b": "Why?"}}))
     monkeypatch.chdir(tmp_path)
     questions = [] if "--questions" in words else ["--questions", "q.yaml"]
