@@ -65,11 +65,18 @@ class Layout:
         }
 
     def maps(self, path: Path, mode: Any) -> dict[str, np.memmap]:
-        """Map every data set of the file into memory."""
-        return {
+        """Map every data set of the file into memory.
+
+        Raises:
+            StoreError: If the file counts more prompts than it has room for.
+        """
+        maps = {
             name: np.memmap(path, dtype, mode=mode, offset=self.offsets[name], shape=shape)
             for name, (shape, dtype) in self.shapes().items()
         }
+        if (n := int(maps["n_valid"][0])) > self.capacity:
+            raise StoreError(f"{path}: counts {n} prompts in room for {self.capacity}")
+        return maps
 
 
 class BlockWriter:

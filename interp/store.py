@@ -9,22 +9,49 @@ block has a SHA-256 and the number of rows that it covers; only covered rows cou
 
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import h5py
 import numpy as np
+from annotated_types import Ge, MinLen
 from jaxtyping import Float
+from pydantic import AfterValidator
 from torch import Tensor
 
 from interp.blocks import BLOCK, DTYPES, Attributes, BlockWriter, Layout, StoreError, as_torch, digest_of
+from interp.runs.checks import AtLeastOne
 from interp.runs.files import naming
+from interp.runs.reading import json_value
 from interp.sites import Site, index_of
 
 FORMAT = "residual-stream activations, version 1"
 ARGUMENTS = ("sites", "positions", "d_model", "capacity", "dtype", "attributes")
+
+
+def _this_format(name: str) -> str:
+    if name != FORMAT:
+        raise ValueError("another format")
+    return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """The first line of a store."""
+
+    format: Annotated[str, AfterValidator(_this_format)]
+    sites: Annotated[tuple[Annotated[str, AfterValidator(Site.parse)], ...], MinLen(1)]
+    positions: Annotated[tuple[str, ...], MinLen(1)]
+    d_model: AtLeastOne
+    capacity: AtLeastOne
+    dtype: Literal["float32", "float16", "bfloat16"]
+    attributes: dict[str, str | int | float]
+    offsets: dict[str, Annotated[int, Ge(0)]]
+    size: Annotated[int, Ge(0)]
 
 
 class ActivationStore:
@@ -222,11 +249,12 @@ def verify(path: str | Path) -> list[str]:
             return [f"{path}: {problem}; recording into it again continues it"]
         with h5py.File(path, "r") as file:
             missing = set(layout.shapes()) - set(file)
+        maps = layout.maps(path, "r")
     except (OSError, StoreError) as error:
         return [str(error)]
     if missing:
         return [f"{path}: no data set {', '.join(sorted(missing))}"]
-    return [f"{path}: {problem}" for problem in _bad_blocks(layout.maps(path, "r"))]
+    return [f"{path}: {problem}" for problem in _bad_blocks(maps)]
 
 
 def _bad_blocks(maps: dict[str, np.memmap]) -> Iterator[str]:
@@ -266,23 +294,23 @@ def _read_header(path: Path) -> Layout:
         raise StoreError(f"{path}: no such file")
     with path.open("rb") as file:
         line = file.readline(1 << 20)
-    try:
-        header = json.loads(line)
-    except ValueError:
-        header = None
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise StoreError(f"{path}: not a store of {FORMAT}")
-    return _layout(header)
-
-
-def _layout(header: dict[str, Any]) -> Layout:
-    parsed = {"sites": tuple(map(Site.parse, header["sites"])), "positions": tuple(header["positions"])}
-    return Layout(**{key: value for key, value in header.items() if key != "format"} | parsed)
+    header, faults = json_value(line.decode(errors="replace"), _Header)
+    if faults:
+        raise StoreError(f"{path}: not a store of {FORMAT} ({'; '.join(faults[:3])})")
+    layout = Layout(**{name: value for name, value in vars(header).items() if name != "format"})
+    for name, (shape, dtype) in layout.shapes().items():
+        end = layout.offsets.get(name, layout.size) + math.prod(shape) * np.dtype(dtype).itemsize
+        if end > layout.size:
+            raise StoreError(f"{path}: not a store of {FORMAT} ({name} would end at byte {end:,} of {layout.size:,})")
+    return layout
 
 
 def _write_empty(path: Path, header: dict[str, Any]) -> None:
     """Write the header and the HDF5 structure; the values are allocated but take no disk space yet."""
-    layout, offsets = _layout(header | {"offsets": {}, "size": 0}), dict[str, int]()
+    given = {name: header[name] for name in ARGUMENTS} | {"positions": tuple(header["positions"])}
+    given["sites"] = tuple(map(Site.parse, header["sites"]))
+    layout = Layout(**given, offsets={}, size=0)
+    offsets = dict[str, int]()
     room = 1 << (len(json.dumps(header)) + 512).bit_length()  # the offsets are known only afterwards
     with h5py.File(path, "w", userblock_size=room) as file:
         fields = {"format": FORMAT, "dtype": layout.dtype, "sites": header["sites"], "positions": header["positions"]}

@@ -182,6 +182,43 @@ def test_another_file_is_refused(path, content):
         read_store(path.with_name("absent.h5"))
 
 
+@pytest.mark.parametrize(
+    ("entry", "value", "named"),
+    [
+        ("sites", None, "sites"),
+        ("sites", ["moon.1"], "moon"),
+        ("sites", 5, "sites"),
+        ("positions", [], "positions"),
+        ("d_model", "8", "d_model"),
+        ("capacity", 0, "capacity"),
+        ("capacity", 10**9, "would end at byte"),
+        ("dtype", "float64", "dtype"),
+        ("offsets", {}, "n_valid"),
+        ("offsets", [1], "offsets"),
+        ("size", 9, "of 9"),
+        ("zzz", 1, "zzz"),
+    ],
+)
+def test_a_header_that_describes_no_store_is_refused_by_its_entry(filled, entry, value, named):
+    path, _ = filled
+    header = {**json.loads(path.open("rb").readline()), entry: value}
+    with path.open("r+b") as file:
+        file.write(json.dumps(header).encode() + b"\n")
+    for use in (info, read_store, append_to):
+        with pytest.raises(StoreError, match=f"not a store of .*{named}"):
+            use(path)
+    assert named in verify(path)[0]
+
+
+def test_a_count_beyond_the_room_is_refused(filled):
+    path, _ = filled
+    with h5py.File(path, "r+") as file:
+        dataset(file, "n_valid")[0] = 10**6
+    assert verify(path) == [f"{path}: counts 1000000 prompts in room for 1000"]
+    with pytest.raises(StoreError, match="counts 1000000 prompts"):
+        read_store(path)
+
+
 # --- equal runs are equal bytes ---
 
 
