@@ -20,13 +20,13 @@ def inspect_log(run: Annotated[Path, tyro.conf.Positional], *, out: Path | None 
         out: The log (.eval or .json); by default inspect/RUN.eval in the folder of all runs.
     """
     require_inspect()
-    out = out or run.resolve().parents[1] / "inspect" / f"{run.resolve().parent.name}-{run.resolve().name}.eval"
-    if out.suffix not in SUFFIXES:
+    if out and out.suffix not in SUFFIXES:
         raise ValueError(f"--out {out}: a log ends in {' or '.join(SUFFIXES)}")
     if not run.is_dir():
         raise FileNotFoundError(f"{run}: no such run")
     from experiments.inspecting.exported import exported, write_log
 
-    log = exported(run)
+    log, whole = exported(run), run.resolve()
+    out = out or whole.parents[1] / "inspect" / f"{whole.parent.name}-{whole.name}.eval"
     write_log(log, out)
     print(f"wrote {out}: {len(log.samples or [])} answers; `inspect view --log-dir {out.parent}` shows them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from inspect_ai.log import EvalLog, read_eval_log
@@ -41,7 +42,8 @@ def rows_in(log: EvalLog, path: Path) -> list[Row]:
     """Return the judged answers in a log, in the order of its data set.
 
     Raises:
-        ValueError: If an answer has no score, or was sampled in several epochs; names the file.
+        ValueError: If an answer has no score, stands twice, is left out, or was sampled in several epochs; names the
+            file.
     """
     samples = log.samples or []
     if not samples or any(sample.epoch != 1 for sample in samples):
@@ -49,6 +51,13 @@ def rows_in(log: EvalLog, path: Path) -> list[Row]:
         raise ValueError(f"{path}: {many if samples else 'no samples in it'}")
     order = {str(name): i for i, name in enumerate(log.eval.dataset.sample_ids or [])}
     try:
-        return [row_of(sample) for sample in sorted(samples, key=lambda s: order.get(str(s.id), len(order)))]
+        rows = [row_of(sample) for sample in sorted(samples, key=lambda s: order.get(str(s.id), len(order)))]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    twice, n = [key for key, times in Counter(row["key"] for row in rows).items() if times > 1], len(samples)
+    stated = log.results.total_samples if log.results else n
+    if twice or stated != n:
+        raise ValueError(
+            f"{path}: {f'answer {twice[0]!r} stands twice' if twice else f'{n} of {stated} samples in it'}"
+        )
+    return rows

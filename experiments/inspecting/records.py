@@ -12,7 +12,7 @@ metadata of the log         ``Facts``: the cells that all rows of its table shar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -32,11 +32,13 @@ from inspect_ai.model import (
 from inspect_ai.scorer import Score
 from pydantic import StrictBool
 
+from experiments.answers.numbers import Outcome
 from experiments.answers.rates import coherent, misaligned
 from experiments.answers.suite import PlainPrompt
 from experiments.protocol import load_protocol
-from interp.runs.reading import validated
-from interp.runs.table import Row
+from interp.runs.checks import AtLeastOne, NotNegative
+from interp.runs.reading import Name, Text, validated
+from interp.runs.table import Row, row
 
 FORM = 1
 """Raise it when what stands where changes."""
@@ -70,6 +72,23 @@ class Facts:
         return {KEY: asdict(self)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """A judged answer, as far as its row is read."""
+
+    condition: Name
+    question: Text
+    asked: Text
+    variant: str | None
+    sample: NotNegative
+    dose: AtLeastOne | None = None
+    aligned: Annotated[float, Ge(0), Le(100)] | None
+    coherent: Annotated[float, Ge(0), Le(100)] | None
+    judge: str
+    method: str
+    outcome: Outcome = "scored"
+
+
 def read_facts(log: EvalLog) -> Facts:
     """Return the facts in a log.
 
@@ -80,6 +99,7 @@ def read_facts(log: EvalLog) -> Facts:
     facts, faults = validated(Facts, form) if isinstance(form, dict) else (None, ["no metadata of `semcon/em`"])
     if facts is None or faults:
         raise ValueError(f"not a log of the EM protocol: {'; '.join(fault.strip() for fault in faults)}")
+    row(**facts.cells)
     return facts
 
 
@@ -140,13 +160,9 @@ def score_of(judged: Row) -> Score:
 
 
 def scores_in(score: Score) -> dict[str, Any]:
-    """Return the exact alignment and coherence of an answer; those that were edited in the log as they are there.
-
-    Raises:
-        KeyError: If it has none.
-    """
+    """Return the exact alignment and coherence of an answer; those that were edited in the log as they are there."""
     value, told = score.as_dict(), score.metadata or {}
-    return {name: _as_judged(value[name], told.get(f"{EXACT}{name}")) for name in SCORES}
+    return {name: _as_judged(value[name], told.get(f"{EXACT}{name}")) for name in SCORES if name in value}
 
 
 def _as_judged(shown: Any, exact: Any) -> Any:
@@ -170,21 +186,21 @@ def row_of(sample: EvalSample) -> Row:
     """Return the judged answer in a sample, as a row of an em-rate run.
 
     Raises:
-        ValueError: If the sample has none; names it.
+        ValueError: If the sample has none, or one with another form or range; names it.
     """
     score = (sample.scores or {}).get(SCORER)
     value = score.value if score is not None else None
     if sample.error is not None or score is None or not isinstance(value, Mapping):
         raise ValueError(f"sample {sample.id!r}: no score {SCORER!r}; finish the evaluation with `inspect eval-retry`")
-    row: Row = {name: sample.metadata[name] for name in IN_METADATA if name in sample.metadata}
-    try:
-        row["key"] = f"{row['condition']}|{row['asked']}|{row['variant'] or ''}|{row['sample']}"
-        told = {name: entry for name, entry in (score.metadata or {}).items() if not name.startswith(EXACT)}
-        row |= {**scores_in(score), **told}
-    except KeyError as error:
-        raise ValueError(f"sample {sample.id!r}: no {error.args[0]!r}, so it is none of the EM protocol") from error
+    told = {name: entry for name, entry in (score.metadata or {}).items() if not name.startswith(EXACT)}
+    judged: Row = {name: sample.metadata[name] for name in IN_METADATA if name in sample.metadata}
+    judged |= {**scores_in(score), **told}
+    _, faults = validated(_Judged, {f.name: judged[f.name] for f in fields(_Judged) if f.name in judged})
+    if faults:
+        raise ValueError(f"sample {sample.id!r} is none of the EM protocol: {'; '.join(faults)}")
+    judged["key"] = f"{judged['condition']}|{judged['asked']}|{judged['variant'] or ''}|{judged['sample']}"
     output = sample.output
     noted = output.metadata or {}
     thoughts = {THOUGHTS: noted[THOUGHTS]} if THOUGHTS in noted else {}
     finished = bool(output.choices) and output.stop_reason == "stop"
-    return {**row, "text": output.completion, **thoughts, "finished": finished}
+    return {**judged, "text": output.completion, **thoughts, "finished": finished}

@@ -323,6 +323,24 @@ def test_logs_that_are_none_of_the_protocol_are_refused_in_one_line(ran, log, ro
     def in_two_epochs(other):
         other.samples.append(other.samples[0].model_copy(update={"epoch": 2}))
 
+    def with_an_answer_twice(other):
+        other.samples.append(other.samples[0].model_copy(update={"id": "again"}))
+
+    def without_an_answer(other):
+        other.samples.pop()
+
+    def with_another_cell(other):
+        other.eval.metadata["semcon"]["cells"]["colour"] = "red"
+
+    def scored(value):
+        def change(other):
+            other.samples[1].scores["em"].value["aligned"] = value
+
+        return change
+
+    def without_metadata_of_an_answer(other):
+        del other.samples[1].metadata["asked"]
+
     def cut_off(other):
         other.status = "cancelled"
 
@@ -330,6 +348,12 @@ def test_logs_that_are_none_of_the_protocol_are_refused_in_one_line(ran, log, ro
     refused(changed("b.json", under_another_protocol), "judged under protocol betley-1")
     refused(changed("c.json", without_a_score), "no score 'em'")
     refused(changed("d.json", in_two_epochs), "several epochs")
+    refused(changed("h.json", with_an_answer_twice), "stands twice")
+    refused(changed("i.json", without_an_answer), "samples in it")
+    refused(changed("j.json", with_another_cell), "'colour'")
+    for name, value in (("k.json", 250), ("l.json", "high"), ("m.json", -1)):
+        refused(changed(name, scored(value)), f"aligned {value!r}")
+    refused(changed("n.json", without_metadata_of_an_answer), "asked: missing")
     refused(changed("e.json", cut_off), "did not end (cancelled)")
     (tmp_path / "f.eval").write_bytes(b"nothing")
     refused(["inspect-log", "--log", str(tmp_path / "f.eval")], "not a log of Inspect")
