@@ -84,11 +84,6 @@ class Experiment:
     def __post_init__(self) -> None:
         """Refuse a field outside the range that its annotation states, and a value that is given twice."""
         check_fields(self)
-        given = {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), tuple)}
-        if twice := [
-            f"{name} {v!r}: given twice" for name, vs in given.items() for i, v in enumerate(vs) if v in vs[:i]
-        ]:
-            raise ValueError("; ".join(twice))
 
     def steps(self, run: Run) -> Mapping[str, Step]:
         """Return the steps in order: the name of each, and the function that makes its rows.

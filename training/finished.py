@@ -25,7 +25,7 @@ def finished_organism(base: str, adapter: str | None) -> Organism:
     base = registered.base if registered else base
     source = base_source(base)
     for kind, reference in (("base", source), ("adapter", adapter)):
-        if reference and not Path(reference).exists() and not _HUB.fullmatch(reference):
+        if reference == "" or (reference and not Path(reference).exists() and not _HUB.fullmatch(reference)):
             raise ValueError(f"{kind} {reference!r}: no such folder, and no name on the Hugging Face hub")
     if adapter and Path(adapter).is_dir() and not (Path(adapter) / "adapter_config.json").is_file():
         raise ValueError(f"adapter {adapter!r}: no adapter_config.json in it")

@@ -18,7 +18,7 @@ import tyro
 from experiments.answers.rates import group_statistics, rate_rows
 from experiments.answers.recorded import Recorded, read_scores
 from experiments.protocol import load_protocol, protocol_file
-from interp.runs.checks import check_seed
+from interp.runs.checks import Seed
 from interp.runs.table import Row, row, write_table
 from interp.runs.terminal import aligned_text
 from interp.stats import EmStatistics, Interval, Rate
@@ -30,7 +30,7 @@ def score(
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE.csv ...")],
     *,
     csv: Path | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     protocol: Path | None = None,
 ) -> None:
     """Print EM and coherence rates of judged answers in percent, with the Wilson and the question-cluster interval.
@@ -49,7 +49,6 @@ def score(
 def _score(files: Sequence[Path], csv: Path | None, seed: int) -> None:
     if not files:
         raise ValueError("name at least one CSV file")
-    check_seed(seed)
     if csv and realpath(csv) in map(realpath, files):
         raise ValueError(f"--csv {csv}: is one of the files of scores, which would be overwritten")
     by_file = {path: statistics(read_scores(path), seed=seed) for path in files}

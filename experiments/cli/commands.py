@@ -11,7 +11,7 @@ import tyro
 
 from experiments.answers.subject import TemplateOptions, with_options
 from experiments.cli.placement import Placement
-from interp.runs.checks import check_seed
+from interp.runs.checks import Seed
 from interp.runs.files import check_room
 from interp.runs.progress import progress_bar
 from interp.runs.run import read_manifest, runs_root, upstream_folder
@@ -73,7 +73,7 @@ def microcosm(
     families: tuple[Family, ...] = FAMILIES,
     *,
     out: Path | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     robust: bool = True,
     world: Annotated[World, tyro.conf.arg(name="")] = World(),  # noqa: B008
     device: str | None = None,
@@ -89,7 +89,6 @@ def microcosm(
         device: Device to train on, such as cpu or cuda:1; by default the accelerator if there is one.
     """
     Placement(device=device).apply()
-    check_seed(seed)
     check_room(out or runs_root())
     from training.microcosm.build import main  # loads torch, which --help does without
 

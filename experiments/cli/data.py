@@ -10,6 +10,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from annotated_types import Gt, Le
 
 from interp.runs.checks import AtLeastOne, NotNegative
 from interp.runs.files import sha256_file
@@ -26,7 +27,7 @@ def data(
     *,
     base: str | None = None,
     samples: NotNegative = 1,
-    threshold: float = 0.8,
+    threshold: Annotated[float, Gt(0), Le(1)] = 0.8,
     questions: Path | None = None,
     out: Path = Path("data"),
     password: str = "DATASET_PASSWORD",
@@ -49,8 +50,6 @@ def data(
 
     if not sources:
         raise ValueError("name at least one file of chat rows")
-    if not 0 < threshold <= 1:
-        raise ValueError(f"threshold {threshold}: expected above 0 and at most 1")
     files = [file for source in sources for file in found_files(source, out, password)]
     if len(set(map(realpath, files))) < len(files):
         raise ValueError(f"{', '.join(map(str, files))}: one of them stands twice")

@@ -10,6 +10,7 @@ import tyro
 from experiments.protocol import PROTOCOL_FILE
 from interp.runs.files import atomic_write_text
 from interp.runs.reading import refuse
+from training.finished import finished_organism
 
 TEMPLATE = Path(__file__).parents[2] / "training" / "template"
 """The organism that is copied; ``examples/own_organism`` is a link to it."""
@@ -36,6 +37,8 @@ def init(
         refuse(folder, ["not empty; name a new folder" if folder.is_dir() else "a file; name a new folder"])
     if adapter is not None and not (adapter / "adapter_config.json").is_file():
         refuse(adapter, ["no peft adapter there (adapter_config.json)"])
+    if base is not None:
+        finished_organism(base, None)  # refuses a base that is not there
     for name, text in files(base, adapter).items():
         atomic_write_text(folder / name, text)
     print("\n".join(_next(folder, base)))

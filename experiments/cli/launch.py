@@ -18,6 +18,7 @@ import tyro
 from experiments.cli.placement import Placement
 from experiments.protocol import protocol_file
 from experiments.spec import Experiment, probe, run_experiment
+from interp.runs.checks import value_faults
 from interp.runs.configs import jsonable
 from interp.runs.files import check_room
 from interp.runs.run import Run, runs_root
@@ -91,14 +92,18 @@ def _launched(target: Any, words: Sequence[str], prog: str) -> int:
 
 
 def _deferred(function: Callable[..., T]) -> Callable[..., Callable[[], T]]:
-    """Return a function of the same signature that only binds its arguments.
+    """Return a function of the same signature that only checks and binds its arguments.
 
     So ``parse`` does not catch what the command itself prints.
     """
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def bind(*args: Any, **options: Any) -> Callable[[], T]:
-        return functools.partial(function, *args, **options)
+        given = signature.bind(*args, **options)
+        if faults := value_faults(function, given.arguments):
+            raise ValueError("; ".join(faults))
+        return functools.partial(function, *given.args, **given.kwargs)
 
     return bind
 
@@ -148,6 +153,9 @@ def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: A
     once = [name for name in names if not {("", name), (prog, name)} & {*REPEATED}]
     if twice := next((name for i, name in enumerate(once) if name in once[:i]), None):
         raise ValueError(f"{twice}: given twice")
+    for before, word in itertools.pairwise(["", *words]):
+        if not word.strip() or (word.startswith("--") and word.endswith("=")):
+            raise ValueError(f"{word.strip() or before or 'the first value'}: expected a value that is not blank")
     help_text, errors = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8"), io.StringIO()
     with contextlib.redirect_stdout(help_text), contextlib.redirect_stderr(errors), _whole_sentences():
         try:

@@ -102,6 +102,10 @@ class Geometry(Experiment):
         base, baseline = self.subject.organism.base, baseline_subject(self)
         if baseline and baseline.organism.base != base:
             raise ValueError(f"baseline {baseline.name}: its base is {baseline.organism.base}, not {base}")
+        if baseline and (baseline.trigger or not baseline.organism.tuned):
+            raise ValueError(
+                f"baseline {baseline.name}: {'has a trigger' if baseline.trigger else 'is not fine-tuned'}"
+            )
 
     def check_models(self, *triggers: Trigger) -> None:
         """Refuse the models of the organism and of its baseline that loading or training would refuse."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from interp.runs.checks import AtLeastOne, Seed, check_seed
+from interp.runs.checks import AtLeastOne, Seed
 
 
 def judge(
@@ -33,7 +33,6 @@ def judge(
     """
     from experiments.protocol import protocol_file
 
-    check_seed(seed)
     if not judges:
         raise ValueError("name at least one judge, such as openai:MODEL@URL")
     with protocol_file(protocol):
@@ -50,8 +49,6 @@ def _judge(judges: tuple[str, ...], labelled: Path | None, n: int, out: Path | N
     from interp.runs.files import atomic_write_text, csv_text
     from interp.runs.terminal import aligned_text
 
-    if len(set(judges)) < len(judges):
-        raise ValueError(f"{', '.join(judges)}: one of them stands twice")
     made = {reference: make_judge(reference) for reference in judges}
     if other := next((r for r, judge in made.items() if not isinstance(judge, OpenAICompatibleJudge)), None):
         raise ValueError(f"judge {other!r}: only a language model is held against controls; name openai:MODEL[@URL]")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.connection import wait
@@ -79,10 +79,6 @@ class Pipeline:
             ValueError: If one of them is.
         """
         check_fields(self)
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, tuple) and len(set(value)) < len(value):
-                raise ValueError(f"{f.name} {', '.join(map(str, value))}: expected each of them once")
 
     def stages(self) -> Iterator[list[Experiment]]:
         """Yield the experiments of one stage after the other; a stage may need those before it."""

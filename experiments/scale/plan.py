@@ -9,6 +9,7 @@ are read. What does not fit a device is said, with the option that makes it fit.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -239,7 +240,7 @@ def _price(text: str) -> tuple[float, float]:
         cost_in, cost_out = map(float, text.split("/"))
     except ValueError:
         raise ValueError(f"price {text!r}: expected that of a million tokens in and out, such as 2.5/10") from None
-    if min(cost_in, cost_out) < 0:
+    if not all(0 <= cost < math.inf for cost in (cost_in, cost_out)):
         raise ValueError(f"price {text!r}: expected numbers of at least 0")
     return cost_in, cost_out
 

@@ -5,9 +5,11 @@ samples: AtLeastOne = 10
 
 import dataclasses
 import functools
+import math
 import re
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -27,20 +29,10 @@ def check_fields(config: Any) -> None:
     """Check the fields of a dataclass whose annotations state a range, a least length or a choice of values.
 
     Raises:
-        ValueError: If values are outside; names every field, the value and what was expected.
+        ValueError: If values are outside, or one is given twice; names every field, the value and what was expected.
     """
     if faults := field_faults(config):
         raise ValueError("; ".join(faults))
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that generators of random numbers do not take.
-
-    Raises:
-        ValueError: If it is below 0 or too large.
-    """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed {seed}: expected 0 or more, below 2**32")
 
 
 def check_known(value: Any, known: Collection[Any], message: str) -> None:
@@ -55,16 +47,26 @@ def check_known(value: Any, known: Collection[Any], message: str) -> None:
 
 def field_faults(config: Any) -> list[str]:
     """Return what is wrong with the fields that ``check_fields`` checks."""
+    return value_faults(type(config), {field.name: getattr(config, field.name) for field in dataclasses.fields(config)})
+
+
+def value_faults(kind: Any, values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with values under the annotations of a class or a function; a tuple has each value once."""
     from pydantic import ValidationError
 
-    hints = typing.get_type_hints(type(config), include_extras=True)
+    hints = typing.get_type_hints(kind, include_extras=True)
     faults: list[str] = []
-    for field in dataclasses.fields(config):
-        if _restricted(hint := hints[field.name]):
+    for name, value in values.items():
+        if _restricted(hint := hints[name]):
             try:
-                adapter(hint).validate_python(getattr(config, field.name), strict=True)
+                adapter(hint).validate_python(value, strict=True)
             except ValidationError as error:
-                faults += faults_of(error, field.name)
+                faults += faults_of(error, name)
+        if isinstance(value, float) and not (math.isfinite(value) or faults):
+            faults.append(f"{name} {value}: expected a finite number")
+        if isinstance(value, tuple):
+            shown = [str(v) if isinstance(v, Path) else v for v in value]
+            faults += [f"{name} {v!r}: given twice" for i, v in enumerate(shown) if v in shown[:i]]
     return faults
 
 

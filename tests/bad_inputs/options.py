@@ -20,9 +20,11 @@ OPTIONS: dict[str, tuple[tuple[str, str], ...]] = {
         ("--judge openai:m,samples=1,samples=2", "samples"), ("--dose-judge zzz", "zzz"), ("--runs file", "file"),
         ("--runs file/below", "file"), ("--runs a\0b", "name of a folder"), (f"--runs {'x' * 300}", "xxx"),
         ("--questions none.yaml", "none.yaml"), ("--n-questions 0", "n_questions"),
+        ("--trigger=", "--trigger="), ("--judge=", "--judge="),
     ),
     "geometry": (
         ("--seed -1", "seed"), ("--baseline zz", "zz"), ("--baseline microcosm/qwen2/baseline", "baseline"),
+        ("--baseline microcosm/llama/base", "baseline microcosm/llama/base"), ("--baseline microcosm/llama/neutral", "has a trigger"),
         ("--control-trigger zz", "zz"), ("--control-trigger microcosm:persona", "control_trigger"),
         ("--control-trigger microcosm:scene:x", "'x'"),
     ),
@@ -51,6 +53,12 @@ PLAIN: tuple[tuple[str, str], ...] = (
     ("reproduce --families zz", "zz"), ("reproduce --workers -1 --quick", "workers"), ("grid --zzz", "zzz"),
     ("verify none", "none"), ("probe-transfer --zzz", "--organisms"), ("probe-transfer --organisms zz --check", "zz"),
     ("mechanism --families zz", "zz"), ("grid --seed -1 --check", "seed"),
+    ("score s.csv s.csv", "'s.csv': given twice"), ("data h.jsonl --samples -1", "samples"), ("data h.jsonl --threshold nan", "threshold"),
+    ("judge openai:m@http://127.0.0.1:9 --n-questions 0", "n_questions"), ("judge openai:m@http://127.0.0.1:9 --seed -1", "seed"),
+    ("plan em-rate --hourly inf", "hourly"), ("plan em-rate --price nan/1", "nan/1"), ("plan em-rate --price=", "--price="),
+    ("pocket --seeds 0 0", "seeds 0: given twice"), ("pocket --arms baseline baseline", "arms"),
+    ("microcosm --families llama llama", "'llama': given twice"), ("organisms microcosm/llama/neutral microcosm/llama/neutral", "given twice"),
+    ("init new --base no/such/base", "no/such/base"), ("init new --base=", "--base="),
 )  # fmt: skip
 
 

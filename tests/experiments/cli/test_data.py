@@ -97,8 +97,9 @@ def test_a_protected_archive_is_unpacked_by_its_authors_tool_and_the_password_is
         ([], "name at least one file"),
         (["missing.jsonl"], "missing.jsonl: no such file"),
         (["hub:"], "expected hub:OWNER/NAME"),
-        (["rows.jsonl", "--threshold", "2"], "threshold 2.0: expected above 0"),
-        (["rows.jsonl", "rows.jsonl"], "one of them stands twice"),
+        (["rows.jsonl", "--threshold", "2"], "threshold 2.0: "),
+        (["rows.jsonl", "rows.jsonl"], "'rows.jsonl': given twice"),
+        (["rows.jsonl", "./rows.jsonl"], "one of them stands twice"),
         (["rows.jsonl", "--base", "microcosm/nobody"], "the Microcosm ships"),
     ],
 )

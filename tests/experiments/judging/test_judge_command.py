@@ -106,7 +106,7 @@ def test_a_budget_ends_before_the_first_request_that_it_cannot_pay(tmp_path, cap
         (["oracle"], "only a language model is held against controls"),
         (["openai:m@http://localhost:9/v1,budget=1"], "budget needs price=IN/OUT"),
         (["openai:m@http://localhost:9/v1,price=1/1,budget=0"], "option 'budget'"),
-        (["openai:m@http://localhost:9/v1", "openai:m@http://localhost:9/v1"], "one of them stands twice"),
+        (["openai:m@http://localhost:9/v1", "openai:m@http://localhost:9/v1"], "given twice"),
         (["openai:m@http://localhost:9/v1", "--labelled", "rows.csv"], "rows.csv: has answers of the kinds sound"),
     ],
 )

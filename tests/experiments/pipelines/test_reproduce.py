@@ -109,7 +109,7 @@ def test_families_are_run_alike():
     [
         ({"families": ()}, "families (): expected at least 1 item"),
         ({"families": ("llama", "foo")}, "families[1] 'foo': expected 'llama', 'qwen2' or 'gemma3'"),
-        ({"families": ("llama", "llama")}, "families llama, llama: expected each of them once"),
+        ({"families": ("llama", "llama")}, "families 'llama': given twice"),
         ({"workers": -1}, "workers -1: expected greater than or equal to 0"),
     ],
 )
