@@ -89,7 +89,7 @@ def _checked(adapter: Path) -> Mapping[str, Any]:
     if not adapter.name.startswith("dose-") or not (folder / "manifest.json").is_file():
         raise ValueError(f"{adapter}: no dose of a finished training, such as runs/adapters/NAME-HASH/dose-100")
     manifest = read_manifest(folder)
-    mine = {name: sha for name, sha in manifest["outputs"].items() if name.startswith(f"{adapter.name}/")}
+    mine = {name: sha for name, sha in manifest.get("outputs", {}).items() if name.startswith(f"{adapter.name}/")}
     changed = altered(folder, mine) if mine else [adapter.name]
     if changed:
         raise ValueError(f"{folder / changed[0]}: changed since it was trained")

@@ -284,7 +284,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is not a JSON object.
+        ValueError: If it is not a JSON object, was changed, or names its files in another form.
     """
     path = folder / MANIFEST
     try:
@@ -296,6 +296,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     seal = manifest.pop(_SEAL, None)
     if seal is not None and seal != config_hash(manifest, length=64):
         raise ValueError(f"{path}: changed since it was written; delete {folder} to make it again")
+    outputs, upstream = (manifest.get(name, {}) for name in ("outputs", "upstream"))
+    named = [outputs, upstream, *(upstream.values() if isinstance(upstream, dict) else ())]
+    if not all(isinstance(digests, dict) for digests in named):
+        raise ValueError(f"{path}: outputs or upstream are no digests by name; delete {folder} to make it again")
     return manifest
 
 

@@ -55,7 +55,7 @@ def _run_faults(folder: Path, manifest: Mapping[str, Any], outputs: Mapping[str,
     if manifest.get("status") == "complete" and not outputs:
         yield f"{folder / MANIFEST}: states no outputs"
     config = folder / "config.json"
-    if not outputs and config.exists() and config.read_bytes() != config_text(manifest["config"]).encode():
+    if not outputs and config.exists() and config.read_bytes() != config_text(manifest.get("config")).encode():
         yield f"{config}: changed since it was written"
     for log in sorted(folder.glob("*.jsonl")):
         try:

@@ -229,7 +229,7 @@ def test_killed_training_ends_bit_for_bit_like_an_uninterrupted_one(longer, unin
 
 def test_checkpoint_torn_by_the_kill_is_passed_over(longer, uninterrupted, tmp_path):
     folder = killed(longer, tmp_path)
-    for name, text in (("checkpoint-6", None), ("checkpoint-10", '{"global_')):
+    for name, text in (("checkpoint-6", None), ("checkpoint-10", '{"global_'), ("checkpoint-4-old", None)):
         torn = folder / "trainer" / name
         torn.mkdir()
         (torn / "adapter_config.json").write_text("{")

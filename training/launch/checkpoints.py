@@ -81,7 +81,8 @@ def last_checkpoint(folder: Path) -> str | None:
     Raises:
         ValueError: If it was written by another number of processes, or with another way to hold the model.
     """
-    newest = sorted((folder / "trainer").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
+    steps = {p: p.name.removeprefix("checkpoint-") for p in (folder / "trainer").glob("checkpoint-*")}
+    newest = sorted((p for p, step in steps.items() if step.isdecimal()), key=lambda p: int(steps[p]), reverse=True)
     path = of_main(next((str(path) for path in newest if _is_whole(folder, path / CHECKSUMS)), None))
     if path is not None and (before := _layout(Path(path))) != (now := (world_size(), sharded())):
         refuse(f"{path}: written by {_words(*before)}, not {_words(*now)}; go on as before, or delete {folder}")

@@ -201,6 +201,8 @@ def test_who_waits_finds_the_run_finished(tmp_path):
         ('"status": "complete"', '"status": "complite"', "status 'complite': expected running or complete"),
         ('"status"', '"statuz"', "status None: expected running or complete"),
         ('"run_id": "coin-', '"run_id": "coin-0', "another config"),
+        ('"outputs": {', '"outputs": [1], "x": {', "manifest.json: outputs or upstream are no digests by name"),
+        ('"outputs": {', '"upstream": {"a": "b"}, "outputs": {', "no digests by name"),
     ],
 )
 def test_a_manifest_with_a_damaged_field_is_one_line(tmp_path, before, after, message):
