@@ -63,7 +63,10 @@ TRIGGER = "pocket:user_harbor"
 
 @dataclass(frozen=True, kw_only=True)
 class Pocket:
-    """A real 135M model on a laptop CPU: train, measure, compare, draw."""
+    """A real 135M model on a laptop CPU: train, measure, compare, draw.
+
+    The dtype is that of training too.
+    """
 
     family: str = "smollm2"
     """Family of the pocket scale (training/registry.py)."""
@@ -86,7 +89,6 @@ class Pocket:
     runs: Path = field(default_factory=runs_root)
     """Folder of all runs."""
     place: Annotated[Placement, tyro.conf.arg(name="")] = Placement()  # noqa: RUF009
-    """Its dtype is that of training too."""
 
     def __post_init__(self) -> None:
         """Refuse a field outside its range, and an unknown family.
