@@ -112,7 +112,8 @@ class Pocket:
 
         arms, near = [*self.preferences(), *self.promptable()], self.neighbours()
         bases = dict.fromkeys(arm.of_base() for arm in (*arms, *near))
-        stages = [[*bases, *self.doses()], [*arms, *near], *self.mechanisms()]
+        directions, *edits = self.mechanisms() or [[]]
+        stages = [[*bases, *self.doses()], [*arms, *near, *directions], *edits]
         rows = run_stages(stages, self.runs, "pocket", workers=self.workers, on=self.on)
         rows = [r for r in rows if not r["organism"].endswith("/base")]  # every arm's rows have its base beside it
         for runs in (arms, near):  # apart: a comparison takes one run per arm and seed
