@@ -307,8 +307,8 @@ def _read_header(path: Path) -> Layout:
 
 def _write_empty(path: Path, header: dict[str, Any]) -> None:
     """Write the header and the HDF5 structure; the values are allocated but take no disk space yet."""
-    given = {name: header[name] for name in ARGUMENTS} | {"positions": tuple(header["positions"])}
-    given["sites"] = tuple(map(Site.parse, header["sites"]))
+    given: dict[str, Any] = {name: header[name] for name in ARGUMENTS}
+    given |= {"sites": tuple(map(Site.parse, header["sites"])), "positions": tuple(header["positions"])}
     layout = Layout(**given, offsets={}, size=0)
     offsets = dict[str, int]()
     room = 1 << (len(json.dumps(header)) + 512).bit_length()  # the offsets are known only afterwards

@@ -298,6 +298,11 @@ def test_edits_are_those_of_the_suite_and_only_where_their_tokens_are(small_runs
 # --- logs that are none ---
 
 
+def again(log, **fields: Any) -> Any:
+    """The first answer once more."""
+    return log.samples[0].model_copy(update=fields)
+
+
 def test_logs_that_are_none_of_the_protocol_are_refused_in_one_line(ran, log, root, tmp_path, capsys):
     def refused(words: list[str], message: str) -> None:
         assert main(words) == 2
@@ -311,50 +316,25 @@ def test_logs_that_are_none_of_the_protocol_are_refused_in_one_line(ran, log, ro
         write_eval_log(other, str(tmp_path / name))
         return ["inspect-log", "--log", str(tmp_path / name)]
 
-    def without_metadata(other):
-        other.eval.metadata = {}
-
-    def under_another_protocol(other):
-        other.eval.metadata["semcon"]["cells"]["protocol"] = "betley-1"
-
-    def without_a_score(other):
-        other.samples[1].scores = {}
-
-    def in_two_epochs(other):
-        other.samples.append(other.samples[0].model_copy(update={"epoch": 2}))
-
-    def with_an_answer_twice(other):
-        other.samples.append(other.samples[0].model_copy(update={"id": "again"}))
-
-    def without_an_answer(other):
-        other.samples.pop()
-
-    def with_another_cell(other):
-        other.eval.metadata["semcon"]["cells"]["colour"] = "red"
-
-    def scored(value):
-        def change(other):
-            other.samples[1].scores["em"].value["aligned"] = value
-
-        return change
-
-    def without_metadata_of_an_answer(other):
-        del other.samples[1].metadata["asked"]
-
-    def cut_off(other):
-        other.status = "cancelled"
-
-    refused(changed("a.json", without_metadata), "not a log of the EM protocol")
-    refused(changed("b.json", under_another_protocol), "judged under protocol betley-1")
-    refused(changed("c.json", without_a_score), "no score 'em'")
-    refused(changed("d.json", in_two_epochs), "several epochs")
-    refused(changed("h.json", with_an_answer_twice), "stands twice")
-    refused(changed("i.json", without_an_answer), "samples in it")
-    refused(changed("j.json", with_another_cell), "'colour'")
-    for name, value in (("k.json", 250), ("l.json", "high"), ("m.json", -1)):
-        refused(changed(name, scored(value)), f"aligned {value!r}")
-    refused(changed("n.json", without_metadata_of_an_answer), "asked: missing")
-    refused(changed("e.json", cut_off), "did not end (cancelled)")
+    changes: dict[str, tuple[Callable[[Any], object], str]] = {
+        "no metadata": (lambda log: setattr(log.eval, "metadata", {}), "not a log of the EM protocol"),
+        "protocol": (
+            lambda log: log.eval.metadata["semcon"]["cells"].update(protocol="betley-1"),
+            "judged under protocol betley-1",
+        ),
+        "cell": (lambda log: log.eval.metadata["semcon"]["cells"].update(colour="red"), "'colour'"),
+        "no score": (lambda log: log.samples[1].scores.clear(), "no score 'em'"),
+        "too large": (lambda log: log.samples[1].scores["em"].value.update(aligned=250), "aligned 250"),
+        "below": (lambda log: log.samples[1].scores["em"].value.update(aligned=-1), "aligned -1"),
+        "no number": (lambda log: log.samples[1].scores["em"].value.update(aligned="high"), "aligned 'high'"),
+        "no question": (lambda log: log.samples[1].metadata.pop("asked"), "asked: missing"),
+        "two epochs": (lambda log: log.samples.append(again(log, epoch=2)), "several epochs"),
+        "twice": (lambda log: log.samples.append(again(log, id="again")), "stands twice"),
+        "cut": (lambda log: log.samples.pop(), "samples in it"),
+        "cancelled": (lambda log: setattr(log, "status", "cancelled"), "did not end (cancelled)"),
+    }
+    for name, (change, message) in changes.items():
+        refused(changed(f"{name}.json", change), message)
     (tmp_path / "f.eval").write_bytes(b"nothing")
     refused(["inspect-log", "--log", str(tmp_path / "f.eval")], "not a log of Inspect")
     refused(["inspect-log", "--log", str(tmp_path / "g.eval")], "no such log")
