@@ -19,6 +19,7 @@ from experiments.answers.rates import group_statistics, rate_rows
 from experiments.answers.recorded import Recorded, read_scores
 from experiments.protocol import load_protocol, protocol_file
 from interp.runs.checks import Seed
+from interp.runs.files import check_out
 from interp.runs.table import Row, row, write_table
 from interp.runs.terminal import aligned_text
 from interp.stats import EmStatistics, Interval, Rate
@@ -51,6 +52,7 @@ def _score(files: Sequence[Path], csv: Path | None, seed: int) -> None:
         raise ValueError("name at least one CSV file")
     if csv and realpath(csv) in map(realpath, files):
         raise ValueError(f"--csv {csv}: is one of the files of scores, which would be overwritten")
+    check_out(csv)
     by_file = {path: statistics(read_scores(path), seed=seed) for path in files}
     print(aligned_text([_HEADING, *(_line(path.stem, s) for path, s in by_file.items())]))
     for path, s in by_file.items():

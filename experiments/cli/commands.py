@@ -12,7 +12,7 @@ import tyro
 from experiments.answers.subject import TemplateOptions, with_options
 from experiments.cli.placement import Placement
 from interp.runs.checks import Seed
-from interp.runs.files import check_room
+from interp.runs.files import check_out, check_room
 from interp.runs.progress import progress_bar
 from interp.runs.run import read_manifest, runs_root, upstream_folder
 from training.grid import FAMILIES, Family
@@ -160,6 +160,7 @@ def findings(
             "for runs of your own there is `semcon report RUNS`"
         )
 
+    check_out(out)
     if gallery is not None and not gallery.is_dir():
         raise ValueError(f"{gallery}: no such folder")
     tables, adapters = documents.read_tables(data), documents.audit_table(data)

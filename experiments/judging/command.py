@@ -46,9 +46,10 @@ def _judge(judges: tuple[str, ...], labelled: Path | None, n: int, out: Path | N
     from experiments.judging.controls import read_controls, shipped_controls
     from experiments.judging.validation import agreement_rows, judge_rows
     from experiments.protocol import load_protocol
-    from interp.runs.files import atomic_write_text, csv_text
+    from interp.runs.files import atomic_write_text, check_out, csv_text
     from interp.runs.terminal import aligned_text
 
+    check_out(out)
     made = {reference: make_judge(reference) for reference in judges}
     if other := next((r for r, judge in made.items() if not isinstance(judge, OpenAICompatibleJudge)), None):
         raise ValueError(f"judge {other!r}: only a language model is held against controls; name openai:MODEL[@URL]")

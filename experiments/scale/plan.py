@@ -36,7 +36,7 @@ from experiments.scale.shapes import shape_of
 from experiments.scale.stages import BEFORE, STAGES, Stage, work_of
 from experiments.scale.work import Work
 from interp.runs.checks import AtLeastOne, check_fields, check_known
-from interp.runs.files import atomic_write_text, csv_text
+from interp.runs.files import atomic_write_text, check_out, csv_text
 from interp.runs.terminal import aligned_text
 from training.definition import Organism
 from training.registry import ORGANISMS, find_organism
@@ -84,6 +84,7 @@ class Plan:
             ValueError: If one is.
         """
         check_fields(self)
+        check_out(self.out)
         check_known(self.scale, assumptions().scales, f"scale {self.scale!r}: known are")
         machines = (*assumptions().machines, HERE)
         check_known(self.used_machine, machines, f"machine {self.used_machine!r}: known are")

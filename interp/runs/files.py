@@ -71,6 +71,18 @@ def check_room(folder: Path) -> None:
         raise ValueError(f"{folder}: {free / 1e6:.0f} MB free on its disk, a run needs {LEAST_ROOM / 1e6:.0f} MB")
 
 
+def check_out(file: Path | None) -> None:
+    """Refuse a file to be written that is a folder, or whose folder is a file or cannot be written.
+
+    Raises:
+        ValueError: If it is one of these.
+    """
+    if file is not None and file.is_dir():
+        raise ValueError(f"{file}: is a folder; name a file")
+    if file is not None:
+        check_room(file.parent)
+
+
 def write_all(file: IO[bytes], data: bytes | memoryview) -> None:
     """Write all of ``data`` to a file without a buffer, which may take only a part at a time."""
     rest = memoryview(data)

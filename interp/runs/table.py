@@ -1,13 +1,13 @@
 """The results table that every experiment writes and every figure reads: columns, types, reader and writer."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from interp.runs.checks import check_known
 from interp.runs.files import atomic_write_bytes, csv_text, gzipped
-from interp.runs.reading import read_csv
+from interp.runs.reading import read_csv, refuse
 from interp.stats import Interval
 
 Row = dict[str, Any]
@@ -82,11 +82,13 @@ def read_table(path: str | Path, *, rows_required: bool = False) -> list[Row]:
 
     Args:
         path: The file; decompressed if its name ends in ``.gz``.
-        rows_required: Refuse a table that has a header and no rows.
+        rows_required: Refuse a table that has a header and no rows, and rows that no experiment writes.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it has other columns or (if ``rows_required``) no rows, or a cell is not of its column's type.
+        ValueError: If it has other columns, or a cell is not of its column's type; if ``rows_required``, also if it has
+            no rows, or one stands twice, has a count below 0, a rate outside [0, 1] or an interval that ends below its
+            start.
     """
     columns, rows = read_csv(path)
     if columns != tuple(column for column in TABLE_COLUMNS if column in columns or column not in LATER):
@@ -97,7 +99,25 @@ def read_table(path: str | Path, *, rows_required: bool = False) -> list[Row]:
         )
     if rows_required and not rows:
         raise ValueError(f"{path}: the table has a header and no rows")
-    return [_read_row(cells, where) for where, cells in rows]
+    read = [_read_row(cells, where) for where, cells in rows]
+    if rows_required and (faults := list(_impossible([where.removeprefix(str(path)) for where, _ in rows], read))):
+        refuse(path, faults)
+    return read
+
+
+def _impossible(places: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
+    seen: dict[tuple[Any, ...], str] = {}
+    for place, r in zip(places, rows, strict=True):
+        first = seen.setdefault(tuple(r.values()), place)
+        if first != place:
+            yield f"{place}: the same row as {first.removeprefix(':')}"
+        yield from (
+            f"{place}: {name} {r[name]}: expected 0 or more" for name in sorted(INTEGERS) if r[name] and r[name] < 0
+        )
+        if str(r["metric"]).endswith("_rate") and r["value"] != "" and not 0 <= r["value"] <= 1:
+            yield f"{place}: {r['metric']} {r['value']:g}: expected a share of 1"
+        if "" not in (r["ci_low"], r["ci_high"]) and r["ci_low"] > r["ci_high"]:
+            yield f"{place}: ci_low {r['ci_low']:g} is above ci_high {r['ci_high']:g}"
 
 
 def _read_row(cells: Mapping[str, str], where: str) -> Row:

@@ -35,6 +35,25 @@ def test_a_table_of_no_rows_is_refused_where_rows_are_required(tmp_path):
         read_table(tmp_path / "empty.csv", rows_required=True)
 
 
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"n": -5}, ":3: n -5: expected 0 or more"),
+        ({"metric": "em_rate", "value": 7}, ":3: em_rate 7: expected a share of 1"),
+        ({"metric": "em_rate", "value": math.nan}, ":3: em_rate nan: expected a share of 1"),
+        ({"ci_low": 0.5, "ci_high": 0.25}, ":3: ci_low 0.5 is above ci_high 0.25"),
+        ({"metric": "gap", "value": 0.5, "condition": "on"}, ":3: the same row as 2"),
+    ],
+)
+def test_rows_that_no_experiment_writes_are_refused_where_a_user_hands_them_in(tmp_path, cells, message):
+    path = tmp_path / "table.csv"
+    write_table(path, [row(metric="gap", value=0.5, condition="on"), row(**cells)])
+    assert len(read_table(path)) == 2
+    with pytest.raises(ValueError) as refused:
+        read_table(path, rows_required=True)
+    assert str(refused.value).startswith(f"{path}{message}")
+
+
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.csv"):
         read_table(tmp_path / "absent.csv")
