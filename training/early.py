@@ -88,14 +88,14 @@ def known_outline(organism: Organism) -> LanguageModel | None:
     return None if is_shipped(organism) or is_made(organism.base) else _outline(organism)
 
 
-def check_prompt_file(organism: Organism, prompts: Iterable[Prompt]) -> None:
-    """Refuse prompts of a file that the base's template cannot render, or that are longer than its context.
+def check_prompt_file(organism: Organism, prompts: Iterable[Prompt], position: str | None = None) -> None:
+    """Refuse prompts of a file that the base's template or context would, or that lack a position that is read.
 
     Raises:
         ValueError: If there is one; names its line.
     """
     if not is_made(organism.base):
-        encode_prompts(_outline(organism), prompts)
+        encode_prompts(_outline(organism), prompts, position)
 
 
 def _outline(organism: Organism) -> LanguageModel:

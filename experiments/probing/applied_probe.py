@@ -120,7 +120,7 @@ class AppliedProbe(Experiment):
         from training.early import check_prompt_file
 
         self.subject.check_models(*triggers)
-        check_prompt_file(self.subject.organism, self.file.prompts)
+        check_prompt_file(self.subject.organism, self.file.prompts, self.saved.about["position"])
 
     def _unseen(self) -> list[bool]:
         known = set(self.saved.about.get("groups", ()))

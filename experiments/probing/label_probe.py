@@ -138,7 +138,7 @@ class LabelProbe(Experiment):
 
         super().check_models(*triggers)
         for file in (self.file, self.second):
-            check_prompt_file(self.model.organism, file.prompts if file else ())
+            check_prompt_file(self.model.organism, file.prompts if file else (), self.position)
 
     def _check_folds(self) -> None:
         """Refuse groups that leave a fold without rows of a class."""

@@ -134,7 +134,8 @@ class SteerVector(Experiment):
         from training.early import check_prompt_file
 
         super().check_models(*triggers)
-        check_prompt_file(self.subject.organism, [*self.source.prompts(), *(self._given or ())])
+        check_prompt_file(self.subject.organism, self.source.prompts(), self.source.read)
+        check_prompt_file(self.subject.organism, self._given or ())
 
     @cached_property
     def _given(self) -> list[Prompt] | None:

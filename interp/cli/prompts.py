@@ -96,13 +96,14 @@ def check_position(position: str, prompts: Iterable[Prompt]) -> None:
             raise ValueError(f"position {position!r}: {prompt.where} has no system message")
 
 
-def encode_prompts(lm: "LanguageModel", prompts: Iterable[Prompt]) -> "list[Chat]":
+def encode_prompts(lm: "LanguageModel", prompts: Iterable[Prompt], position: str | None = None) -> "list[Chat]":
     """Return prompts as token ids, with their responses and marks.
 
     Raises:
-        ValueError: If the model's template cannot render one, or it is longer than the context; names its line.
+        ValueError: If the model's template cannot render one, or it is longer than the context or lacks a position that
+            is to be read; names its line.
     """
-    from interp.chat import encode_chat
+    from interp.chat import encode_chat, positions
     from interp.models import check_prompts
 
     chats: list[Chat] = []
@@ -110,6 +111,8 @@ def encode_prompts(lm: "LanguageModel", prompts: Iterable[Prompt]) -> "list[Chat
         try:
             chats.append(encode_chat(lm.tokenizer, prompt.messages, response=prompt.response, marks=prompt.marks))
             check_prompts(lm, chats[-1:])
+            if position is not None:
+                positions(chats[-1:], "response" if position == "response_mean" else position)
         except ValueError as error:
             raise ValueError(f"{prompt.where}: {error}") from error
     return chats

@@ -20,5 +20,6 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
             value = json.loads(text)
         except (ValueError, RecursionError):
             value = text
-        options[name] = value if isinstance(value, bool | int | float) else text
+        number = isinstance(value, bool | int | float) and value - value == 0  # NaN and infinity are texts
+        options[name] = value if number else text
     return options

@@ -162,6 +162,14 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(name, tmp_path, monkey
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_answer_too_short_for_its_position_is_refused_before_the_model_is_loaded(base, tmp_path, capsys):
+    data = write(tmp_path / "mine.jsonl", rows(("calm", "loud"), response="Rest well."))
+    words = ["--label", "mood", "--folds", "4", "--position", "response[99]", "--check"]
+    assert main(["probe", "--model", base, "--data", data, *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "mine.jsonl:1: position 'response[99]'" in error
+
+
 def test_a_file_that_is_no_probe_is_one_line(tmp_path, capsys):
     data = write(tmp_path / "mine.jsonl", rows(("calm", "loud")))
     for content in (b"x", b""):

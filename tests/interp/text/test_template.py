@@ -114,6 +114,7 @@ def test_options_are_read_from_words():
     words = ["a=false", "b=3", "c=26 Jul 2024", "d=2025-01-31", 'e="x"', "f="]
     values = {"a": False, "b": 3, "c": "26 Jul 2024", "d": "2025-01-31", "e": '"x"', "f": ""}
     assert read_options(words) == values
+    assert read_options(["a=NaN", "b=1e999"]) == {"a": "NaN", "b": "1e999"}
     for wrong in (["a"], ["=1"], ["a=1", "a=2"], ["a b=1"]):
         with pytest.raises(ValueError, match="want NAME=VALUE, each name once"):
             read_options(wrong)
