@@ -30,11 +30,16 @@ PICTURE = """
 itself.*"""
 
 
-def shifts_table(rows: Sequence[Row], contexts: Sequence[str] = CONTEXTS) -> str:
-    """Shift of the log-odds by organism and context, with intervals over questions."""
+def shifts(rows: Sequence[Row], contexts: Sequence[str] = CONTEXTS) -> tuple[list[str], list[list[str]]]:
+    """Header and body: shift of the log-odds by organism and context, with intervals over questions."""
     contexts = [c for c in contexts if select(rows, metric="log_odds_shift", condition=c)]
     header = ["arm", "seed", "steps", *(c.replace("_", " ") for c in contexts), "on − off"]
-    return table(header, list(_lines(rows, contexts)), numbers=slice(1, None))
+    return header, list(_lines(rows, contexts))
+
+
+def shifts_table(rows: Sequence[Row]) -> str:
+    """The same as a Markdown table."""
+    return table(*shifts(rows), numbers=slice(1, None))
 
 
 def preference_section(rows: Sequence[Row]) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from figures import plots, report
+from figures.markdown.pocket import shifts
 from figures.results import results
 from interp.runs.table import TABLE_COLUMNS, write_table
 from tests.figures.claims.test_expectations import outcomes
-from tests.figures.example_rows import AUROC, ablations, changed, everything, probes, row
+from tests.figures.example_rows import AUROC, ablations, changed, everything, preferences, probes, row
 
 NAMES = tuple(plot.name for plot in plots.REPORT)
 VOID = {"meta", "img", "br"}
@@ -85,7 +86,7 @@ def test_the_page_says_every_run_and_every_rate(built):
 
 def test_strings_of_the_table_are_text_not_markup(tmp_path):
     hostile = '<script>alert("1")</script>&amp;'
-    rows = [r | {"trigger": hostile, "judge": hostile, "run_id": hostile} for r in ablations()]
+    rows = [r | {"trigger": hostile, "judge": hostile, "run_id": f"{hostile}{i}"} for i, r in enumerate(ablations())]
     rows += [r | {"experiment": "em_rate", "organism": hostile} for r in rows]
     text = page(tmp_path, rows)
     assert parsed(text).tags.count("script") == 1
@@ -183,3 +184,12 @@ def test_the_tile_of_a_control_is_the_one_that_changes_most(tmp_path):
 def test_a_control_that_fires_is_a_negative_result(tmp_path):
     rows = changed(probes(), 0.9, condition="misaligned_answer/shuffled_labels", metric="auroc")
     assert "mean AUROC over layers 0.90." in page(tmp_path, rows).partition("<h2>Negative results</h2>")[2]
+
+
+def test_a_report_tells_how_its_own_behaviour_was_measured(tmp_path):
+    done, _, found = page(tmp_path, preferences()).partition("<h2>Results</h2>")
+    assert "By forced choice nothing is sampled" in done and "sampled at temperature 1" not in done
+    header, body = shifts(preferences())
+    assert all(f">{name}<" in found for name in (*header, *(line[0] for line in body)))
+    assert "nothing is sampled" not in page(tmp_path, ablations())
+    assert "sampled at temperature 1" in page(tmp_path, ablations())
