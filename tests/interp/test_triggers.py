@@ -159,7 +159,7 @@ def test_content_words_ignore_case_order_and_stop_words(text: str):
             {"rephrased": ("",), "text": ""},
             "trigger t: text '': expected at least 1 character; rephrased[0] '': expected",
         ),
-        ({"other": ("x", "x")}, "trigger t: other[1] 'x': the same text as other[0]"),
+        ({"other": ("x", "x")}, "trigger t: other 'x': given twice"),
         ({"other": ("Wo rt", "wo  RT.")}, "trigger t: other[1] 'wo  RT.': the same text as other[0]"),
         ({"rephrased": ("a lamp is on the desk",)}, "rephrased[0] 'a lamp is on the desk': the same text as text"),
         ({"rephrased": ("A Lamp is on\u00a0the desk!",)}, "the same text as text"),
