@@ -194,7 +194,7 @@ class Experiment:
 
 
 def identity(experiment: Experiment) -> dict[str, Any]:
-    """Return the arguments of ``Run.open`` that name an experiment's run: config, version and inputs."""
+    """Return the arguments of ``Run.of`` that name an experiment's run: config, version and inputs."""
     from experiments.protocol import load_protocol  # imports numpy, which `semcon --help` does without
 
     protocol = load_protocol().identity(experiment.protocol_parts())
@@ -226,9 +226,14 @@ def run_experiment(
     experiment.check()
     check_room(root)
     facts = {"depends": experiment.depends(), **load_protocol().facts()}
-    with Run.open(root, experiment.name, **identity(experiment), facts=facts, wait=wait) as run:
+    run = Run.of(root, experiment.name, **identity(experiment))
+    if new := not run.path.exists():
+        probe(experiment)  # a model that is refused leaves no folder
+    with run:
+        run.enter(facts, wait=wait)
         if not run.complete:
-            probe(experiment)
+            if not new:
+                probe(experiment)
             with run.in_progress(), verdicts_beside(run) as note_requests:
                 for name, rows in _unfinished(experiment, run):
                     run.append({"key": f"{name}|{i}", "step": name, **r} for i, r in enumerate(rows))

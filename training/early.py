@@ -13,12 +13,12 @@ from pathlib import Path
 
 from interp.adapters import adapter_folder
 from interp.chat import question_chat
-from interp.cli.prompts import Prompt, encode_prompts
 from interp.decoding.kv_cache import new_cache
 from interp.early.adapter_files import check_adapter
 from interp.early.base_files import open_base
 from interp.loading import outline
 from interp.models import LanguageModel, check_prompts
+from interp.text.prompts import Prompt, encode_prompts
 from interp.triggers import CONDITIONS, Trigger
 from training.bases import is_made
 from training.definition import Organism

@@ -23,11 +23,11 @@ from experiments.probing.label_probe import digest_of, read
 from experiments.probing.labelled import LabelledFile, check_name, read_labelled
 from experiments.probing.scored import score_cells
 from experiments.spec import Experiment, Step
-from interp.cli.prompts import check_position
 from interp.runs.checks import Seed
 from interp.runs.files import atomic_write_text, csv_text
 from interp.runs.run import Run
 from interp.runs.table import Row
+from interp.text.prompts import check_position
 from interp.triggers import Trigger
 from training.own_files import base_config
 

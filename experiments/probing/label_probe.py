@@ -31,12 +31,12 @@ from experiments.model import AnyModel
 from experiments.probing.labelled import LabelledFile, check_name, read_labelled
 from experiments.probing.scored import FITS, PERMUTATIONS, FitName, Probes, find_fit, score_cells
 from experiments.spec import Experiment, Step
-from interp.cli.prompts import check_position, encode_prompts
 from interp.runs.checks import NotNegative, Seed
 from interp.runs.reading import normalised
 from interp.runs.run import Run
 from interp.runs.table import Row
 from interp.sites import Site, require_layer
+from interp.text.prompts import check_position, encode_prompts
 from interp.triggers import Trigger
 from training.own_files import base_config
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from interp.cli.prompts import Prompt, prompt_of
 from interp.runs.reading import read_csv, read_jsonl, refuse
+from interp.text.prompts import Prompt, prompt_of
 
 MOST_CLASSES = 30
 _WORD = re.compile(r"[\w .,+()'-]{1,80}")
@@ -77,8 +77,8 @@ def read_labelled(
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If a row states no prompt, lacks an entry or has another class, or there are too many classes; names
-            every line.
+        ValueError: If a row states no prompt, lacks an entry or has another class, one prompt has two labels or groups,
+            or there are too many classes; names every line.
     """
     raw = _raw_rows(path)
     rows: list[LabelledPrompt] = []
@@ -95,7 +95,7 @@ def read_labelled(
         faults = [f"label {label!r} has {len(values)} different values, such as {values[0]!r}; expected classes"]
     if classes and (other := next((v for v in values if v not in classes), None)) is not None and label is not None:
         faults.append(f"label {label!r} has the value {other!r}; the probe's classes are {', '.join(classes)}")
-    if faults:
+    if faults := faults or _contradictions(path, rows):
         refuse(path, faults)
     return LabelledFile(path, rows, tuple(classes or values))
 
@@ -116,6 +116,21 @@ def _row(
         prompt.messages[-1]["content"] if group is None else _value(row, group),
         "" if phrasing is None else _value(row, phrasing),
     )
+
+
+def _contradictions(path: Path, rows: Sequence[LabelledPrompt]) -> list[str]:
+    """Return one fault per row that gives a prompt, with its answer, another label or group than a row before it."""
+    first: dict[Any, LabelledPrompt] = {}
+    faults: list[str] = []
+    for row in rows:
+        prompt = row.prompt
+        earlier = first.setdefault((tuple(tuple(m.items()) for m in prompt.messages), prompt.response), row)
+        place = f"{prompt.where.removeprefix(str(path))}: the prompt of line {earlier.prompt.where.rsplit(':', 1)[-1]}"
+        if row.label != earlier.label:
+            faults.append(f"{place}, with the label {row.label!r} instead of {earlier.label!r}")
+        elif row.group != earlier.group:
+            faults.append(f"{place}, in the group {row.group!r} instead of {earlier.group!r}")
+    return faults
 
 
 def _with_messages(row: Mapping[str, Any]) -> dict[str, Any]:

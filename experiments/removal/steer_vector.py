@@ -33,11 +33,11 @@ from experiments.removal.benign import greedy_answers, loss_rows
 from experiments.removal.steer import loss_estimates, turns
 from experiments.removal.vector import Source
 from experiments.spec import Experiment, Step
-from interp.cli.prompts import Prompt, encode_prompts, read_prompts
 from interp.runs.checks import AtLeastOne, NotNegative, Seed
 from interp.runs.files import atomic_write_text
 from interp.runs.run import Run
 from interp.runs.table import Row
+from interp.text.prompts import Prompt, encode_prompts, read_prompts
 from interp.triggers import Trigger
 from training.own_files import base_config
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from interp.cli.prompts import Prompt, check_position, encode_prompts, read_prompts
 from interp.runs.checks import NotNegative
 from interp.sites import Site, require_layer
+from interp.text.prompts import Prompt, check_position, encode_prompts, read_prompts
 from interp.triggers import Trigger
 
 if TYPE_CHECKING:

@@ -116,8 +116,8 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
     if args.command != "store":
         _check_folder(args.model, "config.json")
     if args.command in ("record", "generate"):
-        from interp.cli.prompts import read_prompts
         from interp.text.options import read_options
+        from interp.text.prompts import read_prompts
 
         args.prompts_file, args.prompts = args.prompts, read_prompts(args.prompts)
         args.template_options = read_options(args.template_option)

@@ -81,10 +81,41 @@ class Run:
             ValueError: If another process is writing this run (without ``wait``), or its folder holds another config.
             FileNotFoundError: If an input is missing.
         """
-        request = _hashed(experiment, config, version, inputs or {})
-        run = cls(Path(root), experiment, {"run_id": _id(request), "status": "running", **request})
-        run._enter(facts or {}, wait)
+        run = cls.of(root, experiment, config, version=version, inputs=inputs)
+        run.enter(facts, wait=wait)
         return run
+
+    @classmethod
+    def of(
+        cls,
+        root: str | Path,
+        experiment: str,
+        config: Any,
+        *,
+        version: str = "1",
+        inputs: Mapping[str, str | Path] | None = None,
+    ) -> "Run":
+        """Return the run that ``open`` opens, closed; nothing is created.
+
+        Raises:
+            FileNotFoundError: If an input is missing.
+        """
+        request = _hashed(experiment, config, version, inputs or {})
+        return cls(Path(root), experiment, {"run_id": _id(request), "status": "running", **request})
+
+    def enter(self, facts: Mapping[str, Any] | None = None, *, wait: bool = False) -> None:
+        """Lock the folder, unless the run is complete, and write its config and manifest; see ``open``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        refuse_links(self.path)
+        self._adopt_manifest()
+        if self.complete:
+            return
+        self._lock = locked(self.path / ".lock", wait=wait)
+        self._adopt_manifest()  # another process may have finished the run in between
+        if self.complete:
+            return self.close()
+        atomic_write_text(self.path / "config.json", config_text(self.config))
+        self._record(started=self.manifest.get("started", _now()), **_provenance(self.config), **jsonable(facts or {}))
 
     @property
     def run_id(self) -> str:
@@ -201,20 +232,6 @@ class Run:
         if self._log is None:
             self._log = RowLog(self.path / "rows.jsonl", repair=self._lock is not None)
         return self._log
-
-    def _enter(self, facts: Mapping[str, Any], wait: bool) -> None:
-        """Lock the folder, unless the run is complete, and write its config and manifest."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        refuse_links(self.path)
-        self._adopt_manifest()
-        if self.complete:
-            return
-        self._lock = locked(self.path / ".lock", wait=wait)
-        self._adopt_manifest()  # another process may have finished the run in between
-        if self.complete:
-            return self.close()
-        atomic_write_text(self.path / "config.json", config_text(self.config))
-        self._record(started=self.manifest.get("started", _now()), **_provenance(self.config), **jsonable(facts))
 
     def _adopt_manifest(self) -> None:
         """Use the manifest on the disk, if there is one.

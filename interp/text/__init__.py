@@ -1,1 +1,1 @@
-"""From messages to text and token ids: templates and their options, control tokens, thoughts."""
+"""From messages to text and token ids: files of prompts, templates and their options, control tokens, thoughts."""

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from experiments.answers.recorded import Recorded, read_scores
 from experiments.answers.suite import read_questions
 from experiments.protocol import PROTOCOL_FILE, Protocol
-from interp.cli.prompts import Prompt, read_prompts
 from interp.runs.reading import read_yaml
+from interp.text.prompts import Prompt, read_prompts
 from interp.triggers import Trigger, load_triggers
 from tests.bad_inputs.files import QUESTIONS, SCORES, TRAINED, TRIGGER
 from training.definition import Organism

@@ -126,6 +126,20 @@ def test_empty_table_is_refused(tmp_path):
         run_experiment(Silent(), tmp_path)
 
 
+def test_a_model_that_is_refused_leaves_no_folder_of_a_run(tmp_path):
+    class Lame(Coin):
+        def check_models(self, *triggers):
+            raise ValueError("lame: its weights are no numbers")
+
+    with pytest.raises(ValueError, match="lame"):
+        run_experiment(Lame(), tmp_path)
+    assert not [*tmp_path.rglob("manifest.json")]
+    run_steps(Coin(), tmp_path, stop_after=1)
+    with pytest.raises(ValueError, match="lame"):
+        run_experiment(Lame(), tmp_path)
+    assert len([*tmp_path.rglob("rows.jsonl")]) == 1
+
+
 def test_the_manifest_says_what_a_run_was_about(tmp_path):
     class Minted(Coin):
         def depends(self):

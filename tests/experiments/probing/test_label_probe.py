@@ -128,6 +128,8 @@ BAD = {
     "one class": (rows(("calm",)), (), ("mood", "calm")),
     "few groups": (rows(("calm", "loud"), TOPICS[:3]), (), ("3 different topic", "4 folds")),
     "many classes": ([{**r, "mood": r["id"] * 100 + i} for i, r in enumerate(rows(SCENES, TOPICS * 2))], (), ("48", "classes")),
+    "a prompt with two labels": ([*rows(("calm", "loud")), {**rows(("calm",))[0], "mood": "loud"}], (), ("mine.jsonl:17", "line 1,", "'loud' instead of 'calm'")),
+    "a prompt in two groups": ([*rows(("calm", "loud")), {**rows(("calm",))[0], "topic": "x"}], (), ("mine.jsonl:17", "line 1,", "'x' instead of 'a headache'")),
     "label is a list": ([{**rows(("calm",))[0], "mood": ["x"]}], (), ("mine.jsonl:1", "mood")),
     "class of a group": ([{**r, "mood": "loud" if r["topic"] == TOPICS[0] else "calm"} for r in rows(("calm",))], (), ("one class only",)),
     "position": (rows(("calm", "loud")), ("--position", "nowhere"), ("nowhere", "last_prompt")),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from interp.cli.prompts import read_prompts
+from interp.text.prompts import read_prompts
 from tests import tiny
 from tests.interp.cli.test_commands import row
 
