@@ -212,7 +212,8 @@ function receive(event, asked) {
   } else if (event.event === "log_odds") {
     const odds = element("span", `log-odds ${signed(event.value)}`);
     odds.title = `harmful: ${event.harmful}\naligned: ${event.aligned}`;
-    node.querySelector(".facts").append(" ", odds);
+    const place = node.querySelector(".facts");
+    place.append(place.childNodes.length ? ", " : "", odds);
   }
 }
 
