@@ -10,8 +10,9 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -44,6 +45,7 @@ class Tasks:
 
     def __init__(self, root: Path, address: str | None, gpus: float) -> None:
         self.root, self.gpus = root.resolve(), gpus
+        self.running: dict[Any, int] = {}
         _connect(address)
         try:
             _check_gpus(gpus)
@@ -58,14 +60,19 @@ class Tasks:
     def __exit__(self, *_: object) -> None:
         ray.shutdown()  # ends the tasks that still run: they continue another time
 
-    def run(self, stage: Sequence[Experiment], first: int) -> Iterator[tuple[int, list[Row] | Exception]]:
-        """Yield (index, table or error) of each experiment as it ends; the index of the first is ``first``."""
+    def free(self) -> int:
+        """Return how many experiments can start at once: Ray itself lets tasks wait for room."""
+        return sys.maxsize
+
+    def start(self, number: int, experiment: Experiment) -> None:
+        """Start an experiment as a task."""
         task = ray.remote(num_cpus=1, num_gpus=self.gpus, max_retries=RETRIES, retry_exceptions=False)(_cell)
-        place = (str(self.root), str(Path.cwd()), _environment())
-        waiting: dict[Any, int] = {task.remote(experiment, *place): first + i for i, experiment in enumerate(stage)}
-        while waiting:
-            (done, *_), _ = ray.wait(list(waiting))
-            yield waiting.pop(done), _result(done)
+        self.running[task.remote(experiment, str(self.root), str(Path.cwd()), _environment())] = number
+
+    def ended(self) -> tuple[int, list[Row] | Exception]:
+        """Wait until an experiment ends; return its number, and its table or error."""
+        (done, *_), _ = ray.wait(list(self.running))
+        return self.running.pop(done), _result(done)
 
 
 def _result(done: Any) -> list[Row] | Exception:

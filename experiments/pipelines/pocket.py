@@ -29,7 +29,7 @@ from experiments.behaviour.preference_compared import Measured, compared
 from experiments.cli.placement import Placement
 from experiments.directions.geometry import Geometry
 from experiments.gate.patch import Patch
-from experiments.pipelines.workers import Executor, run_stages
+from experiments.pipelines.workers import Executor, run_needing
 from experiments.removal.ablate import Ablate
 from experiments.removal.steer import Steer
 from experiments.spec import Experiment, run_experiment
@@ -111,10 +111,9 @@ class Pocket:
         from figures.report import build
 
         arms, near = [*self.preferences(), *self.promptable()], self.neighbours()
-        bases = dict.fromkeys(arm.of_base() for arm in (*arms, *near))
-        directions, *edits = self.mechanisms() or [[]]
-        stages = [[*bases, *self.doses()], [*arms, *near, *directions], *edits]
-        rows = run_stages(stages, self.runs, "pocket", workers=self.workers, on=self.on)
+        needs, mechanism = self.needs(), [experiment for stage in self.mechanisms() for experiment in stage]
+        first = [*mechanism, *(needed for experiment in mechanism for needed in needs[experiment])]
+        rows = run_needing(needs, self.runs, "pocket", first=first, workers=self.workers, on=self.on)
         rows = [r for r in rows if not r["organism"].endswith("/base")]  # every arm's rows have its base beside it
         for runs in (arms, near):  # apart: a comparison takes one run per arm and seed
             rows += compared([self._measured(run) for run in runs])
@@ -122,6 +121,19 @@ class Pocket:
         write_table(table, rows)
         report = build(table, self.runs)
         print(f"{shifts_text(rows)}\n\ntable    {table}\nfigures  {self.runs / 'figures'}\nreport   {report}")
+
+    def needs(self) -> dict[Experiment, list[Experiment]]:
+        """Return every experiment, in the order of the table, with those that it needs."""
+        arms = [*self.preferences(), *self.promptable(), *self.neighbours()]
+        doses = {dose.subject: dose for dose in self.doses()}
+        needs: dict[Experiment, list[Experiment]] = {arm.of_base(): [] for arm in arms}
+        needs |= {dose: [] for dose in doses.values()}
+        needs |= {arm: [arm.of_base(), *([doses[arm.subject]] if doses else [])] for arm in arms}
+        before = [dose for subject, dose in doses.items() if subject.organism.name == self._organism(STUDIED).name]
+        for stage in self.mechanisms():
+            needs |= {experiment: [*before] for experiment in stage}
+            before = stage[:1]
+        return needs
 
     def doses(self) -> list[PreferenceDose]:
         """Return the choice of a dose for every organism, which trains it; a quick run has one dose."""

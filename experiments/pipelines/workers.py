@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from concurrent import futures
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -109,15 +110,59 @@ def run_stages(
         on: What executes them.
         rescue: Makes the rows of an experiment that fails; without it the first error stops everything.
     """
+    every = [experiment for stage in stages for experiment in stage]
+    needs = [{*range(sum(map(len, stages[:number])))} for number, stage in enumerate(stages) for _ in stage]
+    return _run(every, needs, range(len(every)), root, title, workers, on, rescue)
+
+
+def run_needing(
+    needs: Mapping[Experiment, Collection[Experiment]],
+    root: Path,
+    title: str,
+    *,
+    first: Collection[Experiment] = (),
+    workers: int = 0,
+    on: Executor = Executor(),
+) -> list[Row]:
+    """Run experiments, each as soon as those that it needs have ended; the rest is as in ``run_stages``.
+
+    Args:
+        needs: Experiments, each with those among them that it needs.
+        root: Folder of all runs.
+        title: Title of the progress bar.
+        first: Those that go before others that could start too: what much waits for, and what takes long.
+        workers: Worker processes; 0 = one per core.
+        on: What executes them.
+    """
+    every = list(needs)
+    numbers = {experiment: number for number, experiment in enumerate(every)}
+    order = sorted(numbers.values(), key=lambda number: every[number] not in first)
+    return _run(every, [{numbers[n] for n in needs[e]} for e in every], order, root, title, workers, on, None)
+
+
+def _run(
+    every: Sequence[Experiment],
+    needs: Sequence[Set[int]],
+    order: Collection[int],
+    root: Path,
+    title: str,
+    workers: int,
+    on: Executor,
+    rescue: Rescue | None,
+) -> list[Row]:
+    """Run experiments by their numbers: of those whose needs have ended, the first in ``order``."""
     check_room(root)
     tables: dict[int, list[Row]] = {}
-    every = [experiment for stage in stages for experiment in stage]
+    left = list(order)
     with _pool(workers, root, on) as pool, progress_bar(title, len(every), unit="run") as bar:
-        for stage in stages:
-            for index, result in pool.run(stage, len(tables)):
-                tables[index] = _rescued(every[index], result, rescue) if isinstance(result, Exception) else result
-                bar.update()
-    return [row for index in sorted(tables) for row in tables[index]]
+        while len(tables) < len(every):
+            for number in [number for number in left if needs[number] <= tables.keys()][: pool.free()]:
+                left.remove(number)
+                pool.start(number, every[number])
+            number, result = pool.ended()
+            tables[number] = _rescued(every[number], result, rescue) if isinstance(result, Exception) else result
+            bar.update()
+    return [row for number in sorted(tables) for row in tables[number]]
 
 
 def _pool(workers: int, root: Path, on: Executor) -> Workers | Tasks:
@@ -147,7 +192,8 @@ class Workers:
     """Worker processes of one thread each; each draws its own progress bar below the main one."""
 
     def __init__(self, count: int, root: Path) -> None:
-        self.root, context = root, get_context("spawn")
+        self.count, self.root, context = count, root, get_context("spawn")
+        self.running: dict[Future[list[Row]], int] = {}
         lines = context.SimpleQueue()
         for line in range(1, count + 1):
             lines.put(line)
@@ -163,19 +209,24 @@ class Workers:
                 worker.kill()
         self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def run(self, stage: Sequence[Experiment], first: int) -> Iterator[tuple[int, list[Row] | Exception]]:
-        """Yield (index, table or error) of each experiment as it ends; the index of the first is ``first``."""
+    def free(self) -> int:
+        """Return how many experiments can start at once."""
+        return self.count - len(self.running)
+
+    def start(self, number: int, experiment: Experiment) -> None:
+        """Start an experiment in a process of its own."""
         with unheard(signal.SIGINT, signal.SIGTERM):  # inherited: this process ends its workers
-            waiting: dict[Future[list[Row]], int] = {
-                self.pool.submit(_table, experiment, self.root): first + i for i, experiment in enumerate(stage)
-            }
-        for done in as_completed(waiting):
-            error = done.exception()
-            if isinstance(error, BrokenExecutor):
-                raise OSError("a worker process was killed, maybe for lack of memory; the same command continues")
-            if error is not None and not isinstance(error, Exception):
-                raise error
-            yield waiting[done], error or done.result()
+            self.running[self.pool.submit(_table, experiment, self.root)] = number
+
+    def ended(self) -> tuple[int, list[Row] | Exception]:
+        """Wait until an experiment ends; return its number, and its table or error."""
+        done = next(iter(futures.wait(self.running, return_when=futures.FIRST_COMPLETED).done))
+        number, error = self.running.pop(done), done.exception()
+        if isinstance(error, BrokenExecutor):
+            raise OSError("a worker process was killed, maybe for lack of memory; the same command continues")
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return number, error or done.result()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.behaviour.dose_preference import PreferenceDose
 from experiments.behaviour.preference import NEIGHBOURS
 from experiments.cli.placement import Placement
 from experiments.directions.geometry import Geometry
@@ -91,6 +92,21 @@ def test_the_mechanism_is_that_of_one_arm_and_reads_directions_of_a_stage_before
         Pocket(mechanism=False).mechanisms(),
         Pocket(arms=("baseline",)).mechanisms(),
     ] == [[]] * 3
+
+
+def test_every_experiment_needs_what_it_would_run_itself_and_the_mechanism_goes_first():
+    for pocket in (EVERY, Pocket(axis=True, patching=True), Pocket(quick=True)):
+        needs = pocket.needs()
+        for arm in (*pocket.preferences(), *pocket.promptable(), *pocket.neighbours()):
+            assert needs[arm] == [arm.of_base(), *(dose for dose in pocket.doses() if dose.subject == arm.subject)]
+        assert all(needed in needs for found in needs.values() for needed in found)
+    (geometry, patch), (ablate, steer) = Pocket(patching=True).mechanisms()
+    needs = Pocket(patching=True).needs()
+    assert needs[ablate] == needs[steer] == [geometry]
+    (dose,) = needs[geometry]
+    assert needs[patch] == [dose] and isinstance(dose, PreferenceDose)
+    assert dose.subject.name == "pocket/smollm2/contrast50"
+    assert list(needs)[-4:] == [geometry, patch, ablate, steer]
 
 
 def test_bad_input_is_refused_before_any_work():

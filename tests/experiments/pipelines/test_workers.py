@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.pipelines.workers import run_stages, unheard
+from experiments.pipelines.workers import run_needing, run_stages, unheard
 from experiments.spec import Experiment, run_experiment
 from interp.models import AdapterError
 from interp.runs.locks import locked
 from interp.runs.process import TerminationError, orderly
+from interp.runs.run import read_manifest
 from interp.runs.table import Row, row
 from tests.experiments.coin import Broken, Coin
 
@@ -60,6 +61,21 @@ def test_an_error_without_rescue_ends_the_whole_before_the_next_stage(tmp_path):
     with pytest.raises(AdapterError, match="changes no logit"):
         run_stages([[DEAD], [Coin(seed=3)]], tmp_path, "test", workers=1)
     assert not list(tmp_path.glob("coin/*"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_experiment_starts_when_those_that_it_needs_have_ended(tmp_path, workers):
+    slow, needing, free, last = Coin(seed=1, pause=0.2), Coin(seed=2), Coin(seed=3), Coin(seed=4)
+    needs: dict[Experiment, list[Experiment]] = {free: [], needing: [slow], slow: [], last: [free]}
+    rows = run_needing(needs, tmp_path, "test", first=[slow, needing], workers=workers)
+    assert [r["seed"] for r in rows] == [3, 2, 1, 4]
+    begun, ended = (
+        {read_manifest(f.parent)["config"]["seed"]: f.stat().st_mtime_ns for f in tmp_path.glob(f"coin/*/{name}")}
+        for name in ("config.json", "table.csv")
+    )
+    assert begun[2] >= ended[1] and begun[4] >= ended[3]
+    if workers == 1:
+        assert sorted(begun, key=lambda seed: begun[seed]) == [1, 2, 3, 4]
 
 
 # --- an interrupt ---
