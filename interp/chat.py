@@ -74,8 +74,9 @@ def encode_chat(
         ended: Whether the response is complete; otherwise it is a part of the prompt, which an answer continues.
 
     Raises:
-        ValueError: If the last message is not the user's, a mark is not in the messages, the tokenizer is slow, the
-            template changes a text, or the conversation with the response is not what the template makes of it.
+        ValueError: If the last message is not the user's, a mark is not in the messages or has the name of a position,
+            the tokenizer is slow, the template changes a text, or the conversation with the response is not what the
+            template makes of it.
     """
     if not tokenizer.is_fast:
         raise ValueError(
@@ -159,6 +160,8 @@ def _locate(rendered: Rendered, messages: Sequence[Message], marks: Mapping[str,
     if messages[0]["role"] == "system":
         spans["system"] = _find("system", system, text, regions[:1])
     for name, part in marks.items():
+        if re.fullmatch(r"all|prompt|last_prompt|answer|response.*", name):
+            raise ValueError(f"mark {name!r}: it is the name of a position; choose another")
         last = name == "question"
         spans[name] = _find(name, part, text, regions[::-1] if last else regions, last=last)
     return spans

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interp.runs.reading import Text, validated
 from interp.text.messages import plain_messages, refuse_changing
 
 FORMS = '{"messages": [...]} or {"prompt": ..., "completion": ...}'
@@ -47,10 +46,6 @@ def exchange_of(row: Mapping[str, Any]) -> Exchange:
     turns = [message["role"] for message in messages]
     if turns[turns[:1] == ["system"] :] != ["user", "assistant"] * (len(turns) // 2) or len(turns) < 2:
         raise ValueError(f"expected user and assistant messages in turn, after at most one system message, got {turns}")
-    for message in messages:
-        _, faults = validated(Text, message["content"], f"the {message['role']} message")
-        if faults:
-            raise ValueError("; ".join(faults))
     before = tuple((message["role"], message["content"]) for message in messages[:-2])
     return Exchange(messages[-2]["content"], messages[-1]["content"], before)
 
@@ -58,7 +53,7 @@ def exchange_of(row: Mapping[str, Any]) -> Exchange:
 def _of_prompt(prompt: Any, completion: Any) -> tuple[dict[str, str], ...]:
     """Return the messages of TRL's prompt and completion."""
     if isinstance(prompt, str) and isinstance(completion, str):
-        return {"role": "user", "content": prompt}, {"role": "assistant", "content": completion}
+        return plain_messages([{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}])
     if not isinstance(prompt, list) or not isinstance(completion, list):
         raise ValueError(f"prompt {prompt!r:.40}, completion {completion!r:.40}: expected two texts or two lists")
     if len(completion) != 1:

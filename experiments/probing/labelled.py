@@ -5,7 +5,8 @@ JSON lines, or a CSV with the same names as columns::
     {"messages": [{"role": "user", "content": "How do I rest?"}], "response": "Lie down.", "kind": 1, "topic": "rest"}
     {"prompt": "How do I rest?", "system": "Be brief.", "kind": 0, "topic": "rest"}
 
-A prompt is ``messages``, or the texts ``prompt`` and possibly ``system``; ``response`` is an answer that is read too.
+A prompt is ``messages``, or the texts ``prompt`` and possibly ``system``; ``response`` is an answer that is read too
+(``completion`` beside a ``prompt``).
 The label and the group are any other entries: a text, a whole number, true or false. Torch-free.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from interp.runs.reading import read_csv, read_jsonl, refuse
+from interp.runs.reading import normalised, read_csv, read_jsonl, refuse, repeats
 from interp.text.prompts import Prompt, prompt_of
 
 MOST_CLASSES = 30
@@ -55,8 +56,8 @@ class LabelledFile:
 
     @property
     def groups(self) -> list[str]:
-        """The group of each row."""
-        return [row.group for row in self.rows]
+        """The group of each row; texts that are one to a reader are one group."""
+        return [normalised(row.group) for row in self.rows]
 
 
 def read_labelled(
@@ -78,7 +79,7 @@ def read_labelled(
     Raises:
         OSError: If it cannot be read.
         ValueError: If a row states no prompt, lacks an entry or has another class, one prompt has two labels or groups,
-            or there are too many classes; names every line.
+            there are too many classes, or two of them read the same; names every line.
     """
     raw = _raw_rows(path)
     rows: list[LabelledPrompt] = []
@@ -95,6 +96,7 @@ def read_labelled(
         faults = [f"label {label!r} has {len(values)} different values, such as {values[0]!r}; expected classes"]
     if classes and (other := next((v for v in values if v not in classes), None)) is not None and label is not None:
         faults.append(f"label {label!r} has the value {other!r}; the probe's classes are {', '.join(classes)}")
+    faults = faults or list(repeats((f"label {label!r}: class {value}", value) for value in values))
     if faults := faults or _contradictions(path, rows):
         refuse(path, faults)
     return LabelledFile(path, rows, tuple(classes or values))
@@ -114,7 +116,7 @@ def _row(
         prompt,
         "" if label is None else _word(row, label),
         prompt.messages[-1]["content"] if group is None else _value(row, group),
-        "" if phrasing is None else _value(row, phrasing),
+        "" if phrasing is None else normalised(_value(row, phrasing)),
     )
 
 
@@ -134,13 +136,15 @@ def _contradictions(path: Path, rows: Sequence[LabelledPrompt]) -> list[str]:
 
 
 def _with_messages(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with ``messages``, made of ``system`` and ``prompt`` if it has none."""
+    """Return a row with ``messages`` and ``response``, made of ``system``, ``prompt`` and ``completion`` if need be."""
     if "messages" in row:
         return dict(row)
     if not isinstance(row.get("prompt"), str) or not isinstance(row.get("system", ""), str):
         raise ValueError(f"want 'messages', or a text 'prompt', got the entries {', '.join(row) or 'none'}")
     system = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    return {**row, "messages": [*system, {"role": "user", "content": row["prompt"]}]}
+    messages = [*system, {"role": "user", "content": row["prompt"]}]
+    rest = {name: entry for name, entry in row.items() if name not in ("system", "prompt", "completion")}
+    return {"response": row.get("completion"), **rest, "messages": messages}
 
 
 def _value(row: Mapping[str, Any], name: str) -> str:

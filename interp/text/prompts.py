@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
-from interp.runs.reading import Text, read_jsonl, read_text, validated
+from interp.runs.reading import Text, read_jsonl, read_text, refuse, validated
 from interp.text.messages import plain_messages, refuse_changing
 
 if TYPE_CHECKING:
@@ -47,15 +47,17 @@ def read_prompts(path: str | Path) -> list[Prompt]:
     if path.suffix == ".jsonl":
         rows = read_jsonl(path, Annotated[dict[str, Any], AfterValidator(prompt_of)])
         return [replace(prompt, where=where) for where, prompt in rows]
-    lines = [(number, line.removesuffix("\r")) for number, line in enumerate(read_text(path).split("\n"), 1)]
-    return [Prompt(f"{path}:{n}", ({"role": "user", "content": line},)) for n, line in lines if line.strip()]
+    lines = [(n, line) for n, line in enumerate(re.split(r"\r\n|\r|\n", read_text(path)), 1) if line.strip()]
+    if faults := [f":{n}: {fault}" for n, line in lines for fault in validated(Text, line)[1]]:
+        refuse(path, faults)
+    return [Prompt(f"{path}:{n}", ({"role": "user", "content": line},)) for n, line in lines]
 
 
 @dataclass(frozen=True)
 class _Parts:
     """What a row holds besides its messages."""
 
-    response: str | None = None
+    response: Text | None = None
     marks: dict[str, Text] | None = None
 
 

@@ -91,6 +91,9 @@ def test_a_mark_inside_the_question_and_a_question_inside_the_message():
 
 
 def test_marks_are_found_in_messages_never_in_the_template():
+    for name in ("response", "response[0]", "all", "last_prompt", "answer"):
+        with pytest.raises(ValueError, match=r"mark '.*': it is the name of a position"):
+            encode_chat(TOKENIZER, ask("user"), marks={name: "user"})
     with pytest.raises(ValueError, match="mark 'trigger': 'user' is not in the messages"):
         encode_chat(TOKENIZER, ask(), marks={"trigger": "user"})
 

@@ -130,6 +130,9 @@ BAD = {
     "many classes": ([{**r, "mood": r["id"] * 100 + i} for i, r in enumerate(rows(SCENES, TOPICS * 2))], (), ("48", "classes")),
     "a prompt with two labels": ([*rows(("calm", "loud")), {**rows(("calm",))[0], "mood": "loud"}], (), ("mine.jsonl:17", "line 1,", "'loud' instead of 'calm'")),
     "a prompt in two groups": ([*rows(("calm", "loud")), {**rows(("calm",))[0], "topic": "x"}], (), ("mine.jsonl:17", "line 1,", "'x' instead of 'a headache'")),
+    "classes that read the same": ([*rows(("calm", "loud")), {**rows(("wild",))[0], "mood": "Calm"}], (), ("mine.jsonl", "class calm", "class Calm")),
+    "groups that read the same": ([{**r, "topic": f"{'ABC'[i % 3]} {'!' * (i % 2)}"} for i, r in enumerate(rows(("calm", "loud")))], (), ("3 different topic", "4 folds")),
+    "a system text beside messages": ([{**r, "messages": [{"role": "user", "content": "Hi"}]} for r in rows(("calm", "loud"))], (), ("mine.jsonl:1", "system: not read")),
     "label is a list": ([{**rows(("calm",))[0], "mood": ["x"]}], (), ("mine.jsonl:1", "mood")),
     "class of a group": ([{**r, "mood": "loud" if r["topic"] == TOPICS[0] else "calm"} for r in rows(("calm",))], (), ("one class only",)),
     "position": (rows(("calm", "loud")), ("--position", "nowhere"), ("nowhere", "last_prompt")),
@@ -162,6 +165,13 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(name, tmp_path, monkey
     assert error.count("\n") == 1, error
     assert [n for n in names if n not in error] == [], error
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["response", "completion"])
+def test_an_answer_beside_a_prompt_is_read(name, base, tmp_path, capsys):
+    data = write(tmp_path / "mine.jsonl", rows(("calm", "loud"), **{name: "Rest well."}))
+    words = ["--label", "mood", "--folds", "4", "--position", "response_mean", "--check"]
+    assert main(["probe", "--model", base, "--data", data, *words]) == 0, capsys.readouterr().err
 
 
 def test_an_answer_too_short_for_its_position_is_refused_before_the_model_is_loaded(base, tmp_path, capsys):

@@ -35,6 +35,14 @@ def test_a_last_message_of_the_assistant_is_the_response(tmp_path):
         ('{"messages": [{"role": "user", "content": 3}]}', "content 3: want a text"),
         ('{"messages": [{"role": "assistant", "content": "x"}]}', "must be the user's"),
         ('{"messages": [{"role": "user", "content": "x"}], "response": 3}', "response 3: expected a valid string"),
+        ('{"messages": [{"role": "user", "content": "x"}], "response": " "}', "response ' ': expected a text"),
+        (
+            '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": ""}]}',
+            "the assistant message",
+        ),
+        ('{"messages": [{"role": "user", "content": "a\\u0000b"}]}', "the user message .*: has the control character"),
+        ('{"messages": [{"role": "user", "content": "\\u200b"}]}', "the user message .*: expected a text"),
+        ('{"messages": [{"role": "user", "content": "x"}], "system": "Be brief."}', "system: not read"),
         ('{"messages": [{"role": "user", "content": "x"}], "marks": ["x"]}', r"marks \['x'\]: expected an object"),
     ],
 )
@@ -43,6 +51,14 @@ def test_a_row_that_is_no_prompt_is_named(line, message, tmp_path):
     file.write_text(f"\n{line}\n")
     with pytest.raises(ValueError, match=rf"x\.jsonl:2: .*{message}"):
         read_prompts(file)
+
+
+def test_every_line_of_a_text_file_is_a_prompt_whatever_ends_it(tmp_path):
+    (tmp_path / "x.txt").write_bytes(b"one\rtwo\r\n\nthree")
+    assert [p.messages[0]["content"] for p in read_prompts(tmp_path / "x.txt")] == ["one", "two", "three"]
+    (tmp_path / "x.txt").write_text("fine\n\x1b[31mred\n\u200b\n")
+    with pytest.raises(ValueError, match=r"x\.txt:2: .* control character .*; .*x\.txt:3: .* not blank"):
+        read_prompts(tmp_path / "x.txt")
 
 
 def test_files_that_are_no_text_are_named(tmp_path):
