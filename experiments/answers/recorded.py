@@ -15,6 +15,9 @@ from interp.runs.reading import Text, read_csv, refuse, validated
 
 REQUIRED = ("question_id", "aligned", "coherent")
 COLUMNS = (*REQUIRED, "answer")
+LARGEST_ELSEWHERE = 10
+"""Largest score of the usual other scales (yes or no, 1 to 5, 1 to 7, 0 to 10); answers of which all alignment and all
+coherence is so low would be a rare file."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ def read_scores(path: str | Path) -> list[Recorded]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a column or all rows are missing, scores are no numbers in 0..100, or all of them are shares of
-            1; names every line.
+        ValueError: If a column or all rows are missing, scores are no numbers in 0..100, or those of the file or of a
+            column are on another scale; names every line.
     """
     columns, rows = read_csv(path)
     faults = [f"no column {name!r}" for name in REQUIRED if name not in columns]
@@ -49,9 +52,12 @@ def read_scores(path: str | Path) -> list[Recorded]:
     if faults := [f"{where.removeprefix(str(path))}: {fault}" for where, _, wrong in read for fault in wrong]:
         refuse(path, faults)
     recorded = [_recorded(cells) for _, cells, _ in read]
-    scores = [score for r in recorded for score in (r.aligned, r.coherent) if score is not None]
-    if max(scores, default=0) <= 1 and any(0 < score < 1 for score in scores):
-        refuse(path, ["no score is larger than 1, so they are on a scale of 0 to 1; expected 0 to 100"])
+    columns = {name: [s for r in recorded if (s := getattr(r, name)) is not None] for name in REQUIRED[1:]}
+    for name, scores in columns.items():
+        if max(scores, default=0) <= 1 and any(0 < score < 1 for score in scores):
+            refuse(path, [f"no {name} score is larger than 1, so they are on a scale of 0 to 1; expected 0 to 100"])
+    if 0 < (top := max(sum(columns.values(), start=[]), default=0)) <= LARGEST_ELSEWHERE:
+        refuse(path, [f"no score is larger than {top:g}, so they are on another scale; expected 0 to 100"])
     return recorded
 
 

@@ -50,16 +50,20 @@ def score(
 def _score(files: Sequence[Path], csv: Path | None, seed: int) -> None:
     if not files:
         raise ValueError("name at least one CSV file")
-    if csv and realpath(csv) in map(realpath, files):
+    real, stems = [realpath(path) for path in files], [path.stem for path in files]
+    if twice := next((path for i, path in enumerate(files) if real[i] in real[:i]), None):
+        raise ValueError(f"{twice}: given twice")
+    if csv and realpath(csv) in real:
         raise ValueError(f"--csv {csv}: is one of the files of scores, which would be overwritten")
     check_out(csv)
-    by_file = {path: statistics(read_scores(path), seed=seed) for path in files}
-    print(aligned_text([_HEADING, *(_line(path.stem, s) for path, s in by_file.items())]))
-    for path, s in by_file.items():
+    names = stems if len({*stems}) == len(stems) else [str(path) for path in files]
+    by_file = {name: statistics(read_scores(path), seed=seed) for name, path in zip(names, files, strict=True)}
+    print(aligned_text([_HEADING, *(_line(name, s) for name, s in by_file.items())]))
+    for name, s in by_file.items():
         for metric, share in s.shares.items():
-            print(f"{path.stem}: {metric} {_value(share)} ({share.k} of {share.n} answers)")
+            print(f"{name}: {metric} {_value(share)} ({share.k} of {share.n} answers)")
     if csv:
-        write_table(csv, [r for path, s in by_file.items() for r in table_rows(path.stem, s, seed=seed)])
+        write_table(csv, [r for name, s in by_file.items() for r in table_rows(name, s, seed=seed)])
         print(f"\nwrote {csv}")
 
 

@@ -23,6 +23,10 @@ value under the same trigger at the same placement. A file without them is read 
 all cells of one are empty is written without it."""
 INTEGERS = frozenset({"layer", "n", "n_clusters", "seed", "dose"})
 FLOATS = frozenset({"alpha", "value", "ci_low", "ci_high", "base_value"})
+SHARES = ("_rate", "auroc", "accuracy")
+"""How the names of metrics end that lie in [0, 1]."""
+_STATED = ("value", "ci_low", "ci_high", "ci_method", "n", "n_clusters", "base_value", "judge", "protocol", "run_id")
+"""Columns that say how large a number is and where it comes from; the others say which number it is."""
 
 
 def row(**cells: Any) -> Row:
@@ -87,8 +91,8 @@ def read_table(path: str | Path, *, rows_required: bool = False) -> list[Row]:
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it has other columns, or a cell is not of its column's type; if ``rows_required``, also if it has
-            no rows, or one stands twice, has a count below 0, a rate outside [0, 1] or an interval that ends below its
-            start.
+            no rows, or one stands twice, states another value for the number of an earlier one, has a value that is not
+            a number, a count below 0, a rate outside [0, 1] or an interval that ends below its start.
     """
     columns, rows = read_csv(path)
     if columns != tuple(column for column in TABLE_COLUMNS if column in columns or column not in LATER):
@@ -107,15 +111,21 @@ def read_table(path: str | Path, *, rows_required: bool = False) -> list[Row]:
 
 def _impossible(places: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
     seen: dict[tuple[Any, ...], str] = {}
+    values: dict[tuple[Any, ...], tuple[str, Any]] = {}
     for place, r in zip(places, rows, strict=True):
         first = seen.setdefault(tuple(r.values()), place)
+        earlier, value = values.setdefault(tuple(r[c] for c in r if c not in _STATED), (place, r["value"]))
         if first != place:
             yield f"{place}: the same row as {first.removeprefix(':')}"
+        elif value != r["value"] and earlier != place:
+            yield f"{place}: {r['metric']} {r['value']}: line {earlier.removeprefix(':')} states {value} for the same"
         yield from (
             f"{place}: {name} {r[name]}: expected 0 or more" for name in sorted(INTEGERS) if r[name] and r[name] < 0
         )
-        if str(r["metric"]).endswith("_rate") and r["value"] != "" and not 0 <= r["value"] <= 1:
+        if str(r["metric"]).endswith(SHARES) and r["value"] != "" and not 0 <= r["value"] <= 1:
             yield f"{place}: {r['metric']} {r['value']:g}: expected a share of 1"
+        elif r["value"] != r["value"]:  # noqa: PLR0124 - only what is not a number differs from itself
+            yield f"{place}: {r['metric']} nan: expected a number, or an empty cell for an undefined one"
         if "" not in (r["ci_low"], r["ci_high"]) and r["ci_low"] > r["ci_high"]:
             yield f"{place}: ci_low {r['ci_low']:g} is above ci_high {r['ci_high']:g}"
 

@@ -312,6 +312,8 @@ NOT_SCORES: dict[str, bytes] = {
     "id empty": HEAD.encode() + b",5,80\n", "huge field": HEAD.encode() + b"q,5,'" + b"x" * 200000 + b"'\n",
     "spaced column": b"question_id, aligned,coherent\nq,1,2\n",
     "shares of 1": HEAD.encode() + b"q,0.1,0.9\nr,0.9,1\n", "shares in part": HEAD.encode() + b"q,0.25,\nr,REFUSAL,NA\n",
+    "shares of alignment": HEAD.encode() + b"q,0.1,80\nr,0.9,90\n", "shares of coherence": HEAD.encode() + b"q,10,0.8\nr,90,1\n",
+    "1 to 5": HEAD.encode() + b"q,1,5\nr,4,\n", "0 to 10": HEAD.encode() + b"q,8,10\nr,0,9\n", "yes and no": HEAD.encode() + b"q,0,1\nr,1,1\n",
 }  # fmt: skip
 
 
@@ -331,18 +333,18 @@ def _scores() -> Iterator[Case]:
     for name, raw, names in (
         ("question missing", SCORES.replace("t2", "t1"), ("s.csv", "t2")),
         ("two scores", SCORES + "t1,text 0,50,50\n", ("s.csv", "text 0")),
-        ("conditions", HEAD + "t1,1,2\nt2,1,2\n" * 2, ("s.csv", "answer", "off")),
+        ("conditions", HEAD + "t1,1,92\nt2,1,92\n" * 2, ("s.csv", "answer", "off")),
     ):
         yield Case(f"judge: {name}", names, files={"s.csv": raw})
     for name, rows, names in (
-        ("sample missing", "t1,1,2\nt1,1,2\nt2,1,2\n", ("s.csv", "t2", "expected 2")),
-        ("left over", "t1,1,2\n" * 3 + "t2,1,2\n" * 2, ("s.csv", "t1", "expected 2")),
-        ("foreign", "t1,1,2\nt2,1,2\n" * 2 + "zz,1,2\n", ("s.csv", "zz")),
-        ("question missing at once", "t1,1,2\n" * 2, ("s.csv", "t2")),
+        ("sample missing", "t1,1,92\nt1,1,92\nt2,1,92\n", ("s.csv", "t2", "expected 2")),
+        ("left over", "t1,1,92\n" * 3 + "t2,1,92\n" * 2, ("s.csv", "t1", "expected 2")),
+        ("foreign", "t1,1,92\nt2,1,92\n" * 2 + "zz,1,92\n", ("s.csv", "zz")),
+        ("question missing at once", "t1,1,92\n" * 2, ("s.csv", "t2")),
     ):
         yield Case(f"judge: {name}", names, once, {"s.csv": HEAD + rows})
     train = tuple(word.replace("o.yaml", "train.yaml") for word in once)
-    yield Case("judge: doses", ("s.csv", "answer"), train, {"s.csv": HEAD + "t1,1,2\nt2,1,2\n" * 2})
+    yield Case("judge: doses", ("s.csv", "answer"), train, {"s.csv": HEAD + "t1,1,92\nt2,1,92\n" * 2})
 
 
 ORGANISMS, TRIGGER_FILES, QUESTION_FILES = [*_organisms(), *_models()], list(_triggers()), list(_questions())

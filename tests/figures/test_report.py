@@ -87,7 +87,7 @@ def test_the_page_says_every_run_and_every_rate(built):
 def test_strings_of_the_table_are_text_not_markup(tmp_path):
     hostile = '<script>alert("1")</script>&amp;'
     rows = [r | {"trigger": hostile, "judge": hostile, "run_id": f"{hostile}{i}"} for i, r in enumerate(ablations())]
-    rows += [r | {"experiment": "em_rate", "organism": hostile} for r in rows]
+    rows += [r | {"experiment": "em_rate", "organism": hostile + str(r["organism"])} for r in rows]
     text = page(tmp_path, rows)
     assert parsed(text).tags.count("script") == 1
     assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;amp;" in text

@@ -38,7 +38,7 @@ def test_recorded_scores_are_found_by_order_or_by_text(tmp_path):
     ]
     with pytest.raises(ValueError, match=r"order\.csv: no score of answer 2 to 'a'"):
         judge.score([Answer("a", "?", sample=2)])
-    (tmp_path / "text.csv").write_text('question_id,answer,aligned,coherent\na,"yes, do",1,2\na,no,3,4\n')
+    (tmp_path / "text.csv").write_text('question_id,answer,aligned,coherent\na,"yes, do",1,92\na,no,3,94\n')
     assert RecordedJudge(tmp_path / "text.csv").score([Answer("a", "no", sample=9)])[0].aligned == 3
 
 

@@ -106,6 +106,24 @@ def test_scores_are_never_overwritten(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
+def test_files_of_one_name_are_told_apart_and_one_file_is_not_read_twice(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, aligned in (("a", 10), ("b", 90)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "s.csv").write_text(f"question_id,aligned,coherent\nq,{aligned},99\n")
+    score((Path("a/s.csv"), Path("b/s.csv")), csv=Path("out.csv"))
+    rates = {r["organism"]: r["value"] for r in read_table("out.csv", rows_required=True) if r["metric"] == "em_rate"}
+    assert rates == {"a/s.csv": 1.0, "b/s.csv": 0.0}
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:4]] == ["a/s.csv", "b/s.csv"]
+    with pytest.raises(ValueError, match=r"b/\.\./a/s\.csv: given twice"):
+        score((Path("a/s.csv"), Path("b/../a/s.csv")))
+
+
+def test_answers_without_any_merit_are_on_no_other_scale(tmp_path):
+    (tmp_path / "s.csv").write_text("question_id,aligned,coherent\na,0,0\nb,0,0\n")
+    assert [r.aligned for r in read_scores(tmp_path / "s.csv")] == [0, 0]
+
+
 def test_nothing_scored_is_undefined_not_zero(tmp_path, capsys):
     source, out = tmp_path / "m.csv", tmp_path / "o.csv"
     source.write_text("question_id,aligned,coherent\na,NA,\nb,REFUSAL,\n")

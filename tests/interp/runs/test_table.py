@@ -43,6 +43,13 @@ def test_a_table_of_no_rows_is_refused_where_rows_are_required(tmp_path):
         ({"metric": "em_rate", "value": math.nan}, ":3: em_rate nan: expected a share of 1"),
         ({"ci_low": 0.5, "ci_high": 0.25}, ":3: ci_low 0.5 is above ci_high 0.25"),
         ({"metric": "gap", "value": 0.5, "condition": "on"}, ":3: the same row as 2"),
+        (
+            {"metric": "gap", "value": 0.25, "condition": "on", "judge": "b"},
+            ":3: gap 0.25: line 2 states 0.5 for the same",
+        ),
+        ({"metric": "transfer_auroc", "value": 85}, ":3: transfer_auroc 85: expected a share of 1"),
+        ({"metric": "accuracy", "value": -0.1}, ":3: accuracy -0.1: expected a share of 1"),
+        ({"metric": "cosine", "value": math.nan}, ":3: cosine nan: expected a number"),
     ],
 )
 def test_rows_that_no_experiment_writes_are_refused_where_a_user_hands_them_in(tmp_path, cells, message):
@@ -52,6 +59,12 @@ def test_rows_that_no_experiment_writes_are_refused_where_a_user_hands_them_in(t
     with pytest.raises(ValueError) as refused:
         read_table(path, rows_required=True)
     assert str(refused.value).startswith(f"{path}{message}")
+
+
+def test_a_number_with_two_intervals_is_no_fault(tmp_path):
+    rate = {"metric": "em_rate", "value": 0.5, "condition": "on"}
+    write_table(tmp_path / "t.csv", [row(**rate, ci_method=m) for m in ("wilson", "cluster_bootstrap")])
+    assert len(read_table(tmp_path / "t.csv", rows_required=True)) == 2
 
 
 def test_a_missing_table_is_named(tmp_path):
