@@ -56,7 +56,7 @@ def read_scores(path: str | Path) -> list[Recorded]:
     for name, scores in columns.items():
         if max(scores, default=0) <= 1 and any(0 < score < 1 for score in scores):
             refuse(path, [f"no {name} score is larger than 1, so they are on a scale of 0 to 1; expected 0 to 100"])
-    if 0 < (top := max(sum(columns.values(), start=[]), default=0)) <= LARGEST_ELSEWHERE:
+    if 0 < (top := max(max(scores, default=0) for scores in columns.values())) <= LARGEST_ELSEWHERE:
         refuse(path, [f"no score is larger than {top:g}, so they are on another scale; expected 0 to 100"])
     return recorded
 

@@ -124,7 +124,7 @@ def _impossible(places: Sequence[str], rows: Sequence[Row]) -> Iterator[str]:
         )
         if str(r["metric"]).endswith(SHARES) and r["value"] != "" and not 0 <= r["value"] <= 1:
             yield f"{place}: {r['metric']} {r['value']:g}: expected a share of 1"
-        elif r["value"] != r["value"]:  # noqa: PLR0124 - only what is not a number differs from itself
+        elif r["value"] != r["value"]:  # only what is not a number differs from itself
             yield f"{place}: {r['metric']} nan: expected a number, or an empty cell for an undefined one"
         if "" not in (r["ci_low"], r["ci_high"]) and r["ci_low"] > r["ci_high"]:
             yield f"{place}: ci_low {r['ci_low']:g} is above ci_high {r['ci_high']:g}"
