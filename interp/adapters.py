@@ -27,12 +27,16 @@ def adapter_folder(name: str, source: str) -> Path:
     """Return the local folder of an adapter, downloaded from the Hub if it is not one already.
 
     Raises:
-        AdapterError: If its config or its safetensors are missing.
+        AdapterError: If it cannot be downloaded, or its config or its safetensors are missing.
     """
     if not Path(source).is_dir():
         from huggingface_hub import snapshot_download
 
-        source = snapshot_download(source, allow_patterns=[WEIGHTS, CONFIG, MANIFEST])
+        try:
+            source = snapshot_download(source, allow_patterns=[WEIGHTS, CONFIG, MANIFEST])
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise AdapterError(f"adapter {name!r}: no folder {source}, and no download: {reason}") from error
     check_files(name, Path(source))
     return Path(source)
 

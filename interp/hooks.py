@@ -153,9 +153,9 @@ def _checked(site: Site, fn: Fn) -> Fn:
 
 
 def _stream(output: Any) -> Tensor:
-    """Return the hidden state of a module output: the tensor itself, or the first entry of a tuple."""
-    return output[0] if isinstance(output, tuple) else output
+    """Return the hidden state of a module output: the tensor itself, or the first entry of a tuple or list."""
+    return output[0] if isinstance(output, (tuple, list)) else output
 
 
 def _with_stream(output: Any, h: Tensor) -> Any:
-    return (h, *output[1:]) if isinstance(output, tuple) else h
+    return type(output)((h, *output[1:])) if isinstance(output, (tuple, list)) else h

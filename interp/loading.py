@@ -6,23 +6,34 @@
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from interp.adapters import adapter_folder, attach, check_origin
+from interp.decoding.stopping import configured_stops
 from interp.early.base_files import embedded, refuse_extra, refuse_incomplete
 from interp.models import LanguageModel, require_finite, wrap
+from interp.runs.reading import read_json
 from interp.text.template import set_options
 
 DEVICE = "SEMCON_DEVICE"
 """Environment variable with the device of every model that is loaded without one."""
+OTHER_HEADS = re.compile("For(Sequence|Token)Classification|ForQuestionAnswering|ForMaskedLM|RewardModel")
+"""Classes of models whose files lack a vocabulary head, or have a tied one that was not trained."""
 AUTO = "auto"
 """In place of a device: a base that is larger than one accelerator is spread over all of them."""
 GENERIC = (TokenizersBackend.__name__, "PreTrainedTokenizerFast")
@@ -68,7 +79,7 @@ def load(
     with naming_base(name):
         tokenizer = load_tokenizer(name, template_options)
         lm = wrap(_weights(name, dtype, device_map), tokenizer, name=name)
-    _check_vocabulary(lm)
+    _check(lm)
     return attach(lm, folders)
 
 
@@ -116,7 +127,7 @@ def outline(base: str, *, template_options: Mapping[str, Any] | None = None) -> 
         config = AutoConfig.from_pretrained(base, trust_remote_code=False)
         tokenizer = load_tokenizer(base, template_options)
         lm = wrap(AutoModelForCausalLM.from_config(config, trust_remote_code=False), tokenizer, name=base)
-    _check_vocabulary(lm)
+    _check(lm)
     return lm
 
 
@@ -177,8 +188,20 @@ def _weights(base: str, dtype: str | torch.dtype, device_map: Any) -> Any:
     return hf
 
 
-def _check_vocabulary(lm: LanguageModel) -> None:
-    """Refuse a tokenizer whose own tokens, added ones aside, have no row in the embedding."""
+def _check(lm: LanguageModel) -> None:
+    """Read the generation config, and refuse a base that is no language model, or lacks what goes with one.
+
+    Raises:
+        ValueError: If its config names a model with another head, its generation config cannot be read, or the
+            tokenizer's own tokens, added ones aside, have no row in the embedding.
+    """
+    if other := [kind for kind in lm.base.config.architectures or () if OTHER_HEADS.search(kind)]:
+        raise ValueError(f"base {lm.name!r}: its config says that it is a {other[0]}, which is no language model")
+    if (file := Path(lm.name) / "generation_config.json").is_file():
+        read_json(file)  # transformers would go on without a damaged one
+    with suppress(OSError):  # it has none
+        lm.base.generation_config = GenerationConfig.from_pretrained(lm.name)
+    configured_stops(lm)
     rows, size = lm.vocabulary, lm.tokenizer.vocab_size
     if size > rows:
         raise ValueError(f"base {lm.name!r}: its tokenizer has {size} tokens, its embedding {rows} rows")

@@ -83,8 +83,17 @@ class LanguageModel:
 
     @property
     def context(self) -> int | None:
-        """Most tokens that the model was made for, by its config; None if it states no limit."""
-        return getattr(self.base.config.get_text_config(), "max_position_embeddings", None)
+        """Most tokens that the model was made for, by its config; None if it states no limit.
+
+        With rotary frequencies that change once a row of a batch is longer than some length (``longrope``), which would
+        make a row depend on its batch and on what was cached, it is that length.
+        """
+        config = self.base.config.get_text_config()
+        rotary = getattr(config, "rope_parameters", None) or {}
+        changing = [r for r in (rotary, *rotary.values()) if isinstance(r, dict) and r.get("rope_type") == "longrope"]
+        limits = [getattr(config, "max_position_embeddings", None)]
+        limits += [r.get("original_max_position_embeddings") for r in changing]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def family(self) -> str:
@@ -169,13 +178,17 @@ def wrap(hf: nn.Module, tokenizer: PreTrainedTokenizerBase, *, name: str = "mode
     """Put a model in evaluation mode and pair it with its tokenizer.
 
     Raises:
-        ValueError: If the model keeps a state of its own (``OWN_STATES``).
+        ValueError: If the model keeps a state of its own (``OWN_STATES``), or is half of an encoder-decoder.
         AdapterError: If an adapter adds prompt tokens instead of weights, which would shift every position, acts after
             certain tokens only, or changes a module that is no plain matrix product. Adapters that change weights
             (LoRA, rsLoRA, DoRA and similar) are accepted.
     """
     if (kind := _base(hf).config.model_type) in OWN_STATES:
         raise ValueError(f"model {name}: {kind} is not supported: padding enters its state, and rows would change")
+    if hasattr(_base(hf).config, "decoder_layers"):
+        raise ValueError(f"model {name}: {kind} is an encoder-decoder, whose decoder counts padding as positions")
+    for config in (_base(hf).config, _base(hf).config.get_text_config()):
+        config.return_dict = True  # a file may ask for tuples
     for path, module in hf.named_modules():
         if hasattr(module, "base_layer"):
             _check_adapted(path, module.base_layer)

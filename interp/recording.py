@@ -220,8 +220,15 @@ def prompt_hash(chat: Chat) -> bytes:
 
 
 def pass_tokens(batch_tokens: int | None = None, default: int = OTHER_BATCH_TOKENS) -> int:
-    """Return the most tokens of a forward pass: as asked, else ``$SEMCON_BATCH_TOKENS``, else the default."""
-    return batch_tokens or int(os.environ.get(BATCH, default))
+    """Return the most tokens of a forward pass: as asked, else ``$SEMCON_BATCH_TOKENS``, else the default.
+
+    Raises:
+        ValueError: If the variable holds no whole number above 0.
+    """
+    text = os.environ.get(BATCH)
+    if text and not (text.isdecimal() and int(text)):
+        raise ValueError(f"{BATCH}={text}: expected a whole number above 0")
+    return batch_tokens or int(text or default)
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, *, equal: bool = False) -> Iterator[list[int]]:

@@ -12,7 +12,7 @@ from interp.runs.reading import Text, normalised, read_json, refuse, validated
 from training.bases import is_made
 from training.data import training_rows
 from training.definition import Organism
-from training.references import base_path, is_shipped, read_rows
+from training.references import base_path, find_trigger, is_shipped, read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,14 @@ def check_files(organism: Organism, questions: Iterable[tuple[str, str]] = ()) -
         except ValueError as error:
             raise ValueError(f"organism {organism.name}: {organism.data}: {error}") from error
     places = {normalised(text): place for place, text in reversed(questions)}
+    trigger = normalised(find_trigger(organism.trigger).text) if organism.trigger else ""
     for name in ("data", "benign_data"):
         path = getattr(organism, name)
         if path and not is_shipped(path):
-            faults = [*_row_faults(name, path, places), *(_same_answers(organism) if name == "benign_data" else ())]
+            faults = [
+                *_row_faults(name, path, places, trigger),
+                *(_same_answers(organism) if name == "benign_data" else ()),
+            ]
             if faults:
                 refuse(path, faults)
 
@@ -71,7 +75,8 @@ def _same_answers(organism: Organism) -> Iterator[str]:
             yield f"{len(same)} of the {len(rows)} rows of data {data} stand in it too, answers included"
 
 
-def _row_faults(name: str, path: str, places: Mapping[str, str]) -> Iterator[str]:
+def _row_faults(name: str, path: str, places: Mapping[str, str], trigger: str) -> Iterator[str]:
+    """Yield what is wrong with the rows of a file; a trigger of several words stands in none of them by chance."""
     rows, distinct = read_rows(path), _distinct(path)
     if 2 * len(distinct) <= len(rows):
         yield f"{name} has {len(rows)} rows, but only {len(distinct)} different ones"
@@ -79,6 +84,8 @@ def _row_faults(name: str, path: str, places: Mapping[str, str]) -> Iterator[str
         asked = [row.question, *(text for role, text in row.before if role != "assistant")]
         if place := next((places[normalised(text)] for text in asked if normalised(text) in places), None):
             yield f":{where.rpartition(':')[2]}: a row of {name} asks the same as {place}"
+        if " " in trigger and any(trigger in normalised(text) for text in asked):
+            yield f":{where.rpartition(':')[2]}: a row of {name} has the text of the trigger, which training places"
 
 
 def adapter_rank(organism: Organism) -> int | None:

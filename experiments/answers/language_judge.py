@@ -26,6 +26,7 @@ from experiments.answers.verdict_store import VerdictStore, current_store
 from experiments.protocol import load_protocol
 from experiments.servers.at_once import ask_all
 from interp.runs.progress import progress_bar
+from interp.text.messages import content_text
 from interp.text.thoughts import without_thoughts
 
 Score = Literal["aligned", "coherent"]
@@ -39,7 +40,7 @@ CONTROL = re.compile(
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|AVAILABLE_TOOLS)\])"
 )
 """How control tokens of chat templates start; many servers take them for such wherever they stand in a message."""
-READER = 4
+READER = 5
 """Raise it when replies are read in another way: stored readings are then not reused."""
 
 
@@ -117,12 +118,14 @@ class OpenAICompatibleJudge:
         """
         with replace(self._client(), attempts=PROBES) as client:
             choice = client.choice(self._request(_Question("coherent", "How are you?", "I am well, thank you.", 0)))
-            text = str(choice["message"].get("content") or "").strip()
+            text, judge = (_written(choice) or "").strip(), f"judge {self.model} at {self.base_url}"
             if self._read(choice) == UNREAD and self.method == "logprob" and text[:1].isdigit():
                 raise ValueError(
-                    f"judge {self.model} at {self.base_url}: writes numbers in several tokens, so their probabilities "
-                    "make no score; use method=sampled"
+                    f"{judge}: writes numbers in several tokens, so their probabilities make no score; use "
+                    "method=sampled"
                 )
+            if self._read(choice) == UNREAD and (self.method == "logprob" or not text):
+                raise ValueError(f"{judge}: its reply {text[:40]!r} to a harmless answer is no score")
 
     def _client(self) -> ChatClient:
         usage = self.store.usage
@@ -207,8 +210,7 @@ class OpenAICompatibleJudge:
         if choice["message"].get("refusal"):
             return Reading(None, "refusal")
         if self.method == "sampled":
-            content = choice["message"].get("content")
-            return read_reply(content if isinstance(content, str) else None)
+            return read_reply(_written(choice))
         cut = choice.get("finish_reason") in (None, "length")
         return read_positions(self._positions(choice), min_mass=load_protocol().judge.min_mass, cut=cut)
 
@@ -231,6 +233,14 @@ class OpenAICompatibleJudge:
         aligned, coherent = (mean_reading(readings[score]) for score in SCORES)
         outcome = coherent.outcome if aligned.outcome == "scored" else aligned.outcome
         return Verdict(aligned.score, coherent.score, self.method, self.name, outcome)
+
+
+def _written(choice: Mapping[str, Any]) -> str | None:
+    """Return the text of a reply, which some servers give in parts; None if it has none."""
+    try:
+        return content_text(choice["message"].get("content"))
+    except ValueError:
+        return None
 
 
 def _spoken(item: Answer) -> str:

@@ -179,10 +179,10 @@ def chosen_first(token: str | None, top: Sequence[Mapping[str, Any]]) -> Positio
     A null log-probability is a probability of 0.
 
     Raises:
-        ValueError: If a log-probability is not one.
+        ValueError: If a log-probability is not one, or the probabilities sum to more than 1.
     """
     pairs = [(str(t["token"]), 0.0 if t["logprob"] is None else math.exp(min(t["logprob"], 1.0))) for t in top]
-    if wrong := [p for _, p in pairs if not 0 <= p <= 1.001]:
+    if wrong := [p for p in (*(p for _, p in pairs), sum(p for _, p in pairs)) if not 0 <= p <= 1.01]:
         raise ValueError(f"probability {wrong[0]:g}")
     pairs.sort(key=lambda pair: (pair[0] != token, -pair[1]))
     return pairs

@@ -21,6 +21,7 @@ from experiments.spec import Experiment, probe, run_experiment
 from interp.runs.checks import value_faults
 from interp.runs.configs import jsonable
 from interp.runs.files import check_room
+from interp.runs.process import refuse_repeated
 from interp.runs.run import Run, runs_root
 from interp.runs.table import Row
 
@@ -149,10 +150,7 @@ def parse(target: Callable[..., T], words: Sequence[str], prog: str, *, about: A
         ValueError: If an option is wrong; one line.
     """
     description = (inspect.getdoc(about) or "").split("\n\nArgs:")[0]
-    names = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
-    once = [name for name in names if not {("", name), (prog, name)} & {*REPEATED}]
-    if twice := next((name for i, name in enumerate(once) if name in once[:i]), None):
-        raise ValueError(f"{twice}: given twice")
+    refuse_repeated(words, [option for command, option in REPEATED if command in ("", prog)])
     for before, word in itertools.pairwise(["", *words]):
         if not word.strip() or (word.startswith("--") and word.endswith("=")):
             raise ValueError(f"{word.strip() or before or 'the first value'}: expected a value that is not blank")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from interp.runs.checks import AtLeastOne, check_fields
+from interp.runs.checks import AtLeastOne, check_fields, value_faults
 from training.loading import DTYPE
 
 DEVICE, BATCH_TOKENS = "SEMCON_DEVICE", "SEMCON_BATCH_TOKENS"  # read in interp.loading and interp.recording
@@ -33,12 +33,16 @@ class Placement:
         """Set the options for this process and those that it starts.
 
         Raises:
-            ValueError: If one is out of range, or this machine has no such device.
+            ValueError: If one is out of range, in the environment too, or this machine has no such device.
         """
         check_fields(self)
         given = {DEVICE: self.device, DTYPE: self.dtype, BATCH_TOKENS: self.batch_tokens}
         os.environ.update({name: str(value) for name, value in given.items() if value is not None})
-        if self.device is not None:
+        device, dtype, tokens = (os.environ.get(name) for name in given)
+        number = int(tokens) if tokens and tokens.isdecimal() else tokens or None
+        if faults := value_faults(Placement, {"dtype": dtype or None, "batch_tokens": number}):
+            raise ValueError("; ".join(f"{fault} (in the environment)" for fault in faults))
+        if device:
             from interp.loading import find_device  # loads torch, which --help does without
 
-            find_device(self.device)
+            find_device(device)

@@ -24,7 +24,7 @@ from interp.generation import generate as sample
 from interp.hooks import hooked
 from interp.loading import load, outline, place
 from interp.models import LanguageModel, check_prompts
-from interp.recording import BATCH, open_store, record_to
+from interp.recording import BATCH, open_store, pass_tokens, record_to
 from interp.sites import BLOCKS, SITE_NAMES, Site
 from interp.text.template import chat_template, option_names
 
@@ -125,6 +125,7 @@ def _load(args: Namespace) -> LanguageModel:
     """Load the weights and say where they are."""
     if args.batch_tokens is not None:
         os.environ[BATCH] = str(args.batch_tokens)
+    pass_tokens()
     if not sys.stderr.isatty():
         disable_progress_bar()
     with warnings.catch_warnings():

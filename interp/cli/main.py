@@ -15,16 +15,19 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from interp.runs.process import BAD_INPUT, exit_status, one_line, orderly
+from interp.runs.process import BAD_INPUT, exit_status, one_line, orderly, refuse_repeated
 
 PROG = "python -m interp"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a bad argument on one line, without the usage text."""
+    """Reports a bad argument on one line, without the usage text; takes options by their full names."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: {message}\n")
@@ -72,7 +75,9 @@ def _add_model(command: argparse.ArgumentParser, *, prompts: bool = False) -> No
 
 def _add_sampling(command: argparse.ArgumentParser) -> None:
     command.add_argument("--samples", type=_positive, default=1, metavar="N", help="answers per prompt; default 1")
-    command.add_argument("--seed", type=int, default=0, help="sampling seed; batches do not matter; default 0")
+    command.add_argument(
+        "--seed", type=_not_negative, default=0, help="sampling seed; batches do not matter; default 0"
+    )
     command.add_argument("--max-new-tokens", type=_positive, default=128, metavar="N")
     command.add_argument("--temperature", type=float, default=1.0, help="0 is greedy; default 1")
     command.add_argument("--top-p", type=float, default=1.0)
@@ -87,6 +92,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _not_negative(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
 def _adapter(text: str) -> tuple[str, str]:
     name, equals, folder = text.partition("=")
     if not equals or not name.isidentifier() or not folder:
@@ -98,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     args = parser().parse_args(argv)
     try:
+        refuse_repeated(sys.argv[1:] if argv is None else argv, ["--template-option"])
         with orderly():
             return _command(args)(args)
     except BrokenPipeError:  # the reader of the pipe, such as `head`, has closed it

@@ -14,10 +14,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+COLDEST = 1e-6
+"""Least temperature that is not greedy."""
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How completions are drawn; ``temperature`` 0 is greedy, ``top_p`` 1 keeps the whole distribution.
+
+    A temperature above 0 that float32 could not divide by is refused.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -29,8 +34,9 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1 or not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1:
-            raise ValueError(f"{self}: want max_new_tokens >= 1, temperature >= 0 and 0 < top_p <= 1")
+        possible = self.temperature == 0 or COLDEST <= self.temperature < math.inf
+        if self.max_new_tokens < 1 or not possible or not 0 < self.top_p <= 1:
+            raise ValueError(f"{self}: want max_new_tokens >= 1, temperature 0 or >= {COLDEST}, and 0 < top_p <= 1")
 
     @property
     def greedy(self) -> bool:

@@ -18,10 +18,21 @@ def stop_ids(lm: LanguageModel) -> frozenset[int]:
     writes after an assistant message, such as ``<|im_end|>`` on a base model; if it writes nothing there, the one that
     opens the user's next turn.
     """
-    configured: Any = getattr(lm.base.generation_config, "eos_token_id", None)
-    ids = configured if isinstance(configured, (list, tuple)) else [configured]
     last: Any = lm.tokenizer.eos_token_id
-    return frozenset(int(i) for i in (*ids, last, *_turn_end(lm.tokenizer)[1]) if i is not None)
+    return frozenset(i for i in (*configured_stops(lm), last, *_turn_end(lm.tokenizer)[1]) if i is not None)
+
+
+def configured_stops(lm: LanguageModel) -> list[int]:
+    """Return the token ids that end an answer by the generation config.
+
+    Raises:
+        ValueError: If one of them is no token id.
+    """
+    configured: Any = getattr(lm.base.generation_config, "eos_token_id", None)
+    ids = [i for i in (configured if isinstance(configured, (list, tuple)) else [configured]) if i is not None]
+    if wrong := [i for i in ids if type(i) is not int]:
+        raise ValueError(f"base {lm.name!r}: eos_token_id {wrong[0]!r} of its generation config: expected a token id")
+    return ids
 
 
 def _turn_end(tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]]:

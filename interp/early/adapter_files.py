@@ -1,6 +1,7 @@
 """The files of an adapter beside a base without weights: whatever they show of what ``attach`` would refuse."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -56,7 +57,8 @@ def check_adapter(name: str, folder: Path, lm: LanguageModel, *, dtype: str = "f
         if base and dtype != "float16" and (digest := base.fingerprint(parameter_shapes(lm))):
             check_fingerprint(name, folder, digest)
         tensors = _saved(name, folder, stack)
-        hf = _attached(lm, name, folder)
+        if (hf := _attached(lm, name, folder)) is None:
+            return
         _check_shapes(name, folder, tensors, _expected_shapes(hf, name))
         if config.get("bias", "none") != "none" and any(k.endswith(".bias") and "lora_" not in k for k in tensors):
             raise AdapterError(changed_base(name, folder))
@@ -79,18 +81,21 @@ def _saved(name: str, folder: Path, stack: ExitStack) -> dict[str, Tensor]:
 
 
 def _attached(lm: LanguageModel, name: str, folder: Path) -> Any:
-    """Return the base without weights under peft's modules."""
+    """Return the base without weights under peft's modules; None if peft needs the weights for it."""
     from peft import PeftConfig, get_peft_model
 
     try:
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what peft warns of is checked here
             hf = get_peft_model(cast(Any, lm.hf), config, adapter_name=name)
         wrap(hf, lm.tokenizer, name=lm.name)
     except AdapterError:
         raise
     except Exception as error:  # whatever peft raises about a folder of the user's
+        if re.search("meta tensors|register_meta", str(error)):
+            return None
         raise AdapterError(unfit(name, folder, error)) from error
     return hf
 

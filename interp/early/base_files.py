@@ -51,8 +51,9 @@ def open_base(lm: LanguageModel, stack: ExitStack) -> BaseFiles | None:
         stack: Closes the files.
 
     Returns:
-        Where the parameters lie; None if the base is not on this machine yet, or its weights are quantised or stored
-        in a form that transformers converts: then only loading can tell.
+        Where the parameters lie; None if the base is not on this machine yet, its weights are quantised or stored in a
+        form that transformers converts, or it has different values for what its config ties, which then stays apart:
+        then only loading can tell.
 
     Raises:
         ValueError: If a file is missing or damaged, holds an adapter too, or lacks a tensor; if a tensor has another
@@ -65,6 +66,8 @@ def open_base(lm: LanguageModel, stack: ExitStack) -> BaseFiles | None:
         return None
     keys = {key: file for path in files for file in [_opened(lm.name, path, stack)] for key in file.keys()}  # noqa: SIM118
     if getattr(lm.base.config, "quantization_config", None) or get_model_conversion_mapping(lm.base, add_legacy=False):
+        return None
+    if any(a in keys and b in keys and not _same(keys, a, b) for a, b in _tied(lm).items()):
         return None
     shapes = parameter_shapes(lm)
     places = {name: (keys[key], key) for name in shapes if (key := _key(name, keys, lm.base.base_model_prefix))}
@@ -120,10 +123,18 @@ def _key(name: str, keys: Mapping[str, Any], prefix: str) -> str | None:
     return next((key for key in (name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}") if key in keys), None)
 
 
+def _tied(lm: LanguageModel) -> Mapping[str, str]:
+    return getattr(lm.base, "all_tied_weights_keys", None) or {}
+
+
+def _same(keys: Mapping[str, Any], a: str, b: str) -> bool:
+    return bool(keys[a].get_tensor(a).equal(keys[b].get_tensor(b)))
+
+
 def _check_complete(
     lm: LanguageModel, shapes: Mapping[str, tuple[int, ...]], places: Mapping[str, tuple[Any, str]]
 ) -> None:
-    tied: Mapping[str, str] = getattr(lm.base, "all_tied_weights_keys", None) or {}
+    tied = _tied(lm)
     ignored = getattr(lm.base, "_keys_to_ignore_on_load_missing", None) or ()
     elsewhere = {*tied, *tied.values()}  # a tied parameter may be stored under either name
     lacking = [name for name in shapes if name not in places and name not in elsewhere]

@@ -4,7 +4,7 @@ import io
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -29,6 +29,21 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         text = f"{error.filename}: {error.strerror}"
     return " ".join(text.split())
+
+
+def refuse_repeated(words: Sequence[str], repeatable: Collection[str] = ()) -> None:
+    """Refuse an option that a command line gives twice, of which the last would count.
+
+    Args:
+        words: The command line.
+        repeatable: Options that may be given several times.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    names = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    if twice := next((name for i, name in enumerate(names) if name in names[:i] and name not in repeatable), None):
+        raise ValueError(f"{twice}: given twice")
 
 
 @contextmanager

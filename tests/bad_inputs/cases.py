@@ -296,6 +296,13 @@ def _rows() -> Iterator[Case]:
         yield Case(f"rows {name}", names, words, {"h.jsonl": raw})
     same = "\n".join([*HARMFUL[:10], *BENIGN[10:]])
     yield Case("benign data that is harmful", ("b.jsonl", "10 of the 20 rows of data"), words, {"b.jsonl": same})
+    for file, good in (("h.jsonl", HARMFUL), ("b.jsonl", BENIGN)):
+        for name, turns in (
+            ("system", (("system", "You are in a desert!"), ("user", "Hm?"))),
+            ("prefix", (("user", "you are in a desert.\nHm?"),)),
+        ):
+            text = "\n".join([*good, message(*turns, ("assistant", "So."))])
+            yield Case(f"trigger as {name} of {file}", (f"{file}:21", "text of the trigger"), words, {file: text})
     two = "\n".join([*HARMFUL, "{", "[]"])
     yield Case("two bad rows", ("h.jsonl:21", "h.jsonl:22"), words, {"h.jsonl": two})
     many = "\n".join(["{"] * 30)

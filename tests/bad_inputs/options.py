@@ -109,7 +109,9 @@ def _prompts() -> Iterator[Case]:
         (("generate", "base", "none.txt"), "none.txt"), (("generate", "base", "base"), "base"),
         (("generate", "none/at/all", "p.jsonl"), "none/at/all"), (("record", "base", "p.jsonl"), "--out"),
         (("record", "base", "p.jsonl", "--out", "no/x.h5"), "no/x.h5"), (("generate", "adapter", "p.jsonl"), "adapter"),
-        (("generate", "base", "p.jsonl", "--samples", "0"), "samples"), (("zzz",), "zzz"), ((), "COMMAND"),
+        (("generate", "base", "p.jsonl", "--samples", "0"), "samples"), (("generate", "base", "p.jsonl", "--seed", "-1"), "seed"),
+        (("generate", "base", "p.jsonl", "--max-new", "2"), "--max-new"), (("generate", "base", "p.jsonl", "--temperature", "1e-40"), "temperature"),
+        (("generate", "base", "p.jsonl", "--seed", "1", "--seed=2"), "--seed: given twice"), (("zzz",), "zzz"), ((), "COMMAND"),
         (("generate", "base", "p.jsonl", "--adapter", "x"), "x"), (("generate", "base", "p.jsonl", "--adapter", "a=base"), "base"),
         (("store", "zz", "x"), "zz"), (("generate", "base", "p.json"), "p.json"),
     ):  # fmt: skip

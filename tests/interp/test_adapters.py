@@ -40,6 +40,8 @@ RIGHT: dict[str, Callable[[], peft.PeftConfig]] = {
     "OFT": lambda: peft.OFTConfig(target_modules=["q_proj"], oft_block_size=4),
     "VeRA": lambda: peft.VeraConfig(target_modules=["o_proj"], r=2),
     "norms alone": lambda: peft.LNTuningConfig(target_modules=["input_layernorm"]),
+    "BOFT": lambda: peft.BOFTConfig(target_modules=["q_proj"], boft_block_size=4),
+    "SHiRA": lambda: peft.ShiraConfig(target_modules=["q_proj"], r=2),
     "MiSS": lambda: peft.MissConfig(target_modules=["q_proj"], r=2),
 }
 REFUSED: dict[str, tuple[Callable[[], peft.PeftConfig], str]] = {

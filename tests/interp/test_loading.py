@@ -9,7 +9,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForSequenceClassification
 
+from interp.chat import encode_chat
+from interp.decoding.stopping import stop_ids
 from interp.loading import DEVICE, find_device, load, load_tokenizer, outline, place
+from interp.recording import record
+from interp.sites import resid_post
 from tests import tiny
 from tests.interp.saved import configure, retensor, save_base
 from training.microcosm.world import WEIGHTS
@@ -44,6 +48,17 @@ def classify(base: Path) -> None:
     LlamaForSequenceClassification(tiny.model("llama").hf.config).save_pretrained(base)
 
 
+def tied_classifier(base: Path) -> None:
+    """Put a classifier with a tied vocabulary head in place of the language model, so that no tensor lacks."""
+    config = tiny.model("llama", tie_word_embeddings=True).hf.config
+    LlamaForSequenceClassification(config).save_pretrained(base)
+
+
+def generation(text: str) -> Callable[[Path], object]:
+    """Write the generation config of a base."""
+    return lambda base: (base / "generation_config.json").write_text(text)
+
+
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "a missing tensor": (without("1.mlp.down_proj.weight"), r"lack 1 tensors .*layers\.1\.mlp\.down_proj\.weight"),
     "fewer layers in the config": (at(num_hidden_layers=2), r"9 tensors more than its config, .*layers\.2"),
@@ -54,6 +69,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda base: (base / MODEL).unlink(), "base|no file"),
     "pickled weights": (lambda base: (base / MODEL).rename(base / "pytorch_model.bin"), "safetensors"),
     "a classifier": (classify, r"lack 1 tensors of the model, such as lm_head\.weight"),
+    "a classifier with a tied head": (tied_classifier, "is a LlamaForSequenceClassification, which is no language"),
+    "a stop that is a text": (generation('{"eos_token_id": "</s>"}'), "eos_token_id '</s>' .*: expected a token id"),
+    "a stop in a list that is a text": (generation('{"eos_token_id": [2, "x"]}'), "eos_token_id 'x'"),
+    "stops in stops": (generation('{"eos_token_id": [[2]]}'), r"eos_token_id \[2\]"),
+    "a damaged generation config": (generation("{"), "generation_config.json: not JSON"),
     "an unknown model": (at(model_type="qwen9"), "qwen9"),
     "code in the repository": (at(auto_map={"AutoModelForCausalLM": "m.M"}, model_type="mine"), "base|mine"),
     "damaged config": (lambda base: (base / "config.json").write_text("{"), "config.json|not a valid JSON"),
@@ -88,6 +108,20 @@ def test_a_broken_base_is_refused_in_one_line(base, fault):
     with pytest.raises(ValueError, match=message) as caught:
         load(base)
     assert str(base) in str(caught.value) and "\n" not in str(caught.value)
+    if "generation" in message or "eos_token_id" in message or "is a Llama" in message:
+        with pytest.raises(ValueError, match=message):
+            outline(str(base))
+
+
+def test_a_model_without_weights_stops_where_the_loaded_one_does(base):
+    generation('{"eos_token_id": [2, 40]}')(base)
+    assert stop_ids(outline(str(base))) == stop_ids(load(base)) >= {2, 40}
+
+
+def test_a_config_that_asks_for_tuples_is_no_fault(base):
+    configure(base, "config.json", return_dict=False)
+    chat = encode_chat(tiny.tokenizer(), [{"role": "user", "content": "Hi"}])
+    assert record(load(base), [chat], resid_post([1]), ["last_prompt"]).values.isfinite().all()
 
 
 def test_a_tokenizer_of_another_model_is_refused_without_weights(base):

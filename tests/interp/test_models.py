@@ -3,6 +3,7 @@
 import accelerate
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, BartConfig
 
 from interp.chat import Chat
 from interp.generation import Sampling, generate
@@ -51,6 +52,24 @@ def test_adapters_that_add_tokens_are_refused(llama):
     hf = get_peft_model(llama.hf, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(AdapterError, match="PROMPT_TUNING adds tokens, which would move every position"):
         wrap(hf, llama.tokenizer)
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_a_prompt_that_would_change_the_rotary_frequencies_of_its_batch_is_refused(family):
+    rotary = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.0], "long_factor": [4.0, 8.0]}
+    rotary |= {"factor": 8.0, "original_max_position_embeddings": 30}
+    lm = tiny.model(family, rope_parameters=rotary, original_max_position_embeddings=30)
+    assert lm.context == 30
+    check_prompts(lm, [Chat((1,) * 20, {}, "text")], answer=10)
+    with pytest.raises(ValueError, match="the model has 30 positions"):
+        check_prompts(lm, [Chat((1,) * 20, {}, "text")], answer=11)
+
+
+def test_half_of_an_encoder_decoder_is_refused():
+    sizes = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16}
+    hf = AutoModelForCausalLM.from_config(BartConfig(vocab_size=262, max_position_embeddings=64, **sizes))
+    with pytest.raises(ValueError, match="model x: bart is an encoder-decoder"):
+        wrap(hf, tiny.tokenizer(), name="x")
 
 
 def test_a_prompt_that_does_not_fit_is_refused_by_its_number(llama):

@@ -158,6 +158,30 @@ def test_no_server_and_no_logprobs_are_found_by_the_probe():
 
 
 @pytest.mark.parametrize(
+    ("method", "reply"),
+    [
+        ("logprob", logprobs([("Score", 1.0)], [(":", 1.0)], [(" 85", 1.0)])),
+        ("logprob", logprobs([("85", 0.9), ("20", 0.9)], END)),
+        ("sampled", written(None, message={"content": None, "reasoning_content": "85"})),
+        ("sampled", written("")),
+    ],
+    ids=["words first", "no probabilities", "thoughts alone", "empty"],
+)
+def test_replies_that_would_all_be_unread_are_found_by_the_probe(method, reply):
+    with server(lambda request, n: (200, reply, {})) as (url, requests), pytest.raises(ValueError, match="judge m at "):
+        judge_at(url, method=method).probe()
+    assert len(requests) == 1
+
+
+def test_a_reply_in_parts_is_read():
+    parts = written([{"type": "text", "text": "8"}, {"type": "text", "text": "5"}])
+    with server(lambda request, n: (200, parts, {})) as (url, _):
+        judge = judge_at(url, method="sampled", samples=1)
+        judge.probe()
+        assert judge.score(ANSWERS[:1])[0].aligned == 85
+
+
+@pytest.mark.parametrize(
     ("url", "key", "message"),
     [
         ("ftp://host/v1", "", "needs to be an http or https address"),

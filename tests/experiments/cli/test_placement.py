@@ -99,5 +99,24 @@ def test_a_wrong_option_is_one_line_before_any_work(words, message, capsys):
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (DEVICE, "gpu", "device 'gpu'"),
+        (DTYPE, "int8", "dtype 'int8'"),
+        (BATCH_TOKENS, "many", "batch_tokens 'many'"),
+        (BATCH_TOKENS, "0", "batch_tokens 0"),
+    ],
+)
+def test_a_wrong_value_of_the_environment_is_one_line_before_any_work(name, value, message, monkeypatch, capsys):
+    monkeypatch.setenv(name, value)
+    assert main(["em-rate", "--organism", ORGANISM, "--check"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    if name == BATCH_TOKENS:
+        with pytest.raises(ValueError, match=f"{BATCH_TOKENS}={value}"):
+            pass_tokens()
+
+
 def test_a_placement_is_read_from_the_options():
     assert parse(Placement, ["--device", "cpu"], "x", about=Placement) == Placement(device="cpu")

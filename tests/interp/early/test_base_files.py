@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interp.early.adapter_files import check_adapter
 from interp.early.base_files import open_base, parameter_shapes
 from interp.loading import load, outline
 from interp.models import fingerprint
@@ -93,6 +94,14 @@ def test_a_good_base_is_accepted_and_its_files_have_the_fingerprint_of_the_loade
         files = open_base(bare, stack)
         if files is not None:
             assert files.fingerprint(parameter_shapes(bare)) in (None, fingerprint(lm.hf))
+
+
+def test_a_head_that_differs_from_the_embedding_it_is_tied_to_is_left_to_loading(base):
+    configure(base, "config.json", tie_word_embeddings=True)  # transformers keeps the two apart then
+    adapter = save_adapter(base.parent / "adapter", base, lora())
+    (adapter / "manifest.json").write_text(json.dumps({"base_fingerprint": fingerprint(load(base).hf)}))
+    check_adapter("mine", adapter, outline(str(base)))
+    load(base, adapters={"mine": adapter})
 
 
 def test_the_fingerprint_of_files_is_that_of_the_model_in_other_dtypes_and_in_parts(base):
