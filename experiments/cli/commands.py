@@ -229,6 +229,8 @@ def figure(
     from interp.runs.table import read_table
 
     plots = list(BY_NAME.values()) if name == "all" else [find_figure(name)]
+    if table and runs:
+        raise ValueError(f"--table {table}: is drawn in place of the runs; leave out --runs {runs}")
     source = table or runs or runs_root()
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such {'table' if table else 'folder'}")

@@ -48,7 +48,7 @@ PLAIN: tuple[tuple[str, str], ...] = (
     ("em-rate --organism ../../x --check", "../../x"), ("em-rate --organism medical/qwen2.5-14b/duck --check", "--questions"),
     (f"em-rate --organism {BASE} --conditions on --check", "on"), (f"emergence --organism {BASE} --check", BASE),
     ("score", "file"), ("store info none.h5", "none.h5"), ("store zz x", "zz"), ("store verify base", "base"),
-    ("report none.csv", "none.csv"), ("report q.yaml", "q.yaml"), ("findings --data none", "semcon report"), ("findings --data base", "base"), ("microcosm --families zz", "zz"),
+    ("figure all --table t.csv --runs base", "--runs base"), ("report none.csv", "none.csv"), ("report q.yaml", "q.yaml"), ("findings --data none", "semcon report"), ("findings --data base", "base"), ("microcosm --families zz", "zz"),
     ("microcosm --seed -1", "seed"), ("organisms zz", "zz"), (f"organisms {BASE}", BASE), ("organisms none.yaml", "none.yaml"),
     ("reproduce --families zz", "zz"), ("reproduce --workers -1 --quick", "workers"), ("grid --zzz", "zzz"),
     ("verify none", "none"), ("probe-transfer --zzz", "--organisms"), ("probe-transfer --organisms zz --check", "zz"),
