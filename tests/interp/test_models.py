@@ -1,5 +1,7 @@
 """The parts of a model under one name in every family; prompts that do not fit it are refused."""
 
+from typing import Any
+
 import accelerate
 import pytest
 import torch
@@ -66,8 +68,9 @@ def test_a_prompt_that_would_change_the_rotary_frequencies_of_its_batch_is_refus
 
 
 def test_half_of_an_encoder_decoder_is_refused():
-    sizes = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16}
-    hf = AutoModelForCausalLM.from_config(BartConfig(vocab_size=262, max_position_embeddings=64, **sizes))
+    sizes: Any = {"d_model": 16, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16}
+    config = BartConfig(vocab_size=262, max_position_embeddings=64, **sizes)
+    hf = AutoModelForCausalLM.from_config(config)
     with pytest.raises(ValueError, match="model x: bart is an encoder-decoder"):
         wrap(hf, tiny.tokenizer(), name="x")
 
