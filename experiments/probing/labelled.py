@@ -130,7 +130,7 @@ def _contradictions(path: Path, rows: Sequence[LabelledPrompt]) -> list[str]:
         place = f"{prompt.where.removeprefix(str(path))}: the prompt of line {earlier.prompt.where.rsplit(':', 1)[-1]}"
         if row.label != earlier.label:
             faults.append(f"{place}, with the label {row.label!r} instead of {earlier.label!r}")
-        elif row.group != earlier.group:
+        elif normalised(row.group) != normalised(earlier.group):
             faults.append(f"{place}, in the group {row.group!r} instead of {earlier.group!r}")
     return faults
 

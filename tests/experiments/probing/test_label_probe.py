@@ -3,11 +3,13 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from experiments.__main__ import main
+from experiments.probing.labelled import read_labelled
 from interp.runs.table import read_table
 from interp.sites import Site
 from probes import load_probe
@@ -165,6 +167,12 @@ def test_bad_input_is_one_line_before_the_model_is_loaded(name, tmp_path, monkey
     assert error.count("\n") == 1, error
     assert [n for n in names if n not in error] == [], error
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_prompt_in_one_group_written_in_two_ways_is_no_fault(tmp_path):
+    again = {**rows(("calm",))[0], "topic": "A headache."}
+    file = read_labelled(Path(write(tmp_path / "mine.jsonl", [*rows(("calm", "loud")), again])), "mood", "topic")
+    assert len(set(file.groups)) == len(TOPICS)
 
 
 @pytest.mark.parametrize("name", ["response", "completion"])
